@@ -1,0 +1,3 @@
+//! A simulated disk.
+/// A simulated disk.
+pub struct SimEnv;

@@ -1,0 +1,187 @@
+//! What a store can be told when it is opened.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::env::{Env, OsEnv};
+use crate::error::{Error, Result};
+
+/// What an acknowledgement of a commit promises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Durability {
+    /// On disk: it survives the loss of power. No reader sees it earlier.
+    #[default]
+    Sync,
+    /// With the operating system: it survives the end of the process, but a loss of power may take the last ones. What
+    /// may be lost is bounded by [`Options::sync_interval`] and by [`BUFFERED_WINDOW`] messages.
+    Buffered,
+}
+
+/// How many buffered messages may at most await their sync, in the whole store. After a loss of power each channel goes
+/// on this far beyond its last message that was kept, so that no seq that somebody saw is given out again.
+pub const BUFFERED_WINDOW: u64 = 65_536;
+
+/// The largest payload limit that can be set, in bytes.
+pub const MAX_PAYLOAD: u32 = 16 << 20;
+
+/// Builds a store's settings and opens it.
+///
+/// Nothing here is stored on disk: each open may choose anew.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// use chanlog::{Durability, Options};
+/// let store = Options::new().durability(Durability::Buffered).block_cache(16 << 20).open(dir.path())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct Options {
+    pub(crate) env: Arc<dyn Env>,
+    pub(crate) durability: Durability,
+    pub(crate) log_segment: u64,
+    pub(crate) memtable: usize,
+    pub(crate) unsealed: usize,
+    pub(crate) message_segment: u64,
+    pub(crate) payload_limit: u32,
+    pub(crate) block_cache: u64,
+    pub(crate) sync_interval: Duration,
+    pub(crate) tombstone_age: Duration,
+    pub(crate) tombstones: usize,
+    pub(crate) background: bool,
+}
+
+impl Options {
+    /// The defaults, which suit a server.
+    pub fn new() -> Self {
+        Options {
+            env: Arc::new(OsEnv::new()),
+            durability: Durability::Sync,
+            log_segment: 64 << 20,
+            memtable: 128 << 20,
+            unsealed: 8,
+            message_segment: 512 << 20,
+            payload_limit: 1 << 20,
+            block_cache: 64 << 20,
+            sync_interval: Duration::from_millis(100),
+            tombstone_age: Duration::from_secs(30 * 24 * 3600),
+            tombstones: 1000,
+            background: true,
+        }
+    }
+
+    /// The file system and clocks to use; the operating system's unless told otherwise.
+    pub fn env(mut self, env: Arc<dyn Env>) -> Self {
+        self.env = env;
+        self
+    }
+
+    /// The durability of commits whose batch doesn't choose one. `Sync` by default.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// The size of a log segment in bytes, at least 8 KiB. 64 MiB by default.
+    pub fn log_segment(mut self, bytes: u64) -> Self {
+        self.log_segment = bytes.max(8 << 10);
+        self
+    }
+
+    /// The memory that the rows and names of one log segment may take, in bytes, before the next segment begins. 128 MiB
+    /// by default.
+    pub fn memtable(mut self, bytes: usize) -> Self {
+        self.memtable = bytes.max(4 << 10);
+        self
+    }
+
+    /// How many full log segments may await sealing before writers wait. 8 by default.
+    pub fn unsealed(mut self, segments: usize) -> Self {
+        self.unsealed = segments.max(1);
+        self
+    }
+
+    /// The size up to which message segments are merged, in bytes. 512 MiB by default.
+    pub fn message_segment(mut self, bytes: u64) -> Self {
+        self.message_segment = bytes;
+        self
+    }
+
+    /// The largest payload that is accepted, in bytes, at most [`MAX_PAYLOAD`]. 1 MiB by default.
+    pub fn payload_limit(mut self, bytes: u32) -> Self {
+        self.payload_limit = bytes.min(MAX_PAYLOAD);
+        self
+    }
+
+    /// The memory for decompressed blocks, in bytes. 64 MiB by default.
+    pub fn block_cache(mut self, bytes: u64) -> Self {
+        self.block_cache = bytes;
+        self
+    }
+
+    /// How long a buffered commit may at most wait before a sync is begun for it. 100 ms by default.
+    pub fn sync_interval(mut self, interval: Duration) -> Self {
+        self.sync_interval = interval;
+        self
+    }
+
+    /// How long the tombstone of a left channel is kept, so that `since` can tell of it. 30 days by default.
+    pub fn tombstone_age(mut self, age: Duration) -> Self {
+        self.tombstone_age = age;
+        self
+    }
+
+    /// How many tombstones are kept for each user. 1000 by default.
+    pub fn tombstones(mut self, count: usize) -> Self {
+        self.tombstones = count;
+        self
+    }
+
+    /// Whether threads seal, merge and sync in the background. `true` by default. Without them the caller does that work
+    /// with [`Store::maintain`](crate::Store::maintain) and [`Store::sync`](crate::Store::sync), and decides when: a test
+    /// is then the same at every run.
+    pub fn background(mut self, background: bool) -> Self {
+        self.background = background;
+        self
+    }
+
+    /// Opens the store in `dir`, or makes one if the directory is absent or empty.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if it is open elsewhere, [`Error::NotAStore`] if the directory holds something else,
+    /// [`Error::Unsupported`] if a newer release wrote it, [`Error::Corruption`] if it is damaged; in all these cases
+    /// nothing was changed.
+    pub fn open(self, dir: impl AsRef<Path>) -> Result<crate::Store> {
+        crate::Store::open_with(self, dir.as_ref())
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.message_segment > u64::from(u32::MAX) {
+            return Err(Error::invalid("message segments are limited to 4 GiB"));
+        }
+        if self.log_segment > u64::from(u32::MAX) {
+            return Err(Error::invalid("log segments are limited to 4 GiB"));
+        }
+        Ok(())
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options::new()
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("durability", &self.durability)
+            .field("log_segment", &self.log_segment)
+            .field("message_segment", &self.message_segment)
+            .field("background", &self.background)
+            .finish_non_exhaustive()
+    }
+}
