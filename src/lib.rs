@@ -10,6 +10,7 @@ mod history;
 mod listing;
 mod message;
 mod options;
+mod record;
 mod sealed;
 mod stat;
 mod store;
