@@ -66,7 +66,9 @@ impl LogFile {
             return Err(Error::io("allocate", &temporary, error));
         }
         let named = env.rename(&temporary, &path).and_then(|()| env.sync_dir(dir));
-        named.map_err(|e| Error::io("name", &path, e))?;
+        // Whether the name stands is unknown now. A full disk is no exception: the caller must not go on with the
+        // segment before, whose end this header states.
+        named.map_err(|e| Error::Io { op: "name", path: path.clone(), source: Arc::new(e) })?;
         LogFile::with(path, id, binding, (base_version, previous_end), file)
     }
 

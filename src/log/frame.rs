@@ -8,6 +8,8 @@ pub const FRAME_HEADER: usize = 40;
 /// Frames begin at multiples of this.
 pub const ALIGN: usize = 8;
 const BUFFERED: u8 = 1;
+/// The place of the kind in the header.
+const KIND: usize = 12;
 
 /// What a frame is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +92,9 @@ pub fn finish(out: &mut Vec<u8>, at: usize, binding: &Binding, offset: u64, head
 pub fn read<'a>(file: &'a [u8], offset: u64, binding: &Binding) -> Option<Frame<'a>> {
     let bytes = file.get(usize::try_from(offset).ok()?..)?;
     let fields = bytes.get(4..FRAME_HEADER)?;
+    if fields[KIND - 4] == 0 {
+        return None; // Zeros, which is what most of a segment's end is.
+    }
     let mut r = Reader::new(bytes);
     // The header's own checksum comes first: a hostile payload in a torn tail may look like many headers of long frames,
     // and none of them may cost more than its header.
