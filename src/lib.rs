@@ -17,6 +17,7 @@ mod record;
 mod sealed;
 mod stat;
 mod store;
+mod table;
 mod types;
 mod verify;
 
