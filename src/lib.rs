@@ -15,6 +15,7 @@ mod message;
 mod options;
 mod record;
 mod sealed;
+mod segment;
 mod stat;
 mod store;
 mod table;
