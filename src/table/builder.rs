@@ -63,7 +63,7 @@ impl<'p> RunBuilder<'p> {
         if self.section > section {
             return Err(Error::invalid("a section of a run is out of order"));
         }
-        if self.section <= Section::Rows && section > Section::Rows {
+        if self.section == Section::Rows && section > Section::Rows {
             self.footer.rows = self.rows.finish(&mut self.out)?;
         }
         if self.section <= Section::Members && section > Section::Members {

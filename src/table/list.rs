@@ -28,15 +28,16 @@ const BLOCK: usize = 64;
 const ENTRY: usize = 24;
 
 /// What a list holds for a key.
-pub trait Value: Copy {
+pub trait Value: Copy + Default {
     /// Two bits that lie beside the key.
     fn tag(&self) -> u8;
     /// The version of the last change; 0 if the value has none.
     fn version(&self) -> u64;
     /// Appends the value. `newest` is the greatest version of its block.
     fn encode(&self, newest: u64, out: &mut Vec<u8>);
-    /// Reads what [`Value::encode`] wrote; `None` if nothing valid stands there.
-    fn decode(tag: u8, newest: u64, r: &mut Reader<'_>) -> Option<Self>;
+    /// Becomes what [`Value::encode`] wrote; `None` if nothing valid stands there. In place, because a look-up decodes
+    /// many values that it does not want, and a row is too large to be handed about for nothing.
+    fn decode(&mut self, tag: u8, newest: u64, r: &mut Reader<'_>) -> Option<()>;
 }
 
 /// Where a list lies in its file.
@@ -164,7 +165,7 @@ impl<'a, V: Value> List<'a, V> {
     /// The entries from `from` to `to`, both included, with a version above `newer_than`; with 0, all.
     pub fn range(self, from: Key, to: Key, newer_than: u64) -> Cursor<'a, V> {
         let none = Entered { reader: Reader::new(&[]), offset: 0, newest: 0, first: None };
-        Cursor { list: self, from, to, newer_than, next: 0, block: none, last: None }
+        Cursor { list: self, from, to, newer_than, next: 0, block: none, last: None, value: V::default() }
     }
 
     /// All entries.
@@ -238,6 +239,8 @@ pub struct Cursor<'a, V> {
     block: Entered<'a>,
     /// The key that was decoded last.
     last: Option<Key>,
+    /// Its value.
+    value: V,
 }
 
 impl<V: Value> Cursor<'_, V> {
@@ -250,11 +253,11 @@ impl<V: Value> Cursor<'_, V> {
                 }
                 continue;
             }
-            let (key, value) = self.decode()?;
+            let key = self.decode()?;
             if key > self.to {
                 self.end();
-            } else if key >= self.from && (self.newer_than == 0 || value.version() > self.newer_than) {
-                return Ok(Some((key, value)));
+            } else if key >= self.from && (self.newer_than == 0 || self.value.version() > self.newer_than) {
+                return Ok(Some((key, self.value)));
             }
         }
     }
@@ -289,7 +292,7 @@ impl<V: Value> Cursor<'_, V> {
         Ok(false)
     }
 
-    fn decode(&mut self) -> Result<(Key, V)> {
+    fn decode(&mut self) -> Result<Key> {
         let at = self.block.offset + self.block.reader.position() as u64;
         let entry = self.try_decode();
         if entry.is_none() {
@@ -298,7 +301,7 @@ impl<V: Value> Cursor<'_, V> {
         entry.ok_or_else(|| self.list.file.corrupt(at, "no valid entry, or one out of order"))
     }
 
-    fn try_decode(&mut self) -> Option<(Key, V)> {
+    fn try_decode(&mut self) -> Option<Key> {
         let r = &mut self.block.reader;
         let lead = r.varint()?;
         let (step, tag) = (u32::try_from(lead >> 2).ok()?, (lead & 3) as u8);
@@ -308,10 +311,10 @@ impl<V: Value> Cursor<'_, V> {
             0 => (base.0, base.1.checked_add(minor)?),
             _ => (base.0.checked_add(step)?, minor),
         };
-        let value = V::decode(tag, self.block.newest, r)?;
+        self.value.decode(tag, self.block.newest, r)?;
         let placed = self.block.first.take().is_none_or(|first| first == key) && Some(key) > self.last;
         self.last = Some(key);
-        placed.then_some((key, value))
+        placed.then_some(key)
     }
 
     /// Leaves nothing to read.

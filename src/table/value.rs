@@ -98,22 +98,22 @@ impl Value for Row {
         }
     }
 
-    fn decode(tag: u8, newest: u64, r: &mut Reader<'_>) -> Option<Self> {
+    fn decode(&mut self, tag: u8, newest: u64, r: &mut Reader<'_>) -> Option<()> {
         let codes = r.u8()?;
         let mut before = Mark::default();
-        let mut marks = [before; 4];
-        for (place, mark) in marks.iter_mut().enumerate() {
+        for (place, mark) in
+            [&mut self.base, &mut self.read, &mut self.own, &mut self.deleted].into_iter().enumerate()
+        {
             let code = (codes >> (2 * place)) & 3;
             *mark = decode_mark(code, before, r)?;
             if code != ZERO {
                 before = *mark;
             }
         }
-        let version = newest.checked_sub(r.varint()?)?;
-        let activated = if tag & ACTIVATED == 0 { 0 } else { version.wrapping_sub(r.signed()? as u64) };
-        let left_at = if tag & LEFT == 0 { None } else { Some(r.signed()?) };
-        let [base, read, own, deleted] = marks;
-        Some(Row { base, read, own, deleted, activated, left_at, version })
+        self.version = newest.checked_sub(r.varint()?)?;
+        self.activated = if tag & ACTIVATED == 0 { 0 } else { self.version.wrapping_sub(r.signed()? as u64) };
+        self.left_at = if tag & LEFT == 0 { None } else { Some(r.signed()?) };
+        Some(())
     }
 }
 
@@ -128,7 +128,8 @@ impl Value for bool {
 
     fn encode(&self, _: u64, _: &mut Vec<u8>) {}
 
-    fn decode(tag: u8, _: u64, _: &mut Reader<'_>) -> Option<Self> {
-        (tag < 2).then_some(tag == 1)
+    fn decode(&mut self, tag: u8, _: u64, _: &mut Reader<'_>) -> Option<()> {
+        *self = tag == 1;
+        (tag < 2).then_some(())
     }
 }
