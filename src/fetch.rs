@@ -6,13 +6,15 @@ use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hashbrown::HashMap;
 
 use crate::error::{Error, Result};
 use crate::log::LogFile;
-use crate::record::Record;
+use crate::message::Message;
+use crate::record::{self, Record};
 use crate::segment::Segment;
-use crate::state::{Base, Place, Published, Unsealed};
-use crate::types::{ChannelId, Head, Mark};
+use crate::state::{Base, Named, Place, Published, Unsealed};
+use crate::types::{ChannelId, Head, Mark, UserId};
 
 /// Called with each encoded record in turn; breaks in order to stop.
 pub type Visit<'a> = dyn FnMut(&Bytes, &Record<'_>) -> Result<ControlFlow<()>> + 'a;
@@ -103,6 +105,23 @@ impl Snapshot {
         self.read_active(visit).map(drop)
     }
 
+    /// Visits the one message of the range, which was the channel's last when it had `version`.
+    fn read_last(&self, version: u64, visit: &mut Visit<'_>) -> Result<()> {
+        if self.active.as_ref().is_some_and(|active| !active.offsets.is_empty()) {
+            return self.read_active(visit).map(drop);
+        }
+        let (source, _) = open_extent(&self.base, self.channel, version)?;
+        // Unless a merge or a later message came between, it is the file's last of the channel, which is stored apart.
+        if let Source::Segment(segment) = &source
+            && let Some(bytes) = segment.last(self.channel)?
+            && let Some(record) = Record::decode(&bytes)
+            && record.version == version
+        {
+            return visit(&bytes, &record).map(drop);
+        }
+        source.read(self, visit).map(drop)
+    }
+
     fn read_active(&self, visit: &mut Visit<'_>) -> Result<ControlFlow<()>> {
         match &self.active {
             Some(active) => read_log(&active.log, &active.offsets, visit),
@@ -189,7 +208,8 @@ impl Source {
 fn read_log(log: &LogFile, offsets: &[u64], visit: &mut Visit<'_>) -> Result<ControlFlow<()>> {
     for offset in offsets {
         let bytes = log.record(*offset)?;
-        let record = Record::decode(&bytes).ok_or_else(|| log.corrupt(*offset, "a record does not decode"))?;
+        let record =
+            Record::decode(&bytes).ok_or_else(|| log.corrupt(*offset, "a record does not decode"))?;
         if visit(&bytes, &record)?.is_break() {
             return Ok(ControlFlow::Break(()));
         }
@@ -209,16 +229,52 @@ pub fn mark_at(published: &Published, channel: ChannelId, seq: u64) -> Result<Ma
     Ok(mark)
 }
 
-/// The encoded record of a channel's last message before the active segment, given its version.
-pub fn last(base: &Base, channel: ChannelId, version: u64) -> Result<Bytes> {
-    match open_extent(base, channel, version)? {
-        (Source::Frozen(frozen), _) => {
-            let chain = frozen.table.messages.get(&channel);
-            frozen.log.record(chain.map_or(0, |chain| chain.last()))
-        }
-        (Source::Segment(segment), _) => {
-            let last = segment.last(channel)?;
-            last.ok_or_else(|| segment.corrupt(missing(channel, version)))
-        }
+/// The last message of a channel, as of `head`.
+pub fn message_at(published: &Published, channel: ChannelId, head: &Head) -> Result<Message> {
+    let seq = head.last.seq;
+    let mut found = None;
+    let mut names = Senders::new(published);
+    let snapshot = Snapshot::take(published, channel, seq..=seq, true, 1);
+    snapshot.read_last(head.version, &mut |bytes, record| {
+        found = Some(names.message(bytes, record)?);
+        Ok(ControlFlow::Break(()))
+    })?;
+    let lost = || Error::corrupt(std::path::Path::new("store"), 0, missing(channel, head.version));
+    found.ok_or_else(lost)
+}
+
+/// Turns records into messages, looking up each sender's name once.
+pub struct Senders<'a> {
+    published: &'a Published,
+    names: HashMap<UserId, Bytes>,
+}
+
+impl<'a> Senders<'a> {
+    /// Knows no name yet.
+    pub fn new(published: &'a Published) -> Self {
+        Senders { published, names: HashMap::new() }
+    }
+
+    /// The message of a record, which shares the record's bytes.
+    pub fn message(&mut self, bytes: &Bytes, record: &Record<'_>) -> Result<Message> {
+        let sender = match self.names.get(&record.sender) {
+            Some(name) => name.clone(),
+            None => {
+                let name = self.published.name(Named::User, record.sender.0)?;
+                self.names.insert(record.sender, name.clone());
+                name
+            }
+        };
+        Ok(Message {
+            seq: record.mark.seq,
+            ordinal: record.mark.ordinal,
+            version: record.version,
+            sender,
+            timestamp: record.timestamp,
+            silent: record.silent,
+            id: record.id,
+            client_id: record.client_id.map(|id| record::share(bytes, id)),
+            payload: record::share(bytes, record.payload),
+        })
     }
 }

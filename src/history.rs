@@ -1,8 +1,14 @@
 //! Reading a channel's messages by seq.
 
+use std::ops::ControlFlow;
+
+use crate::change::Key;
+use crate::engine::Engine;
 use crate::error::Result;
+use crate::fetch::{Senders, Snapshot};
 use crate::message::Message;
 use crate::store::Store;
+use crate::types::{ChannelId, Row};
 
 /// A range of a channel's messages, to be read. Made by [`Store::history`](crate::Store::history).
 #[derive(Clone, Debug)]
@@ -69,8 +75,60 @@ impl<'a> History<'a> {
     }
 
     /// The messages of the range.
+    ///
+    /// Costs one look-up for each file that holds a part of the channel at or behind the range, and then the messages.
     pub fn list(self) -> Result<Vec<Message>> {
-        todo!()
+        let mut messages = Vec::new();
+        self.visit(&mut |message| {
+            messages.push(message);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(messages)
+    }
+
+    /// Hands the messages of the range to `visit`, one by one, until it breaks.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = chanlog::Store::open(dir.path())?;
+    /// use std::ops::ControlFlow;
+    /// let mut bytes = 0;
+    /// store.history("general").visit(&mut |message| {
+    ///     bytes += message.payload.len();
+    ///     Ok(ControlFlow::Continue(()))
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn visit(self, visit: &mut dyn FnMut(Message) -> Result<ControlFlow<()>>) -> Result<()> {
+        let engine = self.store.engine()?;
+        let Some(channel) = engine.published.channel(&self.channel)? else { return Ok(()) };
+        let Some(from) = self.first_seen(engine, channel)? else { return Ok(()) };
+        if self.limit == 0 {
+            return Ok(());
+        }
+        let (mut count, mut bytes) = (0, 0);
+        let mut senders = Senders::new(&engine.published);
+        let snapshot = Snapshot::take(&engine.published, channel, from..=self.to, self.reverse, self.limit);
+        snapshot.read(&mut |record_bytes, record| {
+            bytes += record.payload.len() as u64;
+            if count > 0 && bytes > self.bytes {
+                return Ok(ControlFlow::Break(()));
+            }
+            count += 1;
+            if visit(senders.message(record_bytes, record)?)?.is_break() || count == self.limit {
+                return Ok(ControlFlow::Break(()));
+            }
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+
+    /// The first seq that may be read; `None` if the viewer is no member.
+    fn first_seen(&self, engine: &Engine, channel: ChannelId) -> Result<Option<u64>> {
+        let from = self.from.max(1);
+        let Some(viewer) = &self.viewer else { return Ok(Some(from)) };
+        let Some(user) = engine.published.user(viewer)? else { return Ok(None) };
+        let row = engine.published.row(Key { user, channel })?.filter(Row::present);
+        Ok(row.map(|row| from.max(row.floor().seq + 1)))
     }
 
     /// The last `count` messages of the range, oldest first.

@@ -1,29 +1,40 @@
 //! An embedded storage engine for instant-messaging servers.
 
-#![allow(dead_code)]
 mod batch;
 mod change;
 mod codec;
+mod commit;
 mod conversation;
+mod engine;
 pub mod env;
 mod error;
+mod fetch;
 mod heads;
 mod history;
 mod listing;
 mod log;
+mod maintenance;
+mod manifest;
+mod memtable;
 mod message;
 mod options;
 mod record;
+mod recovery;
+mod rows;
 mod sealed;
 mod segment;
+mod stage;
 mod stat;
+mod state;
 mod store;
+mod sync;
 mod table;
+mod token;
 mod types;
 mod verify;
 
 pub use batch::{Batch, Draft, Outcome, Receipt, Visible};
-pub use conversation::{Change, Conversation, Conversations, List, Page, Token, Update};
+pub use conversation::{Change, Conversation, Conversations, List, Update};
 pub use error::{Error, Result};
 pub use history::History;
 pub use listing::Listing;
@@ -31,5 +42,6 @@ pub use message::Message;
 pub use options::{BUFFERED_WINDOW, Durability, MAX_PAYLOAD, Options};
 pub use stat::{Files, Recovery, Stat};
 pub use store::{Commit, Membership, Store};
+pub use token::{Page, Token};
 pub use types::{Head, Mark};
 pub use verify::{Verification, verify};

@@ -199,7 +199,13 @@ impl Maintenance {
         builder.finish(versions)
     }
 
-    fn install_sealed(&self, frozen: &Unsealed, end: u64, segment: Option<Entry>, run: Option<Entry>) -> Result<()> {
+    fn install_sealed(
+        &self,
+        frozen: &Unsealed,
+        end: u64,
+        segment: Option<Entry>,
+        run: Option<Entry>,
+    ) -> Result<()> {
         let part = segment.map(|entry| self.open_part(entry)).transpose()?;
         let opened = run.map(|entry| self.open_run(entry)).transpose()?;
         self.edit(
@@ -317,7 +323,8 @@ impl Maintenance {
         range: Range<usize>,
         pace: &mut Pace<'_>,
     ) -> Result<u64> {
-        let inputs: Vec<_> = base.segments[range].iter().map(|part| part.segment.clone()).collect::<Result<_>>()?;
+        let inputs: Vec<_> =
+            base.segments[range].iter().map(|part| part.segment.clone()).collect::<Result<_>>()?;
         segment::merge(&*self.env, &self.dir, manifest.store, id, &inputs, pace)
     }
 
@@ -331,10 +338,8 @@ impl Maintenance {
     ) -> Result<u64> {
         let age = i64::try_from(self.options.tombstone_age.as_millis()).unwrap_or(i64::MAX);
         // Without the oldest run a tombstone still hides an older row.
-        let oldest = Tombstones {
-            before_ms: self.env.unix_ms().saturating_sub(age),
-            keep: self.options.tombstones,
-        };
+        let oldest =
+            Tombstones { before_ms: self.env.unix_ms().saturating_sub(age), keep: self.options.tombstones };
         let tombstones = (range.start == 0).then_some(oldest);
         let (store, key) = (manifest.store, manifest.key);
         table::merge(&*self.env, &self.dir, store, id, key, &base.runs[range], tombstones, pace)

@@ -111,7 +111,7 @@ impl Manifest {
     }
 
     /// Replaces the manifest, durably. Until the rename nothing has changed, so an error before it is harmless.
-    pub fn store(&self, env: &dyn Env, dir: &Path) -> Result<(), StoreError> {
+    pub fn store(&self, env: &dyn Env, dir: &Path) -> std::result::Result<(), StoreError> {
         let (path, temporary) = (dir.join(NAME), dir.join(TEMPORARY));
         let io = |op: &'static str, path: &Path| {
             let path: PathBuf = path.into();

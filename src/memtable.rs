@@ -172,13 +172,19 @@ impl Memtable {
         // An entry of a B-tree takes its size and about half as much again in slack; a name stands twice.
         let names = |names: &Names| names.bytes + names.by_id.len() * 120;
         let (rows, members) = (self.rows.len() * 200, self.members.len() * 20);
-        rows + members + self.heads.len() * 64 + self.messages.len() * 80 + self.count as usize * 6
+        rows + members
+            + self.heads.len() * 64
+            + self.messages.len() * 80
+            + self.count as usize * 6
             + names(&self.channels)
             + names(&self.users)
     }
 
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.heads.is_empty() && self.channels.by_id.is_empty() && self.users.by_id.is_empty()
+        self.rows.is_empty()
+            && self.heads.is_empty()
+            && self.channels.by_id.is_empty()
+            && self.users.by_id.is_empty()
     }
 }

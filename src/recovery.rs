@@ -123,10 +123,17 @@ fn check_ours(dir: &Path, survey: &Survey) -> Result<()> {
     }
 }
 
+/// Makes a directory and those above it, with durable names.
 fn create_dir(env: &dyn Env, dir: &Path) -> Result<()> {
+    let absent = |dir: &&Path| matches!(env.list(dir), Err(e) if e.kind() == io::ErrorKind::NotFound);
+    let new: Vec<&Path> =
+        dir.ancestors().filter(|dir| !dir.as_os_str().is_empty()).take_while(absent).collect();
     env.create_dir(dir).map_err(|e| Error::io("create", dir, e))?;
-    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    env.sync_dir(parent).map_err(|e| Error::io("sync", parent, e))
+    for made in new.iter().rev() {
+        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        env.sync_dir(parent).map_err(|e| Error::io("sync", parent, e))?;
+    }
+    Ok(())
 }
 
 /// Takes the lock of the store in `dir`.
@@ -144,13 +151,19 @@ fn create(options: &Options, dir: &Path, lock: Box<dyn Send + Sync>) -> Result<O
     let log = first_log(options, dir, &manifest)?;
     tracing::info!(dir = %dir.display(), "a store was made");
     let recovery = Recovery { created: true, clean: true, ..Recovery::default() };
-    let published = Published::new(Heads::default(), log.clone(), (0, 0, 0), Base::default());
+    let published = Published::new(
+        Heads::default(),
+        log.clone(),
+        (0, 0, 0),
+        Base { key: manifest.key, ..Base::default() },
+    );
     let cache = Arc::new(BlockCache::new(options.block_cache));
     Ok(Opened { manifest, published, log, end: HEADER, clean: false, recovery, cache, lock })
 }
 
 fn first_log(options: &Options, dir: &Path, manifest: &Manifest) -> Result<Arc<LogFile>> {
-    let log = LogFile::create(&*options.env, dir, manifest.store, manifest.first_log, (0, 0), options.log_segment);
+    let log =
+        LogFile::create(&*options.env, dir, manifest.store, manifest.first_log, (0, 0), options.log_segment);
     log.map(Arc::new)
 }
 
@@ -213,7 +226,8 @@ impl Reading {
         }
         let mut replay = Replay::new(log, &self.published)?;
         let bytes = log.read_all()?;
-        let scan = log::scan(log, &bytes, next.map(|next| next.previous_end), &mut |frame| replay.frame(frame))?;
+        let scan =
+            log::scan(log, &bytes, next.map(|next| next.previous_end), &mut |frame| replay.frame(frame))?;
         self.recovery.log_segments += 1;
         self.recovery.log_bytes += scan.end;
         self.recovery.commits += scan.commits;
@@ -330,7 +344,8 @@ fn open_base(env: &dyn Env, dir: &Path, manifest: &Manifest, cache: &Arc<BlockCa
         }
         segments.push(Part { entry: *entry, segment: segment.map(Arc::new) });
     }
-    Ok(Base { runs, segments, frozen: Vec::new(), losses: manifest.losses.as_slice().into() })
+    let losses = manifest.losses.as_slice().into();
+    Ok(Base { runs, segments, frozen: Vec::new(), losses, key: manifest.key })
 }
 
 /// Opens the live log segments, oldest first, and checks that none is missing.
@@ -357,7 +372,11 @@ fn load_heads(base: &Base, manifest: &Manifest) -> Result<(Heads, (u64, u32, u32
         heads.grow(counts.1 as usize);
         run.heads(&mut |channel, head| {
             if channel.0 >= counts.1 {
-                return Err(Error::corrupt(run.path(), 0, format!("a head of unknown channel {}", channel.0)));
+                return Err(Error::corrupt(
+                    run.path(),
+                    0,
+                    format!("a head of unknown channel {}", channel.0),
+                ));
             }
             heads.set(channel, head);
             Ok(())

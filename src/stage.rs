@@ -122,7 +122,8 @@ fn check_name(index: usize, named: Named, name: &[u8]) -> Result<()> {
     if (1..=MAX_NAME).contains(&name.len()) {
         return Ok(());
     }
-    let what = format!("a {named:?} name of {} bytes; 1 to {MAX_NAME} are allowed", name.len()).to_lowercase();
+    let what =
+        format!("a {named:?} name of {} bytes; 1 to {MAX_NAME} are allowed", name.len()).to_lowercase();
     Err(Error::InvalidArgument { what, op: Some(index) })
 }
 
@@ -272,7 +273,13 @@ impl Overlay {
         Ok(())
     }
 
-    fn apply_message(&mut self, record: &Record<'_>, offset: u32, lsn: u64, effects: &mut Effects) -> Result<()> {
+    fn apply_message(
+        &mut self,
+        record: &Record<'_>,
+        offset: u32,
+        lsn: u64,
+        effects: &mut Effects,
+    ) -> Result<()> {
         let (channel, mark) = (record.channel, record.mark);
         let before = self.head(channel);
         self.set_head(channel, Head { last: mark, version: record.version, ..before }, lsn, effects);

@@ -21,9 +21,9 @@ use crate::error::{Error, Result};
 use crate::heads::Heads;
 use crate::log::LogFile;
 use crate::manifest::{Entry, Loss};
-use crate::memtable::{Memtable, Names};
+use crate::memtable::{self, Memtable};
 use crate::segment::Segment;
-use crate::table::Run;
+use crate::table::{self, HashKey, Names, Run};
 use crate::types::{ChannelId, Head, Mark, Row, UserId};
 
 /// The published state behind its lock.
@@ -48,6 +48,8 @@ pub struct Base {
     pub segments: Vec<Part>,
     pub frozen: Vec<Arc<Unsealed>>,
     pub losses: Arc<[Loss]>,
+    /// The key of the hashes of names in runs.
+    pub key: HashKey,
 }
 
 /// A log segment and the index of what was published from it.
@@ -140,7 +142,7 @@ impl State {
 
 impl Memtable {
     /// The names of a kind.
-    pub fn names(&self, named: Named) -> &Names {
+    pub fn names(&self, named: Named) -> &memtable::Names {
         match named {
             Named::Channel => &self.channels,
             Named::User => &self.users,
@@ -201,6 +203,28 @@ impl Published {
     }
 }
 
+impl Published {
+    /// Whether a user has or had a row.
+    pub fn has_rows(&self, user: UserId) -> Result<bool> {
+        let base = {
+            let state = self.0.read();
+            if state.active.table.rows_of(user, ChannelId(0)).next().is_some() {
+                return Ok(true);
+            }
+            state.base.clone()
+        };
+        if base.frozen.iter().any(|frozen| frozen.table.rows_of(user, ChannelId(0)).next().is_some()) {
+            return Ok(true);
+        }
+        for run in &base.runs {
+            if run.rows(user, ChannelId(0), 0).next()?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
 impl Base {
     /// A row of a frozen segment or a run.
     pub fn row(&self, key: Key) -> Result<Option<Row>> {
@@ -223,8 +247,9 @@ impl Base {
                 return Ok(Some(id));
             }
         }
+        let hash = table::hash(&self.key, name);
         for run in self.runs.iter().rev() {
-            if let Some(id) = run.names(named).find(name)? {
+            if let Some(id) = run.names(named).find(name, hash)? {
                 return Ok(Some(id));
             }
         }
@@ -265,9 +290,9 @@ pub enum Place<'a> {
     Sealed(&'a Part),
 }
 
-impl crate::table::Run {
+impl Run {
     /// The names of a kind.
-    pub fn names(&self, named: Named) -> &crate::table::Names {
+    pub fn names(&self, named: Named) -> Names<'_> {
         match named {
             Named::Channel => self.channel_names(),
             Named::User => self.user_names(),

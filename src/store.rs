@@ -4,18 +4,36 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::batch::{Batch, Receipt};
+use crate::change::Key;
+use crate::commit::Submitted;
 use crate::conversation::Conversations;
+use crate::engine::Engine;
 use crate::error::Result;
 use crate::history::History;
 use crate::listing::{Listing, Of};
 use crate::options::Options;
 use crate::stat::{Recovery, Stat};
-use crate::types::{Head, Mark};
+use crate::state::Named;
+use crate::types::{Head, Mark, Row};
 
 /// An open store. Cheap to clone; all clones are one store, which closes when the last one goes.
 #[derive(Clone, Debug)]
 pub struct Store {
-    inner: Arc<()>,
+    handle: Arc<Handle>,
+}
+
+/// Closes the store when the last clone of [`Store`] goes.
+#[derive(Debug)]
+struct Handle {
+    engine: Arc<Engine>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Err(error) = self.engine.close() {
+            tracing::error!(%error, "the store did not close cleanly");
+        }
+    }
 }
 
 /// One membership and its cursor.
@@ -36,23 +54,62 @@ pub struct Membership {
     pub version: u64,
 }
 
-/// A commit that was submitted. It may or may not be waited for; dropping it changes nothing.
+impl From<Row> for Membership {
+    fn from(row: Row) -> Membership {
+        Membership {
+            join_seq: row.base.seq + 1,
+            read: row.read,
+            own: row.own,
+            deleted: row.deleted,
+            activated: row.activated > 0,
+            version: row.version,
+        }
+    }
+}
+
+impl Membership {
+    /// Everything up to this mark counts as read: the furthest of what precedes the membership, what was hidden, what was
+    /// marked, and the user's own last message.
+    #[must_use]
+    pub fn cursor(&self) -> Mark {
+        let floor = Mark { seq: self.join_seq - 1, ordinal: 0 };
+        [self.deleted, self.read, self.own].into_iter().fold(floor, Mark::max)
+    }
+}
+
+/// A commit that was submitted. It may or may not be waited for; dropping it takes nothing back.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let store = chanlog::Store::open(dir.path())?;
+/// use chanlog::{Batch, Draft};
+/// let first = store.submit(Batch::new().append("general", Draft::new("alice", 0, "one")))?;
+/// let second = store.submit(Batch::new().append("general", Draft::new("alice", 0, "two")))?;
+/// second.wait()?; // One sync for both.
+/// assert!(first.is_done());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "a commit's outcome is known only after waiting for it"]
 pub struct Commit {
-    receipt: Receipt,
+    engine: Arc<Engine>,
+    submitted: Submitted,
 }
 
 impl Commit {
-    /// Whether waiting would return at once.
+    /// Whether [`Commit::wait`] would return at once.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        todo!()
+        self.engine.is_done(&self.submitted)
     }
 
-    /// Waits until the commit is as durable as was asked, and visible.
+    /// Waits until the commit is as durable as was asked, and visible to readers.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`](crate::Error::Poisoned) if the log can't be synced: whether the commit survives is unknown.
     pub fn wait(self) -> Result<Receipt> {
-        Ok(self.receipt)
+        self.engine.wait(&self.submitted)?;
+        Ok(self.submitted.receipt)
     }
 }
 
@@ -63,34 +120,86 @@ impl Store {
     }
 
     pub(crate) fn open_with(options: Options, dir: &Path) -> Result<Store> {
-        let _ = (options, dir);
-        todo!()
+        let engine = Engine::open(options, dir)?;
+        Ok(Store { handle: Arc::new(Handle { engine }) })
     }
 
-    /// Writes a batch and waits for it: `submit` and `wait` in one.
+    /// The open store; an error once it is closed.
+    pub(crate) fn engine(&self) -> Result<&Engine> {
+        self.handle.engine.check_open()?;
+        Ok(&self.handle.engine)
+    }
+
+    /// Writes a batch and waits for it: [`Store::submit`] and [`Commit::wait`] in one.
+    ///
+    /// A message costs one record in the log and one sync, which concurrent commits share. Neither grows with the number
+    /// of members of its channel.
+    ///
+    /// # Errors
+    /// As for both.
     pub fn commit(&self, batch: &Batch) -> Result<Receipt> {
         self.submit(batch)?.wait()
     }
 
-    /// Checks and writes a batch, and returns without waiting for its durability.
+    /// Checks and writes a batch, and returns without waiting for its durability. Later batches of any thread come after
+    /// it. Blocks when sealing is too far behind.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`], [`Error::NotMember`] and [`Error::TooLarge`]: the batch is not valid, and nothing of it
+    /// was written. [`Error::OutOfSpace`]: the same; try again when there is room. [`Error::Poisoned`]: the writer has
+    /// stopped. [`Error::Closed`].
+    ///
+    /// [`Error::InvalidArgument`]: crate::Error::InvalidArgument
+    /// [`Error::NotMember`]: crate::Error::NotMember
+    /// [`Error::TooLarge`]: crate::Error::TooLarge
+    /// [`Error::OutOfSpace`]: crate::Error::OutOfSpace
+    /// [`Error::Poisoned`]: crate::Error::Poisoned
+    /// [`Error::Closed`]: crate::Error::Closed
     pub fn submit(&self, batch: &Batch) -> Result<Commit> {
-        let _ = batch;
-        todo!()
+        let submitted = self.handle.engine.submit(batch)?;
+        Ok(Commit { engine: self.handle.engine.clone(), submitted })
     }
 
-    /// The head of a channel; an unknown one is empty.
+    /// The head of a channel; an unknown one is empty. Costs a look-up of the name and a read of memory.
     pub fn head(&self, channel: impl AsRef<[u8]>) -> Result<Head> {
-        let _ = channel;
-        todo!()
+        Ok(self.heads([channel])?[0])
     }
 
     /// The heads of many channels, all of one moment.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = chanlog::Store::open(dir.path())?;
+    /// # use chanlog::{Batch, Draft};
+    /// store.commit(Batch::new().append("general", Draft::new("alice", 0, "hi")).join("general", "bob"))?;
+    /// let heads = store.heads(["general", "unheard of"])?;
+    /// assert_eq!((heads[0].last.seq, heads[0].members), (1, 1));
+    /// assert_eq!(heads[1], chanlog::Head::default());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn heads<N: AsRef<[u8]>>(&self, channels: impl IntoIterator<Item = N>) -> Result<Vec<Head>> {
-        let _ = channels.into_iter().count();
-        todo!()
+        let published = &self.engine()?.published;
+        let ids = channels.into_iter().map(|name| published.channel(name.as_ref()));
+        let ids: Vec<_> = ids.collect::<Result<_>>()?;
+        let state = published.0.read();
+        Ok(ids.into_iter().map(|id| id.map_or_else(Head::default, |id| state.heads.get(id))).collect())
     }
 
-    /// A range of a channel's messages.
+    /// A range of a channel's messages, to be narrowed and read. An unknown channel has none.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = chanlog::Store::open(dir.path())?;
+    /// # use chanlog::{Batch, Draft};
+    /// # for text in ["one", "two", "three"] {
+    /// #     store.commit(Batch::new().append("general", Draft::new("alice", 0, text)))?;
+    /// # }
+    /// let page = store.history("general").from(2).limit(20).list()?;
+    /// assert_eq!(page[0].payload, "two");
+    /// let last = store.history("general").last(1)?;
+    /// assert_eq!(last[0].payload, "three");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn history(&self, channel: impl AsRef<[u8]>) -> History<'_> {
         History::new(self, channel.as_ref())
     }
@@ -101,11 +210,31 @@ impl Store {
         channel: impl AsRef<[u8]>,
         user: impl AsRef<[u8]>,
     ) -> Result<Option<Membership>> {
-        let _ = (channel, user);
-        todo!()
+        let published = &self.engine()?.published;
+        let (Some(channel), Some(user)) =
+            (published.channel(channel.as_ref())?, published.user(user.as_ref())?)
+        else {
+            return Ok(None);
+        };
+        let row = published.row(Key { user, channel })?;
+        Ok(row.filter(Row::present).map(Membership::from))
     }
 
-    /// A user's conversation list.
+    /// A user's conversation list, to be narrowed and read. An unknown user's is empty.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = chanlog::Store::open(dir.path())?;
+    /// # use chanlog::{Batch, Change, Draft, Update};
+    /// store.commit(Batch::new().join("general", "bob").append("general", Draft::new("alice", 0, "hi")))?;
+    /// let list = store.conversations("bob").limit(20).list()?;
+    /// assert_eq!((list.entries[0].unread, list.next), (1, None));
+    ///
+    /// store.commit(Batch::new().read("general", "bob", u64::MAX))?;
+    /// let Update::Changes { changes, .. } = store.conversations("bob").since(&list.as_of)? else { panic!() };
+    /// assert!(matches!(&changes[..], [Change::Entry(entry)] if entry.unread == 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn conversations(&self, user: impl AsRef<[u8]>) -> Conversations<'_> {
         Conversations::new(self, user.as_ref())
     }
@@ -117,53 +246,58 @@ impl Store {
 
     /// The channels that a user is a member of, in the order in which the store first met them.
     pub fn channels_of(&self, user: impl AsRef<[u8]>) -> Listing<'_> {
-        Listing::new(self, Of::ChannelsOf(user.as_ref().into()))
+        Listing::new(self, Of::Channels(user.as_ref().into()))
     }
 
     /// All channels, by name.
     pub fn channels(&self) -> Listing<'_> {
-        Listing::new(self, Of::Channels)
+        Listing::new(self, Of::Names(Named::Channel))
     }
 
     /// All users, by name: whoever joined or sent.
     pub fn users(&self) -> Listing<'_> {
-        Listing::new(self, Of::Users)
+        Listing::new(self, Of::Names(Named::User))
     }
 
     /// Whether a user is or ever was a member of a channel.
     pub fn has_memberships(&self, user: impl AsRef<[u8]>) -> Result<bool> {
-        let _ = user;
-        todo!()
+        let published = &self.engine()?.published;
+        match published.user(user.as_ref())? {
+            Some(user) => published.has_rows(user),
+            None => Ok(false),
+        }
     }
 
     /// What opening found and did.
     #[must_use]
     pub fn recovery(&self) -> &Recovery {
-        todo!()
+        &self.handle.engine.recovery
     }
 
     /// Counts and sizes.
     pub fn stat(&self) -> Result<Stat> {
-        todo!()
+        self.handle.engine.stat()
     }
 
-    /// Makes all that was written durable.
+    /// Makes all that was written durable, buffered commits included.
     pub fn sync(&self) -> Result<()> {
-        todo!()
+        self.handle.engine.sync()
     }
 
-    /// Does one step of sealing or merging, if there is one to do, and tells whether it did.
+    /// Does one step of sealing or merging, if there is one to do, and tells whether it did. Background threads do the
+    /// same unless [`Options::background`] turned them off.
     pub fn maintain(&self) -> Result<bool> {
-        todo!()
+        self.handle.engine.maintain()
     }
 
     /// Ends the present log segment and seals all there is, whatever its size.
     pub fn seal(&self) -> Result<()> {
-        todo!()
+        self.handle.engine.seal()
     }
 
-    /// Closes the store for all handles. Dropping the last handle does the same, but can't report errors.
+    /// Closes the store for all handles and tells of errors. Dropping the last handle does the same, but can't tell.
+    /// Nothing that was acknowledged depends on either.
     pub fn close(&self) -> Result<()> {
-        todo!()
+        self.handle.engine.close()
     }
 }

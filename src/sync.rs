@@ -104,6 +104,11 @@ impl Syncer {
         self.state.lock().durable.end
     }
 
+    /// The offset in the active segment where the next frame goes.
+    pub fn end(&self) -> u64 {
+        self.state.lock().written.end
+    }
+
     /// The last published commit.
     pub fn published(&self) -> u64 {
         self.state.lock().published

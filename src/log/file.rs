@@ -14,7 +14,8 @@ use crate::sealed::StoreId;
 
 /// The length of the header, and so the offset of the first frame.
 pub const HEADER: u64 = 4096;
-const FIELDS: usize = 64;
+/// The length of the header's fields; zeros follow.
+pub const FIELDS: usize = 64;
 const MAGIC: &[u8; 8] = b"chanlog\0";
 const KIND: u32 = 3;
 const FORMAT: u32 = 1;

@@ -33,7 +33,7 @@ mod scan;
 
 pub use file::{HEADER, LogFile};
 pub use frame::{Frame, FrameKind, Header as FrameHeader, finish as finish_frame, start as start_frame};
-pub use scan::{Scan, scan};
+pub use scan::{Scan, check, scan};
 
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,6 @@
 //! Reading a log segment from front to back, and telling a torn tail from corruption.
 
-use super::file::{HEADER, LogFile};
+use super::file::{FIELDS, HEADER, LogFile};
 use super::frame::{self, ALIGN, Frame, FrameKind};
 use crate::error::Result;
 
@@ -43,6 +43,15 @@ pub fn scan(
         return Err(log.corrupt(scan.end, format!("no valid frame, though durable up to {durable}")));
     }
     Ok(scan)
+}
+
+/// Checks every byte of a segment that has a meaning: its header and its frames.
+pub fn check(log: &LogFile, end: Option<u64>) -> Result<()> {
+    let bytes = log.read_all()?;
+    if let Some(at) = bytes[FIELDS..HEADER as usize].iter().position(|byte| *byte != 0) {
+        return Err(log.corrupt((FIELDS + at) as u64, "the header is not followed by zeros"));
+    }
+    scan(log, &bytes, end, &mut |_| Ok(())).map(drop)
 }
 
 impl Scan {

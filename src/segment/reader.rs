@@ -57,6 +57,11 @@ impl Segment {
         Ok(Segment { sealed, footer, cache })
     }
 
+    /// An error that names this segment's file.
+    pub fn corrupt(&self, what: impl Into<String>) -> Error {
+        self.sealed.corrupt(0, what)
+    }
+
     /// The file's id.
     pub fn id(&self) -> u64 {
         self.sealed.id()
