@@ -412,6 +412,9 @@ mod batches {
         drop(store.submit(&batch).unwrap());
         let last = store.commit(&batch).unwrap();
         assert_eq!(last.outcomes()[0].seq(), Some(12), "a commit that nobody waits for happens too");
+        let (first, second) = (store.submit(&batch).unwrap(), store.submit(&batch).unwrap());
+        second.wait().unwrap();
+        assert!(first.is_done(), "commits are done in order");
     }
 
     #[test]
