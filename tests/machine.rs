@@ -16,6 +16,7 @@ use model::{Model, Name, Op, Post, Range, check};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::test_runner::FileFailurePersistence;
 
 const DIR: &str = "/store";
 const CHANNELS: u8 = 5;
@@ -422,7 +423,8 @@ impl Machine {
 /// The number of cases, which `PROPTEST_CASES` overrides.
 fn cases(default: u32) -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(default);
-    ProptestConfig { cases, max_shrink_iters: 2000, ..ProptestConfig::default() }
+    let failure_persistence = Some(Box::new(FileFailurePersistence::WithSource("regressions")) as _);
+    ProptestConfig { cases, failure_persistence, max_shrink_iters: 5000, ..ProptestConfig::default() }
 }
 
 fn run(seed: u64, tombstones: usize, steps: &[Step]) {
