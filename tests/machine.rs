@@ -176,6 +176,25 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Steps that keep two clients busy while the store changes under them.
+fn client_step() -> impl Strategy<Value = Step> {
+    let act = select(vec![Act::List, Act::Update, Act::Follow, Act::Follow, Act::Drain]);
+    let client = (0..2u8, prop::bool::weighted(0.2), act, select(vec![1u8, 2, 3, 255]));
+    prop_oneof![
+        10 => commit().prop_map(Step::Commit),
+        14 => client.prop_map(|(user, unread_only, act, limit)| Step::Client { user, unread_only, act, limit }),
+        1 => (1u8..8).prop_map(Step::Maintain),
+        1 => Just(Step::Seal),
+        1 => Just(Step::Reopen),
+        1 => some_loss(),
+    ]
+}
+
+fn some_loss() -> impl Strategy<Value = Step> {
+    let commits = || vec(commit(), 0..3);
+    prop_oneof![commits().prop_map(Step::Crash), commits().prop_map(Step::PowerLoss)]
+}
+
 /// Chooses a seq from 0 to a little beyond the end.
 fn choose(model: &Model, channel: &Name, place: Place) -> u64 {
     match place {
@@ -442,6 +461,19 @@ proptest! {
     #[test]
     fn a_store_is_its_model(seed: u64, steps in vec(step(), 1..60)) {
         run(seed, 1000, &steps);
+    }
+
+    #[test]
+    fn a_client_that_follows_tokens_and_pages_misses_nothing(
+        seed: u64, steps in vec(client_step(), 1..80), limit in 1usize..4,
+    ) {
+        let mut machine = Machine::new(seed, 1000);
+        for step in &steps {
+            machine.run(step);
+        }
+        for client in machine.clients.values_mut() {
+            client.drain(machine.store.as_ref().unwrap(), &machine.witness.model, limit);
+        }
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! Comparing a store with the model: everything that can be read, or one question at a time.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use chanlog::{Change, Conversation, Page, Store, Token, Update};
 
@@ -221,11 +219,6 @@ fn paged(what: &str, limit: usize, expected: &[Name], page: impl Fn(Option<&Name
         assert!(found.len() <= expected.len(), "more {what} than there are");
     }
     assert_eq!(found, expected, "{what} in pages of {limit}");
-}
-
-/// The entries of a list, by channel.
-pub fn by_channel(entries: Vec<Entry>) -> BTreeMap<Name, Entry> {
-    entries.into_iter().map(|e| (e.channel.clone(), e)).collect()
 }
 
 /// What a store answered, in the model's terms.

@@ -11,6 +11,7 @@ pub mod client;
 pub mod witness;
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 
 use bytes::Bytes;
 use chanlog::{BUFFERED_WINDOW, Batch, Draft, Durability, Head, Mark, Message, Outcome, Visible};
@@ -18,7 +19,7 @@ use chanlog::{BUFFERED_WINDOW, Batch, Draft, Durability, Head, Mark, Message, Ou
 pub type Name = Vec<u8>;
 
 /// A message as a caller hands it over.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Post {
     pub sender: Name,
     pub timestamp: i64,
@@ -26,6 +27,15 @@ pub struct Post {
     pub id: Option<u64>,
     pub client_id: Option<Bytes>,
     pub payload: Bytes,
+}
+
+/// Names and the start of the payload, for people who read a failed comparison.
+impl fmt::Debug for Post {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Post { sender, timestamp, silent, id, client_id, payload } = self;
+        let (sender, start, len) = (check::text(sender), check::text(payload), payload.len());
+        write!(f, "{sender} at {timestamp}, silent {silent}, {id:?}, {client_id:?}, {start} of {len} bytes")
+    }
 }
 
 /// One operation of a batch, as data.
@@ -94,7 +104,7 @@ impl From<&Message> for Msg {
 }
 
 /// An entry of a conversation list.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Entry {
     pub channel: Name,
     pub last_seq: u64,
@@ -102,6 +112,17 @@ pub struct Entry {
     pub unread: u64,
     pub version: u64,
     pub last: Option<Msg>,
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Entry { channel, last_seq, read_seq, unread, version, last } = self;
+        let channel = check::text(channel);
+        write!(
+            f,
+            "{channel}: last_seq {last_seq}, read_seq {read_seq}, unread {unread}, version {version}, {last:?}"
+        )
+    }
 }
 
 /// A change of a conversation list.
