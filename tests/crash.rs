@@ -171,6 +171,7 @@ fn recover(sim: &Arc<SimEnv>, witness: &Witness, end: End) {
 #[test]
 fn a_crash_at_any_operation_loses_nothing_that_was_acknowledged() {
     for n in 0..whole_day(mixed).ops() {
+        println!("crash after {n} operations");
         let sim = SimEnv::new(n);
         sim.crash_after(n);
         let mut run = Run::default();
@@ -194,6 +195,7 @@ fn a_crash_at_any_operation_of_the_recovery_of_a_crash_changes_nothing() {
         let _ = run.day(&sim, sync);
         run.store = None;
         for k in 0.. {
+            println!("crash after {n} operations, and after {k} of the recovery");
             let sim = sim.fork(n * 1000 + k);
             sim.power_loss();
             sim.crash_after(k);
@@ -216,7 +218,10 @@ fn goes_on(run: &mut Run, error: &Error) {
     let known = matches!(error, Error::Io { .. } | Error::Poisoned { .. } | Error::OutOfSpace { .. });
     assert!(known, "a failed operation is no {error:?}");
     check::everything(&store, &run.witness.visible());
-    let mut next = run.before.take().unwrap_or_else(|| run.witness.clone());
+    let mut next = run.witness.clone();
+    if let Some(before) = run.before.take() {
+        next.undo(before);
+    }
     let ops = hour(&next.model, 60);
     match next.try_commit(&store, &ops, Durability::Sync) {
         Ok(_) => run.witness = next,
@@ -234,6 +239,7 @@ fn a_failure_of_any_operation_is_told_and_mended_by_reopening() {
     let stats = whole_day(mixed).stats();
     for kind in Disk::ALL {
         for n in 1..=stats.count(kind) {
+            println!("{kind:?} {n} fails");
             let sim = SimEnv::new(n);
             sim.fail_nth(&[kind], n, ErrorKind::Other);
             let mut run = Run::default();
@@ -282,6 +288,7 @@ fn content(sim: &SimEnv) -> BTreeMap<PathBuf, Vec<u8>> {
 #[test]
 fn a_full_disk_is_told_and_nothing_else_changes() {
     for room in [0, 1, 100, 1000, 4096, 8192, 9000, 20_000, 50_000] {
+        println!("room for {room} bytes");
         let sim = SimEnv::new(room);
         let mut run = Run::default();
         run.day(&sim, mixed).unwrap();

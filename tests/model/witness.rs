@@ -28,6 +28,7 @@ pub struct Witness {
     asked: Vec<Vec<Op>>,
     acknowledged: usize,
     durable: usize,
+    /// Whether a buffered commit was tried in this session.
     buffered: bool,
 }
 
@@ -73,9 +74,9 @@ impl Witness {
 
     /// Notes that the oldest unacknowledged batch was acknowledged.
     pub fn acknowledge(&mut self, durability: Durability) {
+        let something = !self.asked[self.acknowledged].is_empty();
         self.acknowledged += 1;
-        assert!(self.acknowledged <= self.asked.len());
-        if durability == Durability::Sync {
+        if durability == Durability::Sync && something {
             self.durable = self.acknowledged;
         }
     }
@@ -97,10 +98,16 @@ impl Witness {
                 assert_eq!(receipt.outcomes(), outcomes, "the receipt of a commit");
                 self.acknowledge(durability);
             }
-            Err(Error::OutOfSpace { .. }) => *self = before,
+            Err(Error::OutOfSpace { .. }) => self.undo(before),
             Err(_) => {}
         }
         answer
+    }
+
+    /// Goes back to before a commit that never happened. That it was tried may have cost the store a later gap.
+    pub fn undo(&mut self, before: Witness) {
+        let buffered = self.buffered;
+        *self = Witness { buffered, ..before };
     }
 
     /// The model as readers must see it now: what was acknowledged, and nothing else.
