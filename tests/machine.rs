@@ -1,0 +1,560 @@
+//! Random batches against the model, with maintenance, reopening, crashes and losses of power among them.
+
+#![cfg(feature = "sim")]
+
+mod model;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chanlog::env::SimEnv;
+use chanlog::{Durability, Options, Store, Token, Update, Visible};
+use model::client::Client;
+use model::witness::{End, Witness};
+use model::{Model, Name, Op, Post, Range, check};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::FileFailurePersistence;
+
+const DIR: &str = "/store";
+const CHANNELS: u8 = 5;
+const USERS: u8 = 5;
+
+/// The tokens of whole lists that are kept for later questions.
+const TOKENS: usize = 8;
+
+/// A seq that is yet to be chosen: a share of the channel's length in 16 bits, a little beyond the end included.
+type Place = u16;
+
+/// An operation whose seqs depend on how long the channel is when it runs.
+#[derive(Clone, Debug)]
+enum Plan {
+    Append { channel: u8, sender: u8, timestamp: i64, silent: bool, id: Option<u64>, client: u8, len: usize },
+    Join { channel: u8, user: u8, from: Option<Place>, start: bool, read: Option<Place> },
+    Leave { channel: u8, user: u8 },
+    Read { channel: u8, user: u8, to: Place },
+    Hide { channel: u8, user: u8 },
+    Activate { channel: u8, user: u8 },
+}
+
+/// A batch to be: its operations, whether those that the model would refuse are left out, and its durability.
+#[derive(Clone, Debug)]
+struct Commit {
+    plans: Vec<Plan>,
+    allowed_only: bool,
+    buffered: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Commit(Commit),
+    /// Several batches are submitted before the first is waited for.
+    Pipeline(Vec<Commit>),
+    Maintain(u8),
+    Seal,
+    Sync,
+    Reopen,
+    /// The last handle is dropped without a close.
+    Drop,
+    /// The process ends while some batches are on their way.
+    Crash(Vec<Commit>),
+    PowerLoss(Vec<Commit>),
+    /// The process ends, and power is lost before the store is opened again.
+    CrashThenPowerLoss(Vec<Commit>),
+    History {
+        channel: u8,
+        from: Place,
+        to: Place,
+        limit: Option<u8>,
+        bytes: Option<u16>,
+        reverse: bool,
+        viewer: Option<u8>,
+    },
+    Pages {
+        user: u8,
+        unread_only: bool,
+        limit: u8,
+    },
+    /// Asks with a token of an earlier whole list.
+    Since {
+        token: u8,
+        limit: u8,
+    },
+    Client {
+        user: u8,
+        unread_only: bool,
+        act: Act,
+        limit: u8,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    List,
+    Update,
+    Follow,
+    Drain,
+}
+
+fn channel_name(i: u8) -> Name {
+    match i {
+        0 => b"general".to_vec(),
+        1 => vec![0],
+        2 => vec![0xff, 0xfe, b'/', 0],
+        3 => vec![b'x'; 255],
+        _ => format!("channel {i}").into_bytes(),
+    }
+}
+
+fn user_name(i: u8) -> Name {
+    match i {
+        0 => b"alice".to_vec(),
+        1 => b"../../etc/passwd".to_vec(),
+        2 => vec![0xc3, 0x28],
+        3 => vec![0xff; 255],
+        _ => format!("user {i}").into_bytes(),
+    }
+}
+
+fn plan() -> impl Strategy<Value = Plan> {
+    let (c, u) = (0..CHANNELS, 0..USERS);
+    let len = prop_oneof![1 => Just(0usize), 8 => 1usize..200, 2 => 200usize..3000, 1 => Just(20_000)];
+    let append =
+        (c.clone(), u.clone(), any::<i64>(), prop::bool::weighted(0.25), any::<Option<u64>>(), 0u8..=80, len)
+            .prop_map(|(channel, sender, timestamp, silent, id, client, len)| Plan::Append {
+                channel,
+                sender,
+                timestamp,
+                silent,
+                id,
+                client: client.saturating_sub(16),
+                len,
+            });
+    let join = (c.clone(), u.clone(), any::<Option<Place>>(), any::<bool>(), any::<Option<Place>>())
+        .prop_map(|(channel, user, from, start, read)| Plan::Join { channel, user, from, start, read });
+    let pair = (c.clone(), u.clone());
+    prop_oneof![
+        8 => append,
+        5 => join,
+        2 => pair.clone().prop_map(|(channel, user)| Plan::Leave { channel, user }),
+        4 => (c, u, any::<Place>()).prop_map(|(channel, user, to)| Plan::Read { channel, user, to }),
+        2 => pair.clone().prop_map(|(channel, user)| Plan::Hide { channel, user }),
+        1 => pair.prop_map(|(channel, user)| Plan::Activate { channel, user }),
+    ]
+}
+
+fn commit() -> impl Strategy<Value = Commit> {
+    (vec(plan(), 0..6), prop::bool::weighted(0.9), any::<bool>())
+        .prop_map(|(plans, allowed_only, buffered)| Commit { plans, allowed_only, buffered })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let some = || vec(commit(), 0..4);
+    let limit = || select(vec![1u8, 2, 3, 7, 255]);
+    let act = select(vec![Act::List, Act::Update, Act::Update, Act::Follow, Act::Follow, Act::Drain]);
+    let range = (0..CHANNELS, any::<Place>(), any::<Place>(), any::<Option<u8>>(), any::<Option<u16>>());
+    prop_oneof![
+        20 => commit().prop_map(Step::Commit),
+        3 => some().prop_map(Step::Pipeline),
+        5 => (1u8..8).prop_map(Step::Maintain),
+        3 => Just(Step::Seal),
+        1 => Just(Step::Sync),
+        1 => Just(Step::Reopen),
+        1 => Just(Step::Drop),
+        1 => some().prop_map(Step::Crash),
+        2 => some().prop_map(Step::PowerLoss),
+        1 => some().prop_map(Step::CrashThenPowerLoss),
+        5 => (range, any::<bool>(), prop::option::of(0..USERS)).prop_map(
+            |((channel, from, to, limit, bytes), reverse, viewer)| Step::History { channel, from, to, limit, bytes, reverse, viewer }
+        ),
+        3 => (0..USERS, any::<bool>(), limit()).prop_map(|(user, unread_only, limit)| Step::Pages { user, unread_only, limit }),
+        4 => (any::<u8>(), limit()).prop_map(|(token, limit)| Step::Since { token, limit }),
+        8 => (0..USERS, any::<bool>(), act, limit())
+            .prop_map(|(user, unread_only, act, limit)| Step::Client { user, unread_only, act, limit }),
+    ]
+}
+
+/// Steps that keep two clients busy while the store changes under them.
+fn client_step() -> impl Strategy<Value = Step> {
+    let act = select(vec![Act::List, Act::Update, Act::Follow, Act::Follow, Act::Drain]);
+    let client = (0..2u8, prop::bool::weighted(0.2), act, select(vec![1u8, 2, 3, 255]));
+    prop_oneof![
+        10 => commit().prop_map(Step::Commit),
+        14 => client.prop_map(|(user, unread_only, act, limit)| Step::Client { user, unread_only, act, limit }),
+        1 => (1u8..8).prop_map(Step::Maintain),
+        1 => Just(Step::Seal),
+        1 => Just(Step::Reopen),
+        1 => some_loss(),
+    ]
+}
+
+fn some_loss() -> impl Strategy<Value = Step> {
+    let commits = || vec(commit(), 0..3);
+    prop_oneof![commits().prop_map(Step::Crash), commits().prop_map(Step::PowerLoss)]
+}
+
+/// Chooses a seq from 0 to a little beyond the end.
+fn choose(model: &Model, channel: &Name, place: Place) -> u64 {
+    match place {
+        Place::MAX => u64::MAX,
+        _ => u64::from(place) * (model.end(channel) + 3) / u64::from(Place::MAX),
+    }
+}
+
+fn settle(model: &Model, plan: &Plan) -> Op {
+    match *plan {
+        Plan::Append { channel, sender, timestamp, silent, id, client, len } => {
+            let payload = (0..len).map(|i| (i as u8).wrapping_mul(timestamp as u8 | 1)).collect();
+            let client_id = (client > 0).then(|| Bytes::from(vec![client; client.into()]));
+            let post = Post { sender: user_name(sender), timestamp, silent, id, client_id, payload };
+            Op::Append { channel: channel_name(channel), post }
+        }
+        Plan::Join { channel, user, from, start, read } => {
+            let channel = channel_name(channel);
+            let visible = match (from, start) {
+                (Some(place), _) => Visible::FromSeq(choose(model, &channel, place)),
+                (None, true) => Visible::FromStart,
+                (None, false) => Visible::FromNow,
+            };
+            let read = read.map(|place| choose(model, &channel, place));
+            Op::Join { channel, user: user_name(user), visible, read }
+        }
+        Plan::Leave { channel, user } => Op::Leave { channel: channel_name(channel), user: user_name(user) },
+        Plan::Read { channel, user, to } => {
+            let channel = channel_name(channel);
+            let seq = choose(model, &channel, to);
+            Op::Read { channel, user: user_name(user), seq }
+        }
+        Plan::Hide { channel, user } => Op::Hide { channel: channel_name(channel), user: user_name(user) },
+        Plan::Activate { channel, user } => {
+            Op::Activate { channel: channel_name(channel), user: user_name(user) }
+        }
+    }
+}
+
+fn settle_all(model: &Model, commit: &Commit) -> (Vec<Op>, Durability) {
+    let mut ops: Vec<Op> = commit.plans.iter().map(|plan| settle(model, plan)).collect();
+    while let Some(refused) = model.refused(&ops).filter(|_| commit.allowed_only) {
+        ops.remove(refused);
+    }
+    (ops, if commit.buffered { Durability::Buffered } else { Durability::Sync })
+}
+
+/// A token of a whole list.
+struct Kept {
+    user: Name,
+    unread_only: bool,
+    token: Token,
+    version: u64,
+    /// Its state was lost with power: it must be answered with "start over".
+    lost: bool,
+    /// It survived a loss that took something else: "start over" is a fair answer.
+    shaken: bool,
+}
+
+struct Machine {
+    sim: Arc<SimEnv>,
+    options: Options,
+    store: Option<Store>,
+    witness: Witness,
+    tokens: Vec<Kept>,
+    clients: BTreeMap<(u8, bool), Client>,
+}
+
+impl Machine {
+    fn new(seed: u64, tombstones: usize) -> Self {
+        let sim = SimEnv::new(seed);
+        let options = Options::new()
+            .env(sim.clone())
+            .log_segment(8 << 10)
+            .memtable(4 << 10)
+            .unsealed(1 << 20)
+            .message_segment(64 << 10)
+            .block_cache(16 << 10)
+            .tombstones(tombstones)
+            .background(false);
+        let store = options.clone().open(DIR).unwrap();
+        assert!(store.recovery().created);
+        let witness = Witness::new(Model::new(tombstones));
+        let (tokens, clients) = (Vec::new(), BTreeMap::new());
+        Machine { sim, options, store: Some(store), witness, tokens, clients }
+    }
+
+    fn store(&self) -> Store {
+        self.store.clone().unwrap()
+    }
+
+    fn run(&mut self, step: &Step) {
+        let store = self.store();
+        match step {
+            Step::Commit(commit) => self.commit(&store, commit),
+            Step::Pipeline(commits) => {
+                let pending = self.submit_all(&store, commits);
+                pending.into_iter().for_each(|p| self.witness.wait(p));
+            }
+            Step::Maintain(steps) => drop((0..*steps).take_while(|_| store.maintain().unwrap()).count()),
+            Step::Seal => store.seal().unwrap(),
+            Step::Sync => {
+                store.sync().unwrap();
+                self.witness.synced();
+            }
+            Step::Reopen => {
+                store.close().unwrap();
+                drop(store);
+                self.reopen(End::Close);
+            }
+            Step::Drop => {
+                drop(store);
+                self.reopen(End::Close);
+            }
+            Step::Crash(commits) => self.end(store, commits, End::Crash, SimEnv::crash),
+            Step::PowerLoss(commits) => self.end(store, commits, End::PowerLoss, SimEnv::power_loss),
+            Step::CrashThenPowerLoss(commits) => self.end(store, commits, End::PowerLoss, |sim| {
+                sim.crash();
+                sim.power_loss();
+            }),
+            _ => self.question(&store, step),
+        }
+    }
+
+    fn commit(&mut self, store: &Store, commit: &Commit) {
+        let (ops, durability) = settle_all(&self.witness.model, commit);
+        self.witness.commit(store, &ops, durability);
+    }
+
+    fn submit_all(&mut self, store: &Store, commits: &[Commit]) -> Vec<model::witness::Pending> {
+        let submit = |commit| {
+            let (ops, durability) = settle_all(&self.witness.model, commit);
+            self.witness.submit(store, &ops, durability)
+        };
+        commits.iter().filter_map(submit).collect()
+    }
+
+    /// Ends the session while some batches are on their way.
+    fn end(&mut self, store: Store, commits: &[Commit], end: End, how: impl Fn(&SimEnv)) {
+        let pending = self.submit_all(&store, commits);
+        self.sim.crash_after(0);
+        drop(pending);
+        drop(store);
+        self.store = None;
+        how(&self.sim);
+        self.reopen(end);
+    }
+
+    fn reopen(&mut self, end: End) {
+        self.store = None;
+        let store = self.options.clone().open(DIR).unwrap();
+        assert!(!store.recovery().created, "an existing store is opened, not made anew");
+        assert_eq!(store.recovery().damaged, 0, "no crash damages a segment");
+        let before = self.witness.visible().version();
+        let version = self.witness.reopened(&store, end);
+        let shaken = version < before || store.recovery().gap;
+        for kept in &mut self.tokens {
+            kept.lost |= kept.version > version;
+            kept.shaken |= shaken;
+        }
+        if end == End::PowerLoss {
+            self.clients.values_mut().for_each(Client::drop_page);
+        }
+        self.store = Some(store);
+    }
+
+    fn question(&mut self, store: &Store, step: &Step) {
+        let model = &self.witness.model;
+        match *step {
+            Step::History { channel, from, to, limit, bytes, reverse, viewer } => {
+                let channel = channel_name(channel);
+                let range = Range {
+                    from: choose(model, &channel, from),
+                    to: choose(model, &channel, to),
+                    limit: limit.map_or(usize::MAX, usize::from),
+                    bytes: bytes.map_or(u64::MAX, u64::from),
+                    reverse,
+                    viewer: viewer.map(user_name),
+                };
+                check::history(store, model, &channel, &range);
+            }
+            Step::Pages { user, unread_only, limit } => {
+                let (user, limit) = (user_name(user), usize::from(limit));
+                check::list_in_pages(store, model, &user, unread_only, limit);
+                check::listings_in_pages(store, model, limit);
+                self.keep_token(store, user, unread_only);
+            }
+            Step::Since { token, limit } => self.since(store, usize::from(token), usize::from(limit)),
+            Step::Client { user, unread_only, act, limit } => {
+                let client = self.clients.entry((user, unread_only));
+                let client = client.or_insert_with(|| Client::new(&user_name(user), unread_only));
+                let limit = usize::from(limit);
+                match act {
+                    Act::List => client.list(store, limit),
+                    Act::Update => drop(client.update(store, limit)),
+                    Act::Follow => client.follow(store, limit),
+                    Act::Drain => client.drain(store, model, limit),
+                }
+            }
+            _ => unreachable!("not a question"),
+        }
+    }
+
+    fn keep_token(&mut self, store: &Store, user: Name, unread_only: bool) {
+        let token = check::list(store, &self.witness.model, &user, unread_only);
+        if self.tokens.len() == TOKENS {
+            self.tokens.remove(0);
+        }
+        let version = self.witness.model.version();
+        self.tokens.push(Kept { user, unread_only, token, version, lost: false, shaken: false });
+    }
+
+    fn since(&self, store: &Store, pick: usize, limit: usize) {
+        let Some(kept) = self.tokens.get(pick % self.tokens.len().max(1)) else { return };
+        if kept.lost {
+            let answer = store.conversations(&kept.user).since(&kept.token).unwrap();
+            assert_eq!(answer, Update::Reset, "a token of a state that was lost");
+            return;
+        }
+        let (user, model) = (&kept.user, &self.witness.model);
+        let exact = check::since(store, model, user, &kept.token, kept.version, kept.unread_only, limit);
+        let forgotten = model.may_have_forgotten(user, kept.version);
+        assert!(exact || kept.shaken || forgotten, "told to start over without cause");
+    }
+
+    fn finish(&mut self) {
+        let store = self.store();
+        for limit in [2, usize::MAX] {
+            for client in self.clients.values_mut() {
+                client.drain(&store, &self.witness.model, limit);
+            }
+        }
+        store.seal().unwrap();
+        while store.maintain().unwrap() {}
+        check::everything(&store, &self.witness.model);
+        drop(store);
+        self.reopen(End::Close);
+        check::everything(&self.store(), &self.witness.model);
+        self.store = None;
+        let verification = chanlog::verify(DIR, &self.options).unwrap();
+        assert!(verification.faults.is_empty(), "{:?}", verification.faults);
+    }
+}
+
+/// The number of cases, which `PROPTEST_CASES` overrides.
+fn cases(default: u32) -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(default);
+    let failure_persistence = Some(Box::new(FileFailurePersistence::WithSource("regressions")) as _);
+    ProptestConfig { cases, failure_persistence, max_shrink_iters: 5000, ..ProptestConfig::default() }
+}
+
+fn run(seed: u64, tombstones: usize, steps: &[Step]) {
+    let mut machine = Machine::new(seed, tombstones);
+    for step in steps {
+        machine.run(step);
+        check::everything(&machine.store(), &machine.witness.model);
+    }
+    machine.finish();
+}
+
+proptest! {
+    #![proptest_config(cases(96))]
+
+    #[test]
+    fn a_store_is_its_model(seed: u64, steps in vec(step(), 1..60)) {
+        run(seed, 1000, &steps);
+    }
+
+    #[test]
+    fn a_client_that_follows_tokens_and_pages_misses_nothing(
+        seed: u64, steps in vec(client_step(), 1..80), limit in 1usize..4,
+    ) {
+        let mut machine = Machine::new(seed, 1000);
+        for step in &steps {
+            machine.run(step);
+        }
+        for client in machine.clients.values_mut() {
+            client.drain(machine.store.as_ref().unwrap(), &machine.witness.model, limit);
+        }
+    }
+
+    #[test]
+    fn few_tombstones_lead_to_start_over_and_never_to_a_missing_removal(
+        seed: u64, tombstones in 0usize..3, steps in vec(step(), 1..60),
+    ) {
+        // Dropped tombstones are not seen as memberships that once were, so only clients are compared in full.
+        let mut machine = Machine::new(seed, tombstones);
+        for step in &steps {
+            machine.run(step);
+        }
+        for client in machine.clients.values_mut() {
+            client.drain(machine.store.as_ref().unwrap(), &machine.witness.model, 2);
+        }
+    }
+}
+
+/// A user with many channels, most of which rest between two questions.
+#[test]
+fn a_long_list_is_kept_up_to_date() {
+    const MANY: u64 = 600;
+    let mut machine = Machine::new(7, 1000);
+    let store = machine.store();
+    let (alice, bob) = (b"alice".to_vec(), b"bob".to_vec());
+    let channel = |i: u64| format!("channel {:03}", i * 7919 % MANY).into_bytes();
+    let post = |sender: &Name, i: u64| Post {
+        sender: sender.clone(),
+        timestamp: i as i64,
+        silent: i % 5 == 4,
+        id: None,
+        client_id: None,
+        payload: format!("message {i}").into(),
+    };
+    for i in 0..MANY {
+        let join = |user: &Name| Op::Join {
+            channel: channel(i),
+            user: user.clone(),
+            visible: Visible::FromNow,
+            read: None,
+        };
+        let mut ops = vec![join(&alice), join(&bob)];
+        ops.extend((0..i % 4).map(|n| Op::Append { channel: channel(i), post: post(&bob, n) }));
+        machine.witness.commit(&store, &ops, Durability::Buffered);
+    }
+    let mut clients: Vec<(Client, usize)> = [(false, 7), (false, usize::MAX), (true, 50)]
+        .map(|(unread, n)| (Client::new(&alice, unread), n))
+        .into();
+    for round in 0..12u64 {
+        for i in 0..40 {
+            let channel = channel(round * 131 + i * i);
+            let (user, seq) = (alice.clone(), machine.witness.model.end(&channel));
+            let op = match i % 8 {
+                0 => Op::Read { channel, user, seq },
+                1 => Op::Hide { channel, user },
+                2 => Op::Activate { channel, user },
+                3 if i == 3 => Op::Leave { channel, user },
+                4 => Op::Append { post: post(&alice, i), channel },
+                _ => Op::Append { post: post(&bob, i), channel },
+            };
+            if machine.witness.model.refused(std::slice::from_ref(&op)).is_none() {
+                machine.witness.commit(&store, &[op], Durability::Buffered);
+            }
+        }
+        machine.keep_token(&store, alice.clone(), round % 2 == 0);
+        for (client, limit) in &mut clients {
+            client.follow(&store, *limit);
+            if round % 3 == 2 {
+                client.drain(&store, &machine.witness.model, *limit);
+            }
+        }
+        (0..machine.tokens.len()).for_each(|t| machine.since(&store, t, 13));
+        check::list_in_pages(&store, &machine.witness.model, &alice, round % 2 == 0, 50);
+        match round % 4 {
+            1 => store.seal().unwrap(),
+            2 => while store.maintain().unwrap() {},
+            _ => {}
+        }
+    }
+    assert!(
+        clients.iter().all(|(client, _)| client.resets == 0),
+        "a client was told to start over without cause"
+    );
+    check::everything(&store, &machine.witness.model);
+}

@@ -1,0 +1,242 @@
+//! Comparing a store with the model: everything that can be read, or one question at a time.
+
+use bytes::Bytes;
+use chanlog::{Change, Conversation, Page, Store, Token, Update};
+
+use super::{Entry, Event, Member, Model, Msg, Name, Range};
+
+impl From<&Conversation> for Entry {
+    fn from(c: &Conversation) -> Self {
+        Entry {
+            channel: c.channel.to_vec(),
+            last_seq: c.last_seq,
+            read_seq: c.read_seq,
+            unread: c.unread,
+            version: c.version,
+            last: c.last.as_ref().map(Msg::from),
+        }
+    }
+}
+
+impl From<&Change> for Event {
+    fn from(change: &Change) -> Self {
+        match change {
+            Change::Entry(entry) => Event::Entry(entry.into()),
+            Change::Removed { channel, version } => {
+                Event::Removed { channel: channel.to_vec(), version: *version }
+            }
+            _ => unreachable!("a change that the model does not know"),
+        }
+    }
+}
+
+/// Compares all that a store can be asked, names that it never heard of included.
+pub fn everything(store: &Store, model: &Model) {
+    counts(store, model);
+    let (mut channels, mut users) = (model.channels(), model.users());
+    assert_eq!(names(store.channels().list().unwrap()), channels, "channels");
+    assert_eq!(names(store.users().list().unwrap()), users, "users");
+    channels.push(b"a channel nobody made".to_vec());
+    users.push(b"a user nobody met".to_vec());
+    let heads: Vec<_> = channels.iter().map(|c| model.head(c)).collect();
+    assert_eq!(store.heads(&channels).unwrap(), heads, "heads of {}", show(&channels));
+    for name in &channels {
+        channel(store, model, name, &users);
+    }
+    for name in &users {
+        user(store, model, name);
+    }
+}
+
+/// Compares the counts that a store gives of itself.
+pub fn counts(store: &Store, model: &Model) {
+    let stat = store.stat().unwrap();
+    assert_eq!(stat.version, model.version(), "version");
+    assert_eq!(stat.channels, model.channels().len() as u64, "number of channels");
+    assert_eq!(stat.users, model.users().len() as u64, "number of users");
+    assert_eq!(stat.messages, model.messages(), "number of messages");
+}
+
+/// Compares a channel: its head, whole history, members and each membership.
+pub fn channel(store: &Store, model: &Model, channel: &Name, users: &[Name]) {
+    assert_eq!(store.head(channel).unwrap(), model.head(channel), "head of {}", text(channel));
+    history(store, model, channel, &Range::default());
+    let members = names(store.members(channel).list().unwrap());
+    assert_eq!(members, model.members(channel), "members of {}", text(channel));
+    for user in users {
+        membership(store, model, channel, user);
+    }
+}
+
+/// Compares a user: channels, list, and list of the unread.
+pub fn user(store: &Store, model: &Model, user: &Name) {
+    let channels = names(store.channels_of(user).list().unwrap());
+    assert_eq!(channels, model.channels_of(user), "channels of {}", text(user));
+    let known = store.has_memberships(user).unwrap();
+    assert_eq!(known, model.has_memberships(user), "whether {} has memberships", text(user));
+    for unread_only in [false, true] {
+        list(store, model, user, unread_only);
+    }
+}
+
+/// Compares one membership.
+pub fn membership(store: &Store, model: &Model, channel: &Name, user: &Name) {
+    let found = store.membership(channel, user).unwrap().map(|m| Member {
+        join_seq: m.join_seq,
+        read: m.read,
+        own: m.own,
+        deleted: m.deleted,
+        activated: m.activated,
+        version: m.version,
+    });
+    assert_eq!(found, model.membership(channel, user), "{} in {}", text(user), text(channel));
+}
+
+/// Compares a range of a channel.
+pub fn history(store: &Store, model: &Model, channel: &Name, range: &Range) {
+    let mut question = store.history(channel).from(range.from).to(range.to);
+    question = question.limit(range.limit).bytes(range.bytes);
+    if range.reverse {
+        question = question.reverse();
+    }
+    if let Some(user) = &range.viewer {
+        question = question.seen_by(user);
+    }
+    let found: Vec<Msg> = question.list().unwrap().iter().map(Msg::from).collect();
+    assert_eq!(found, model.history(channel, range), "history of {}, {range:?}", text(channel));
+}
+
+/// Compares a whole conversation list, and returns its token.
+pub fn list(store: &Store, model: &Model, user: &Name, unread_only: bool) -> Token {
+    let mut question = store.conversations(user);
+    if unread_only {
+        question = question.unread_only();
+    }
+    let found = question.list().unwrap();
+    let expected = model.conversations(user, unread_only);
+    assert_eq!(entries(&found.entries), expected, "list of {}, unread only: {unread_only}", text(user));
+    assert_eq!(found.next, None, "a whole list has no next page");
+    found.as_of
+}
+
+/// Compares a conversation list that is read in pages.
+pub fn list_in_pages(store: &Store, model: &Model, user: &Name, unread_only: bool, limit: usize) {
+    let expected = model.conversations(user, unread_only);
+    let mut found = Vec::new();
+    let mut next: Option<Page> = None;
+    loop {
+        let mut question = store.conversations(user).limit(limit);
+        if unread_only {
+            question = question.unread_only();
+        }
+        if let Some(page) = &next {
+            question = question.after(page);
+        }
+        let page = question.list().unwrap();
+        found.extend(entries(&page.entries));
+        next = page.next;
+        assert!(page.entries.len() <= limit, "a page of {} for a limit of {limit}", page.entries.len());
+        assert_eq!(next.is_some(), found.len() < expected.len(), "a next page exactly if there is more");
+        if next.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found, expected, "list of {} in pages of {limit}", text(user));
+}
+
+/// Compares what changed since a token of `version`, in pages of `limit`. Returns false on "start over".
+pub fn since(
+    store: &Store,
+    model: &Model,
+    user: &Name,
+    token: &Token,
+    version: u64,
+    unread_only: bool,
+    limit: usize,
+) -> bool {
+    let expected = model.since(user, version, unread_only);
+    let mut found: Vec<Event> = Vec::new();
+    let mut next: Option<Page> = None;
+    loop {
+        let mut question = store.conversations(user).limit(limit);
+        if unread_only {
+            question = question.unread_only();
+        }
+        if let Some(page) = &next {
+            question = question.after(page);
+        }
+        match question.since(token).unwrap() {
+            Update::Reset => return false,
+            Update::Changes { changes, next: more, .. } => {
+                assert!(changes.len() <= limit, "a page of {} for a limit of {limit}", changes.len());
+                found.extend(changes.iter().map(Event::from));
+                next = more;
+            }
+            _ => unreachable!("an update that the model does not know"),
+        }
+        assert_eq!(next.is_some(), found.len() < expected.len(), "a next page exactly if there is more");
+        if next.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found, expected, "changes of {} since {version}, unread only: {unread_only}", text(user));
+    true
+}
+
+/// Compares the four listings of names, read in pages.
+pub fn listings_in_pages(store: &Store, model: &Model, limit: usize) {
+    paged("channels", limit, &model.channels(), |after| {
+        let listing = store.channels().limit(limit);
+        after.map_or(listing.clone(), |name| listing.after(name)).list().unwrap()
+    });
+    paged("users", limit, &model.users(), |after| {
+        let listing = store.users().limit(limit);
+        after.map_or(listing.clone(), |name| listing.after(name)).list().unwrap()
+    });
+    for channel in model.channels() {
+        paged("members", limit, &model.members(&channel), |after| {
+            let listing = store.members(&channel).limit(limit);
+            after.map_or(listing.clone(), |name| listing.after(name)).list().unwrap()
+        });
+    }
+    for user in model.users() {
+        paged("channels of a user", limit, &model.channels_of(&user), |after| {
+            let listing = store.channels_of(&user).limit(limit);
+            after.map_or(listing.clone(), |name| listing.after(name)).list().unwrap()
+        });
+    }
+}
+
+fn paged(what: &str, limit: usize, expected: &[Name], page: impl Fn(Option<&Name>) -> Vec<Bytes>) {
+    let mut found: Vec<Name> = Vec::new();
+    loop {
+        let names = names(page(found.last()));
+        assert!(names.len() <= limit, "a page of {} {what} for a limit of {limit}", names.len());
+        if names.is_empty() {
+            break;
+        }
+        found.extend(names);
+        assert!(found.len() <= expected.len(), "more {what} than there are");
+    }
+    assert_eq!(found, expected, "{what} in pages of {limit}");
+}
+
+/// What a store answered, in the model's terms.
+pub fn entries(found: &[Conversation]) -> Vec<Entry> {
+    found.iter().map(Entry::from).collect()
+}
+
+/// Names as the model keeps them.
+pub fn names(found: Vec<Bytes>) -> Vec<Name> {
+    found.into_iter().map(|name| name.to_vec()).collect()
+}
+
+/// A name for people.
+pub fn text(name: &[u8]) -> String {
+    let end = name.len().min(24);
+    format!("\"{}\"", name[..end].escape_ascii())
+}
+
+fn show(names: &[Name]) -> String {
+    names.iter().map(|name| text(name)).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,583 @@
+//! A brute-force model of a store, and what tests share around it.
+//!
+//! The model keeps every message and row in plain maps and counts afresh whenever it is asked: it owns the rules as the
+//! contract states them, not the way in which a store keeps them. Seqs stand for marks; ordinals are counted from the
+//! messages. `changes[v - 1]` tells what version `v` touched, and `since` reads that whole history.
+
+#![allow(dead_code)] // Each test file uses its own part of this.
+
+pub mod check;
+pub mod client;
+pub mod witness;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+use bytes::Bytes;
+use chanlog::{BUFFERED_WINDOW, Batch, Draft, Durability, Head, Mark, Message, Outcome, Visible};
+
+pub type Name = Vec<u8>;
+
+/// A message as a caller hands it over.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Post {
+    pub sender: Name,
+    pub timestamp: i64,
+    pub silent: bool,
+    pub id: Option<u64>,
+    pub client_id: Option<Bytes>,
+    pub payload: Bytes,
+}
+
+/// Names and the start of the payload, for people who read a failed comparison.
+impl fmt::Debug for Post {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Post { sender, timestamp, silent, id, client_id, payload } = self;
+        let (sender, start, len) = (check::text(sender), check::text(payload), payload.len());
+        write!(f, "{sender} at {timestamp}, silent {silent}, {id:?}, {client_id:?}, {start} of {len} bytes")
+    }
+}
+
+/// One operation of a batch, as data.
+#[derive(Clone, Debug)]
+pub enum Op {
+    Append { channel: Name, post: Post },
+    Join { channel: Name, user: Name, visible: Visible, read: Option<u64> },
+    Leave { channel: Name, user: Name },
+    Read { channel: Name, user: Name, seq: u64 },
+    Hide { channel: Name, user: Name },
+    Activate { channel: Name, user: Name },
+}
+
+/// The batch that asks a store for `ops`.
+pub fn batch(ops: &[Op], durability: Durability) -> Batch {
+    let mut batch = Batch::new();
+    batch.durability(durability);
+    for op in ops.iter().cloned() {
+        match op {
+            Op::Append { channel, post } => batch.append(channel, draft(&post)),
+            Op::Join { channel, user, visible, read } => batch.join_with(channel, user, visible, read),
+            Op::Leave { channel, user } => batch.leave(channel, user),
+            Op::Read { channel, user, seq } => batch.read(channel, user, seq),
+            Op::Hide { channel, user } => batch.hide(channel, user),
+            Op::Activate { channel, user } => batch.activate(channel, user),
+        };
+    }
+    batch
+}
+
+fn draft(post: &Post) -> Draft {
+    let mut draft = Draft::new(&post.sender, post.timestamp, post.payload.clone());
+    if post.silent {
+        draft = draft.silent();
+    }
+    if let Some(id) = post.id {
+        draft = draft.id(id);
+    }
+    match &post.client_id {
+        Some(id) => draft.client_id(id),
+        None => draft,
+    }
+}
+
+/// A stored message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Msg {
+    pub seq: u64,
+    pub ordinal: u64,
+    pub version: u64,
+    pub post: Post,
+}
+
+impl From<&Message> for Msg {
+    fn from(m: &Message) -> Self {
+        let post = Post {
+            sender: m.sender.to_vec(),
+            timestamp: m.timestamp,
+            silent: m.silent,
+            id: m.id,
+            client_id: m.client_id.clone(),
+            payload: m.payload.clone(),
+        };
+        Msg { seq: m.seq, ordinal: m.ordinal, version: m.version, post }
+    }
+}
+
+/// An entry of a conversation list.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub channel: Name,
+    pub last_seq: u64,
+    pub read_seq: u64,
+    pub unread: u64,
+    pub version: u64,
+    pub last: Option<Msg>,
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Entry { channel, last_seq, read_seq, unread, version, last } = self;
+        let channel = check::text(channel);
+        write!(
+            f,
+            "{channel}: last_seq {last_seq}, read_seq {read_seq}, unread {unread}, version {version}, {last:?}"
+        )
+    }
+}
+
+/// A change of a conversation list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    Entry(Entry),
+    Removed { channel: Name, version: u64 },
+}
+
+impl Event {
+    fn version(&self) -> u64 {
+        match self {
+            Event::Entry(entry) => entry.version,
+            Event::Removed { version, .. } => *version,
+        }
+    }
+}
+
+/// A membership as `Store::membership` answers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub join_seq: u64,
+    pub read: Mark,
+    pub own: Mark,
+    pub deleted: Mark,
+    pub activated: bool,
+    pub version: u64,
+}
+
+/// A question for a range of messages.
+#[derive(Clone, Debug)]
+pub struct Range {
+    pub from: u64,
+    pub to: u64,
+    pub limit: usize,
+    pub bytes: u64,
+    pub reverse: bool,
+    pub viewer: Option<Name>,
+}
+
+impl Default for Range {
+    fn default() -> Self {
+        Range { from: 1, to: u64::MAX, limit: usize::MAX, bytes: u64::MAX, reverse: false, viewer: None }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Channel {
+    name: Name,
+    messages: BTreeMap<u64, Msg>,
+    /// Seqs up to here may have been seen before a loss of power.
+    reserved: u64,
+}
+
+impl Channel {
+    fn last(&self) -> Option<&Msg> {
+        self.messages.values().next_back()
+    }
+
+    fn end(&self) -> u64 {
+        self.last().map_or(0, |m| m.seq)
+    }
+
+    fn version(&self) -> u64 {
+        self.last().map_or(0, |m| m.version)
+    }
+
+    /// The mark at `seq`, its ordinal taken from the last message that is not beyond it.
+    fn mark(&self, seq: u64) -> Mark {
+        let before = self.messages.range(..=seq).next_back();
+        Mark { seq, ordinal: before.map_or(0, |(_, m)| m.ordinal) }
+    }
+
+    fn unread(&self, read: u64) -> u64 {
+        self.messages.range(read + 1..).filter(|(_, m)| !m.post.silent).count() as u64
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Row {
+    member: bool,
+    join_seq: u64,
+    read: u64,
+    own: u64,
+    deleted: u64,
+    activated: u64,
+    version: u64,
+}
+
+impl Row {
+    fn floor(&self) -> u64 {
+        (self.join_seq - 1).max(self.deleted)
+    }
+
+    fn cursor(&self) -> u64 {
+        self.floor().max(self.read).max(self.own)
+    }
+
+    fn visible(&self, channel: &Channel) -> bool {
+        self.member && (channel.end() > self.floor() || self.activated > 0)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Touch {
+    channel: usize,
+    /// Whose row changed; `None` for a message.
+    user: Option<usize>,
+}
+
+/// A store as the contract describes it. Names get numbers in the order in which they are met.
+#[derive(Clone, Debug)]
+pub struct Model {
+    channels: Vec<Channel>,
+    users: Vec<Name>,
+    channel_ids: BTreeMap<Name, usize>,
+    user_ids: BTreeMap<Name, usize>,
+    /// By user, then channel. A row that is no member is a tombstone.
+    rows: BTreeMap<(usize, usize), Row>,
+    changes: Vec<Touch>,
+    /// How many tombstones a store must keep for each user.
+    tombstones: usize,
+    /// By user, the newest tombstone that a store may have dropped.
+    forgotten: BTreeMap<usize, u64>,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Model::new(usize::MAX)
+    }
+}
+
+/// Writing.
+impl Model {
+    /// The model of an empty store that keeps so many tombstones for each user.
+    pub fn new(tombstones: usize) -> Self {
+        Model {
+            channels: Vec::new(),
+            users: Vec::new(),
+            channel_ids: BTreeMap::new(),
+            user_ids: BTreeMap::new(),
+            rows: BTreeMap::new(),
+            changes: Vec::new(),
+            tombstones,
+            forgotten: BTreeMap::new(),
+        }
+    }
+
+    /// The first operation that needs a membership and has none, with the effect of those before it.
+    pub fn refused(&self, ops: &[Op]) -> Option<usize> {
+        let mut present = HashMap::new();
+        for (i, op) in ops.iter().enumerate() {
+            match op {
+                Op::Append { .. } => {}
+                Op::Join { channel, user, .. } => drop(present.insert((channel, user), true)),
+                Op::Leave { channel, user } => drop(present.insert((channel, user), false)),
+                Op::Read { channel, user, .. }
+                | Op::Hide { channel, user }
+                | Op::Activate { channel, user } => {
+                    let known = present.get(&(channel, user)).copied();
+                    if !known.unwrap_or_else(|| self.is_member(channel, user)) {
+                        return Some(i);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Applies a whole batch, or tells which operation refuses it.
+    pub fn apply(&mut self, ops: &[Op]) -> Result<Vec<Outcome>, usize> {
+        match self.refused(ops) {
+            Some(op) => Err(op),
+            None => Ok(ops.iter().map(|op| self.apply_one(op)).collect()),
+        }
+    }
+
+    fn apply_one(&mut self, op: &Op) -> Outcome {
+        match op {
+            Op::Append { channel, post } => self.append(channel, post),
+            Op::Join { channel, user, visible, read } => self.join(channel, user, *visible, *read),
+            Op::Leave { channel, user } => self.leave(channel, user),
+            Op::Read { channel, user, seq } => self.read(channel, user, *seq),
+            Op::Hide { channel, user } => self.hide(channel, user),
+            Op::Activate { channel, user } => self.activate(channel, user),
+        }
+    }
+
+    fn append(&mut self, channel: &Name, post: &Post) -> Outcome {
+        let (c, u) = (self.make_channel(channel), self.make_user(&post.sender));
+        let version = self.touch(c, None);
+        let place = &mut self.channels[c];
+        let seq = place.end().max(place.reserved) + 1;
+        let ordinal = place.mark(seq).ordinal + u64::from(!post.silent);
+        place.messages.insert(seq, Msg { seq, ordinal, version, post: post.clone() });
+        if let Some(row) = self.rows.get_mut(&(u, c)).filter(|row| row.member) {
+            row.own = seq;
+        }
+        Outcome::Appended { seq, ordinal, version }
+    }
+
+    fn join(&mut self, channel: &Name, user: &Name, visible: Visible, read: Option<u64>) -> Outcome {
+        if self.is_member(channel, user) {
+            return Outcome::Unchanged;
+        }
+        let (c, u) = (self.make_channel(channel), self.make_user(user));
+        let end = self.channels[c].end();
+        let join_seq = match visible {
+            Visible::FromNow => end + 1,
+            Visible::FromStart => 1,
+            Visible::FromSeq(seq) => seq.clamp(1, end + 1),
+            _ => unreachable!("a variant that the model does not know"),
+        };
+        let read = read.unwrap_or(end).min(end);
+        let version = self.touch(c, Some(u));
+        self.rows.insert((u, c), Row { member: true, join_seq, read, version, ..Row::default() });
+        Outcome::Changed { version }
+    }
+
+    fn leave(&mut self, channel: &Name, user: &Name) -> Outcome {
+        if !self.is_member(channel, user) {
+            return Outcome::Unchanged;
+        }
+        let outcome = self.change(channel, user, |row, _| row.member = false);
+        self.forget(self.user_ids[user]);
+        outcome
+    }
+
+    /// Notes which tombstones of a user a store may now drop: all but the newest ones.
+    fn forget(&mut self, user: usize) {
+        let mut left: Vec<u64> =
+            self.rows_of(user).filter(|(_, r)| !r.member).map(|(_, r)| r.version).collect();
+        left.sort_unstable_by(|a, b| b.cmp(a));
+        if let Some(&newest) = left.get(self.tombstones) {
+            let known = self.forgotten.entry(user).or_default();
+            *known = newest.max(*known);
+        }
+    }
+
+    fn read(&mut self, channel: &Name, user: &Name, seq: u64) -> Outcome {
+        let (c, u) = (self.channel_ids[channel], self.user_ids[user]);
+        let to = seq.min(self.channels[c].end());
+        if to <= self.rows[&(u, c)].read {
+            return Outcome::Unchanged;
+        }
+        self.change(channel, user, |row, _| row.read = to)
+    }
+
+    fn hide(&mut self, channel: &Name, user: &Name) -> Outcome {
+        let (c, u) = (self.channel_ids[channel], self.user_ids[user]);
+        let (end, row) = (self.channels[c].end(), &self.rows[&(u, c)]);
+        if end <= row.deleted && row.activated == 0 {
+            return Outcome::Unchanged;
+        }
+        self.change(channel, user, |row, _| {
+            row.deleted = end;
+            row.activated = 0;
+        })
+    }
+
+    fn activate(&mut self, channel: &Name, user: &Name) -> Outcome {
+        self.change(channel, user, |row, version| row.activated = version)
+    }
+
+    fn change(&mut self, channel: &Name, user: &Name, change: impl FnOnce(&mut Row, u64)) -> Outcome {
+        let (c, u) = (self.channel_ids[channel], self.user_ids[user]);
+        let version = self.touch(c, Some(u));
+        let row = self.rows.get_mut(&(u, c)).expect("only rows that exist are changed");
+        change(row, version);
+        row.version = version;
+        Outcome::Changed { version }
+    }
+
+    fn touch(&mut self, channel: usize, user: Option<usize>) -> u64 {
+        self.changes.push(Touch { channel, user });
+        self.version()
+    }
+
+    fn make_channel(&mut self, name: &Name) -> usize {
+        *self.channel_ids.entry(name.clone()).or_insert_with(|| {
+            self.channels.push(Channel { name: name.clone(), ..Channel::default() });
+            self.channels.len() - 1
+        })
+    }
+
+    fn make_user(&mut self, name: &Name) -> usize {
+        *self.user_ids.entry(name.clone()).or_insert_with(|| {
+            self.users.push(name.clone());
+            self.users.len() - 1
+        })
+    }
+
+    /// A loss of power may have taken messages that somebody saw: every channel goes on beyond the window.
+    pub fn skip_window(&mut self) {
+        for channel in &mut self.channels {
+            channel.reserved = channel.end().max(channel.reserved) + BUFFERED_WINDOW;
+        }
+    }
+}
+
+/// Reading.
+impl Model {
+    pub fn version(&self) -> u64 {
+        self.changes.len() as u64
+    }
+
+    pub fn messages(&self) -> u64 {
+        self.channels.iter().map(|c| c.messages.len() as u64).sum()
+    }
+
+    /// All channels, by name.
+    pub fn channels(&self) -> Vec<Name> {
+        self.channel_ids.keys().cloned().collect()
+    }
+
+    /// All users, by name.
+    pub fn users(&self) -> Vec<Name> {
+        self.user_ids.keys().cloned().collect()
+    }
+
+    pub fn is_member(&self, channel: &[u8], user: &[u8]) -> bool {
+        self.row(channel, user).is_some()
+    }
+
+    fn row(&self, channel: &[u8], user: &[u8]) -> Option<&Row> {
+        let key = (*self.user_ids.get(user)?, *self.channel_ids.get(channel)?);
+        self.rows.get(&key).filter(|row| row.member)
+    }
+
+    fn channel(&self, name: &[u8]) -> Option<&Channel> {
+        self.channel_ids.get(name).map(|c| &self.channels[*c])
+    }
+
+    fn rows_of(&self, user: usize) -> impl Iterator<Item = (usize, &Row)> {
+        self.rows.range((user, 0)..=(user, usize::MAX)).map(|((_, c), row)| (*c, row))
+    }
+
+    /// The seq of a channel's last message, or 0.
+    pub fn end(&self, channel: &[u8]) -> u64 {
+        self.channel(channel).map_or(0, Channel::end)
+    }
+
+    pub fn head(&self, channel: &[u8]) -> Head {
+        let Some(place) = self.channel(channel) else { return Head::default() };
+        let members = self.members(channel).len() as u32;
+        Head { last: place.mark(place.end()), version: place.version(), members }
+    }
+
+    pub fn membership(&self, channel: &[u8], user: &[u8]) -> Option<Member> {
+        let row = self.row(channel, user)?;
+        let place = self.channel(channel)?;
+        Some(Member {
+            join_seq: row.join_seq,
+            read: place.mark(row.read),
+            own: place.mark(row.own),
+            deleted: place.mark(row.deleted),
+            activated: row.activated > 0,
+            version: row.version,
+        })
+    }
+
+    pub fn has_memberships(&self, user: &[u8]) -> bool {
+        self.user_ids.get(user).is_some_and(|u| self.rows_of(*u).next().is_some())
+    }
+
+    /// The members of a channel, in the order in which the store first met them.
+    pub fn members(&self, channel: &[u8]) -> Vec<Name> {
+        let Some(&c) = self.channel_ids.get(channel) else { return Vec::new() };
+        let present = |u: &usize| self.rows.get(&(*u, c)).is_some_and(|row| row.member);
+        (0..self.users.len()).filter(present).map(|u| self.users[u].clone()).collect()
+    }
+
+    /// The channels of a user, in the order in which the store first met them.
+    pub fn channels_of(&self, user: &[u8]) -> Vec<Name> {
+        let Some(&u) = self.user_ids.get(user) else { return Vec::new() };
+        let present = self.rows_of(u).filter(|(_, row)| row.member);
+        present.map(|(c, _)| self.channels[c].name.clone()).collect()
+    }
+
+    pub fn history(&self, channel: &[u8], range: &Range) -> Vec<Msg> {
+        let Some(place) = self.channel(channel) else { return Vec::new() };
+        let floor = match &range.viewer {
+            None => 0,
+            Some(user) => match self.row(channel, user) {
+                Some(row) => row.floor(),
+                None => return Vec::new(),
+            },
+        };
+        let wanted = |m: &&Msg| m.seq > floor && (range.from..=range.to).contains(&m.seq);
+        let mut messages: Vec<Msg> = place.messages.values().filter(wanted).cloned().collect();
+        if range.reverse {
+            messages.reverse();
+        }
+        messages.truncate(range.limit);
+        let (mut sum, mut fit) = (0, 0);
+        for message in &messages {
+            sum += message.post.payload.len() as u64;
+            if sum > range.bytes && fit > 0 {
+                break;
+            }
+            fit += 1;
+        }
+        messages.truncate(fit);
+        messages
+    }
+
+    fn entry(&self, c: usize, row: &Row) -> Entry {
+        let place = &self.channels[c];
+        Entry {
+            channel: place.name.clone(),
+            last_seq: place.end(),
+            read_seq: row.cursor(),
+            unread: place.unread(row.cursor()),
+            version: place.version().max(row.version),
+            last: place.last().filter(|m| m.seq > row.floor()).cloned(),
+        }
+    }
+
+    /// A user's conversations, newest first.
+    pub fn conversations(&self, user: &[u8], unread_only: bool) -> Vec<Entry> {
+        let Some(&u) = self.user_ids.get(user) else { return Vec::new() };
+        let shown = self.rows_of(u).filter(|(c, row)| row.visible(&self.channels[*c]));
+        let order = |e: &Entry, row: &Row| e.last.as_ref().map_or(row.activated, |m| m.version);
+        let mut entries: Vec<_> = shown.map(|(c, row)| (self.entry(c, row), row)).collect();
+        entries.retain(|(e, _)| e.unread > 0 || !unread_only);
+        entries.sort_by_key(|(e, row)| std::cmp::Reverse(order(e, row)));
+        entries.into_iter().map(|(e, _)| e).collect()
+    }
+
+    /// What of a user's conversations changed after `version`, oldest change first, by the whole history of changes.
+    pub fn since(&self, user: &[u8], version: u64, unread_only: bool) -> Vec<Event> {
+        let Some(&u) = self.user_ids.get(user) else { return Vec::new() };
+        let mut touched = BTreeMap::new();
+        for (i, touch) in self.changes.iter().enumerate().skip(version as usize) {
+            let Some(row) = self.rows.get(&(u, touch.channel)) else { continue };
+            if touch.user == Some(u) || (touch.user.is_none() && row.member) {
+                touched.insert(touch.channel, i as u64 + 1);
+            }
+        }
+        let event = |(c, version): (usize, u64)| {
+            let row = &self.rows[&(u, c)];
+            let entry = self.entry(c, row);
+            if row.visible(&self.channels[c]) && (entry.unread > 0 || !unread_only) {
+                return Event::Entry(entry);
+            }
+            Event::Removed { channel: entry.channel, version }
+        };
+        let mut events: Vec<Event> = touched.into_iter().map(event).collect();
+        events.sort_by_key(Event::version);
+        events
+    }
+
+    /// Whether a store may answer "start over" to a token of this version, for want of tombstones.
+    pub fn may_have_forgotten(&self, user: &[u8], version: u64) -> bool {
+        let u = self.user_ids.get(user);
+        u.and_then(|u| self.forgotten.get(u)).is_some_and(|newest| version < *newest)
+    }
+}

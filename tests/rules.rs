@@ -1,0 +1,1194 @@
+//! One small test for each rule of the contract, and for each error that a caller can cause.
+//!
+//! A rule about reading is checked wherever the data may lie: in the log, sealed, merged, and after reopening.
+
+use std::ops::Deref;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use bytes::Bytes;
+use chanlog::{
+    Batch, Change, Conversation, Draft, Durability, Error, Head, List, Mark, Membership, Message, Options,
+    Outcome, Page, Receipt, Store, Token, Update, Visible,
+};
+use tempfile::TempDir;
+
+/// A store in a directory of its own.
+struct Fresh {
+    store: Store,
+    options: Options,
+    dir: TempDir,
+}
+
+impl Deref for Fresh {
+    type Target = Store;
+    fn deref(&self) -> &Store {
+        &self.store
+    }
+}
+
+fn small() -> Options {
+    Options::new().log_segment(1 << 20).background(false)
+}
+
+fn fresh() -> Fresh {
+    fresh_with(small())
+}
+
+fn fresh_with(options: Options) -> Fresh {
+    let dir = tempfile::tempdir().unwrap();
+    let store = options.clone().open(dir.path()).unwrap();
+    Fresh { store, options, dir }
+}
+
+impl Fresh {
+    fn reopen(&mut self) {
+        self.store.close().unwrap();
+        self.store = self.options.clone().open(self.dir.path()).unwrap();
+    }
+
+    /// Runs a check on the data as it lies now, then sealed, merged, and after reopening.
+    fn wherever(mut self, check: impl Fn(&Store)) {
+        check(&self);
+        self.store.seal().unwrap();
+        check(&self);
+        while self.store.maintain().unwrap() {}
+        check(&self);
+        self.reopen();
+        check(&self);
+    }
+}
+
+fn commit(store: &Store, build: impl FnOnce(&mut Batch) -> &mut Batch) -> Receipt {
+    try_commit(store, build).unwrap()
+}
+
+fn try_commit(store: &Store, build: impl FnOnce(&mut Batch) -> &mut Batch) -> Result<Receipt, Error> {
+    let mut batch = Batch::new();
+    build(&mut batch);
+    store.commit(&batch)
+}
+
+fn draft(sender: &str) -> Draft {
+    Draft::new(sender, 1_700_000_000_000, "hello")
+}
+
+/// Appends `count` messages of `sender`.
+fn send(store: &Store, channel: &str, sender: &str, count: usize) {
+    commit(store, |b| {
+        (0..count).for_each(|i| _ = b.append(channel, Draft::new(sender, i as i64, format!("message {i}"))));
+        b
+    });
+}
+
+fn version(store: &Store) -> u64 {
+    store.stat().unwrap().version
+}
+
+fn member(store: &Store, channel: &str, user: &str) -> Membership {
+    store.membership(channel, user).unwrap().expect("a member")
+}
+
+fn list(store: &Store, user: &str) -> List {
+    store.conversations(user).list().unwrap()
+}
+
+fn channels_in(entries: &[Conversation]) -> Vec<&str> {
+    entries.iter().map(|e| std::str::from_utf8(&e.channel).unwrap()).collect()
+}
+
+fn listed(store: &Store, user: &str) -> Vec<String> {
+    channels_in(&list(store, user).entries).into_iter().map(str::to_owned).collect()
+}
+
+fn entry(store: &Store, user: &str, channel: &str) -> Conversation {
+    let entries = list(store, user).entries;
+    entries.into_iter().find(|e| e.channel == channel).expect("an entry")
+}
+
+fn unread(store: &Store, user: &str, channel: &str) -> u64 {
+    entry(store, user, channel).unread
+}
+
+fn seqs(messages: &[Message]) -> Vec<u64> {
+    messages.iter().map(|m| m.seq).collect()
+}
+
+fn changes(store: &Store, user: &str, token: &Token) -> (Vec<Change>, Token) {
+    match store.conversations(user).since(token).unwrap() {
+        Update::Changes { changes, as_of, next } => {
+            assert_eq!(next, None);
+            (changes, as_of)
+        }
+        update => panic!("expected changes, not {update:?}"),
+    }
+}
+
+/// A change in a word: the channel, with a minus if it was removed.
+fn brief(changes: &[Change]) -> Vec<String> {
+    let text = |name: &Bytes| String::from_utf8(name.to_vec()).unwrap();
+    let brief = |change: &Change| match change {
+        Change::Entry(entry) => text(&entry.channel),
+        Change::Removed { channel, .. } => format!("-{}", text(channel)),
+        _ => unreachable!(),
+    };
+    changes.iter().map(brief).collect()
+}
+
+fn assert_invalid(result: Result<Receipt, Error>, at: usize) {
+    match result {
+        Err(Error::InvalidArgument { op, .. }) => assert_eq!(op, Some(at), "the operation at fault"),
+        other => panic!("expected an invalid argument, not {other:?}"),
+    }
+}
+
+mod names {
+    use super::*;
+
+    #[test]
+    fn are_any_1_to_255_bytes() {
+        let store = fresh();
+        let all: Vec<Vec<u8>> = vec![
+            vec![0],
+            vec![0xff; 255],
+            b"../../etc/passwd".to_vec(),
+            b"NUL\0CON".to_vec(),
+            (0..=254).collect(),
+            "\u{202e}right to left".into(),
+        ];
+        for name in &all {
+            commit(&store, |b| b.join(name, name).append(name, Draft::new(name, 0, "")));
+        }
+        store.wherever(|store| {
+            let mut sorted = all.clone();
+            sorted.sort();
+            assert_eq!(store.channels().list().unwrap(), sorted);
+            assert_eq!(store.users().list().unwrap(), sorted);
+            for name in &all {
+                assert_eq!(store.history(name).list().unwrap()[0].sender, name);
+                assert_eq!(store.members(name).list().unwrap(), std::slice::from_ref(name));
+            }
+        });
+    }
+
+    #[test]
+    fn of_no_bytes_are_refused() {
+        let store = fresh();
+        let bad = [
+            try_commit(&store, |b| b.join("c", "u").append("", draft("u"))),
+            try_commit(&store, |b| b.join("c", "u").append("c", draft(""))),
+            try_commit(&store, |b| b.join("c", "u").join("", "u")),
+            try_commit(&store, |b| b.join("c", "u").join("c", "")),
+            try_commit(&store, |b| b.join("c", "u").leave("c", "")),
+            try_commit(&store, |b| b.join("c", "u").read("", "u", 1)),
+            try_commit(&store, |b| b.join("c", "u").hide("c", "")),
+            try_commit(&store, |b| b.join("c", "u").activate("", "u")),
+        ];
+        bad.into_iter().for_each(|result| assert_invalid(result, 1));
+        assert_eq!(version(&store), 0, "nothing of the refused batches was written");
+    }
+
+    #[test]
+    fn of_256_bytes_are_refused() {
+        let (store, long) = (fresh(), "x".repeat(256));
+        assert_invalid(try_commit(&store, |b| b.append(&long, draft("u"))), 0);
+        assert_invalid(try_commit(&store, |b| b.append("c", draft(&long))), 0);
+        assert_invalid(try_commit(&store, |b| b.join("c", &long)), 0);
+        assert_invalid(try_commit(&store, |b| b.leave(&long, "u")), 0);
+    }
+
+    #[test]
+    fn that_are_unknown_read_as_empty_and_are_not_created() {
+        let store = fresh();
+        assert_eq!(store.head("c").unwrap(), Head::default());
+        assert_eq!(store.history("c").list().unwrap(), []);
+        assert_eq!(store.history("c").last(3).unwrap(), []);
+        assert_eq!(store.membership("c", "u").unwrap(), None);
+        assert_eq!(store.members("c").list().unwrap(), Vec::<Bytes>::new());
+        assert_eq!(store.channels_of("u").list().unwrap(), Vec::<Bytes>::new());
+        assert!(list(&store, "u").entries.is_empty());
+        assert!(!store.has_memberships("u").unwrap());
+        let receipt = commit(&store, |b| b.leave("c", "u"));
+        assert_eq!(receipt.outcomes(), [Outcome::Unchanged]);
+        assert_eq!(store.channels().list().unwrap(), Vec::<Bytes>::new());
+        assert_eq!(store.users().list().unwrap(), Vec::<Bytes>::new());
+        assert_eq!(version(&store), 0);
+    }
+
+    #[test]
+    fn are_listed_in_byte_order_page_by_page() {
+        let store = fresh();
+        for name in ["b", "a", "ab", "c", "B"] {
+            commit(&store, |b| b.append(name, draft(&format!("user {name}"))));
+        }
+        store.wherever(|store| {
+            assert_eq!(store.channels().list().unwrap(), ["B", "a", "ab", "b", "c"]);
+            assert_eq!(store.channels().limit(2).list().unwrap(), ["B", "a"]);
+            assert_eq!(store.channels().after("a").limit(2).list().unwrap(), ["ab", "b"]);
+            assert_eq!(store.channels().after("aa").list().unwrap(), ["ab", "b", "c"], "any name is a place");
+            assert_eq!(store.channels().after("c").list().unwrap(), Vec::<Bytes>::new());
+            assert_eq!(store.users().after("user a").limit(1).list().unwrap(), ["user ab"]);
+        });
+    }
+
+    #[test]
+    fn of_senders_are_users_and_of_joined_channels_are_channels() {
+        let store = fresh();
+        commit(&store, |b| b.append("sent", draft("sender")).join("joined", "joiner"));
+        assert_eq!(store.users().list().unwrap(), ["joiner", "sender"]);
+        assert_eq!(store.channels().list().unwrap(), ["joined", "sent"]);
+        assert!(store.has_memberships("joiner").unwrap());
+        assert!(!store.has_memberships("sender").unwrap(), "sending makes no membership");
+    }
+}
+
+mod messages {
+    use super::*;
+
+    #[test]
+    fn keep_every_field() {
+        let store = fresh();
+        let (client, payload) = ([0u8; 64], Bytes::from(vec![0xee; 5000]));
+        commit(&store, |b| {
+            b.append("c", Draft::new("a", i64::MIN, "").silent())
+                .append("c", Draft::new("b", i64::MAX, payload.clone()).id(u64::MAX).client_id(client))
+                .append("c", Draft::new("c", -1, "\0").id(0).client_id("1").silent())
+        });
+        store.wherever(|store| {
+            let all = store.history("c").list().unwrap();
+            assert_eq!(seqs(&all), [1, 2, 3]);
+            let (first, middle, last) = (&all[0], &all[1], &all[2]);
+            assert_eq!(
+                (first.ordinal, first.version, &first.sender[..], first.timestamp),
+                (0, 1, &b"a"[..], i64::MIN)
+            );
+            assert_eq!(
+                (first.silent, first.id, &first.client_id, &first.payload[..]),
+                (true, None, &None, &b""[..])
+            );
+            assert_eq!((middle.ordinal, middle.version, middle.timestamp), (1, 2, i64::MAX));
+            assert_eq!((middle.silent, middle.id), (false, Some(u64::MAX)));
+            assert_eq!((middle.client_id.as_deref(), &middle.payload), (Some(&client[..]), &payload));
+            assert_eq!((last.ordinal, last.version, last.timestamp, last.silent), (1, 3, -1, true));
+            assert_eq!(
+                (last.id, last.client_id.as_deref(), &last.payload[..]),
+                (Some(0), Some(&b"1"[..]), &b"\0"[..])
+            );
+        });
+    }
+
+    #[test]
+    fn get_contiguous_seqs_in_each_channel_and_one_sequence_of_versions() {
+        let store = fresh();
+        let receipt = commit(&store, |b| {
+            b.append("a", draft("u")).append("b", draft("u").silent()).append("a", draft("u"))
+        });
+        let appended = |seq, ordinal, version| Outcome::Appended { seq, ordinal, version };
+        assert_eq!(receipt.outcomes(), [appended(1, 1, 1), appended(1, 0, 2), appended(2, 2, 3)]);
+        let receipt = commit(&store, |b| b.append("b", draft("u")));
+        assert_eq!(receipt.outcomes(), [appended(2, 1, 4)]);
+        assert_eq!(receipt.outcomes()[0].seq(), Some(2));
+        assert_eq!(receipt.outcomes()[0].version(), Some(4));
+    }
+
+    #[test]
+    fn of_1_mib_are_accepted_and_one_byte_more_is_too_large() {
+        let store = fresh();
+        let full = vec![7; 1 << 20];
+        commit(&store, |b| b.append("c", Draft::new("u", 0, full.clone())));
+        let larger = vec![7; (1 << 20) + 1];
+        let error = try_commit(&store, |b| b.append("c", draft("u")).append("c", Draft::new("u", 0, larger)))
+            .unwrap_err();
+        assert!(matches!(error, Error::TooLarge { len: 1_048_577, limit: 1_048_576, .. }), "{error}");
+        store.wherever(|store| assert_eq!(store.history("c").list().unwrap()[0].payload, full));
+    }
+
+    #[test]
+    fn may_be_limited_otherwise_up_to_16_mib() {
+        let store = fresh_with(small().payload_limit(10));
+        assert!(try_commit(&store, |b| b.append("c", Draft::new("u", 0, vec![0; 10]))).is_ok());
+        let error = try_commit(&store, |b| b.append("c", Draft::new("u", 0, vec![0; 11]))).unwrap_err();
+        assert!(matches!(error, Error::TooLarge { len: 11, limit: 10, .. }), "{error}");
+
+        let store = fresh_with(small().log_segment(8 << 10).payload_limit(u32::MAX));
+        let huge = vec![1; 16 << 20];
+        commit(&store, |b| b.append("c", Draft::new("u", 0, huge.clone())));
+        let error =
+            try_commit(&store, |b| b.append("c", Draft::new("u", 0, vec![0; (16 << 20) + 1]))).unwrap_err();
+        assert!(matches!(error, Error::TooLarge { .. }), "{error}");
+        store.wherever(|store| assert_eq!(store.history("c").list().unwrap()[0].payload, huge));
+    }
+
+    #[test]
+    fn have_client_ids_of_1_to_64_bytes() {
+        let store = fresh();
+        assert_invalid(
+            try_commit(&store, |b| b.append("c", draft("u")).append("c", draft("u").client_id(""))),
+            1,
+        );
+        assert_invalid(try_commit(&store, |b| b.append("c", draft("u").client_id([1; 65]))), 0);
+        commit(&store, |b| b.append("c", draft("u").client_id([1; 64])));
+    }
+
+    #[test]
+    fn of_a_non_member_move_no_mark() {
+        let store = fresh();
+        commit(&store, |b| b.join("c", "alice").append("c", draft("system")));
+        assert_eq!(store.membership("c", "system").unwrap(), None);
+        assert_eq!(unread(&store, "alice", "c"), 1);
+        commit(&store, |b| b.join_with("c", "system", Visible::FromStart, Some(0)));
+        assert_eq!(member(&store, "c", "system").own, Mark::default());
+    }
+}
+
+mod batches {
+    use super::*;
+
+    #[test]
+    fn of_no_operations_change_nothing() {
+        let store = fresh();
+        assert_eq!(store.commit(&Batch::new()).unwrap().outcomes(), []);
+        assert_eq!(version(&store), 0);
+    }
+
+    #[test]
+    fn apply_in_order_each_operation_seeing_the_earlier() {
+        let store = fresh();
+        commit(&store, |b| {
+            b.join("c", "alice").append("c", draft("bob")).read("c", "alice", 1).append("c", draft("bob"))
+        });
+        assert_eq!(member(&store, "c", "alice").read, Mark { seq: 1, ordinal: 1 });
+        assert_eq!(unread(&store, "alice", "c"), 1);
+    }
+
+    #[test]
+    fn are_all_or_nothing() {
+        let store = fresh();
+        let error =
+            try_commit(&store, |b| b.append("c", draft("u")).join("d", "v").read("c", "v", 1)).unwrap_err();
+        assert!(matches!(error, Error::NotMember { op: 2 }), "{error}");
+        assert_eq!(store.head("c").unwrap(), Head::default());
+        assert_eq!((version(&store), store.stat().unwrap().channels, store.stat().unwrap().users), (0, 0, 0));
+        let receipt = commit(&store, |b| b.append("c", draft("u")));
+        assert_eq!(receipt.outcomes(), [Outcome::Appended { seq: 1, ordinal: 1, version: 1 }]);
+    }
+
+    #[test]
+    fn tell_which_operation_needs_a_membership() {
+        let store = fresh();
+        commit(&store, |b| b.join("c", "member"));
+        let not_member = |result: Result<Receipt, Error>, at| match result {
+            Err(Error::NotMember { op }) => assert_eq!(op, at),
+            other => panic!("expected NotMember, not {other:?}"),
+        };
+        not_member(try_commit(&store, |b| b.read("c", "stranger", 1)), 0);
+        not_member(try_commit(&store, |b| b.hide("c", "member").hide("c", "stranger")), 1);
+        not_member(try_commit(&store, |b| b.activate("nowhere", "member")), 0);
+        not_member(try_commit(&store, |b| b.leave("c", "member").read("c", "member", 1)), 1);
+        assert!(try_commit(&store, |b| b.join("c", "new").activate("c", "new")).is_ok());
+    }
+
+    #[test]
+    fn can_be_committed_again() {
+        let store = fresh();
+        let mut batch = Batch::new();
+        batch.append("c", draft("u")).durability(Durability::Buffered);
+        assert_eq!((batch.len(), batch.is_empty()), (1, false));
+        store.commit(&batch).unwrap();
+        assert_eq!(store.commit(&batch).unwrap().outcomes()[0].seq(), Some(2));
+        assert!(batch.clear().is_empty());
+    }
+
+    #[test]
+    fn can_be_submitted_and_waited_for_later() {
+        let store = fresh();
+        let mut batch = Batch::new();
+        batch.append("c", draft("u"));
+        let commits: Vec<_> = (0..10).map(|_| store.submit(&batch).unwrap()).collect();
+        for (i, commit) in commits.into_iter().enumerate() {
+            assert_eq!(commit.wait().unwrap().outcomes()[0].seq(), Some(i as u64 + 1));
+            assert!(store.head("c").unwrap().last.seq > i as u64, "an acknowledged commit is visible");
+        }
+        drop(store.submit(&batch).unwrap());
+        let last = store.commit(&batch).unwrap();
+        assert_eq!(last.outcomes()[0].seq(), Some(12), "a commit that nobody waits for happens too");
+        let (first, second) = (store.submit(&batch).unwrap(), store.submit(&batch).unwrap());
+        second.wait().unwrap();
+        assert!(first.is_done(), "commits are done in order");
+    }
+
+    #[test]
+    fn take_a_version_for_each_change_and_none_for_what_changes_nothing() {
+        let store = fresh();
+        let receipt = commit(&store, |b| {
+            b.join("c", "u") // 1
+                .join("c", "u")
+                .append("c", draft("u")) // 2, and the own mark without one
+                .read("c", "u", 0)
+                .read("c", "u", 1) // 3, although the own mark is there already
+                .read("c", "u", 1)
+                .hide("c", "u") // 4
+                .hide("c", "u")
+                .activate("c", "u") // 5
+                .activate("c", "u") // 6
+                .hide("c", "u") // 7: it clears the activation
+                .hide("c", "u")
+                .leave("c", "u") // 8
+                .leave("c", "u")
+        });
+        let versions: Vec<_> = receipt.outcomes().iter().map(Outcome::version).collect();
+        let expected = [
+            Some(1),
+            None,
+            Some(2),
+            None,
+            Some(3),
+            None,
+            Some(4),
+            None,
+            Some(5),
+            Some(6),
+            Some(7),
+            None,
+            Some(8),
+            None,
+        ];
+        assert_eq!(versions, expected);
+        assert_eq!(version(&store), 8);
+        assert_eq!(store.head("c").unwrap().version, 2);
+    }
+}
+
+mod memberships {
+    use super::*;
+
+    /// A channel "c" with five messages of bob, the third one silent, and what alice sees after joining it.
+    fn joined(visible: Visible, read: Option<u64>) -> Fresh {
+        let store = fresh();
+        commit(&store, |b| {
+            for i in 0..5 {
+                let draft = draft("bob");
+                b.append("c", if i == 2 { draft.silent() } else { draft });
+            }
+            b.join_with("c", "alice", visible, read)
+        });
+        store
+    }
+
+    fn seen(store: &Store) -> Vec<u64> {
+        seqs(&store.history("c").seen_by("alice").list().unwrap())
+    }
+
+    #[test]
+    fn from_now_show_nothing_of_the_past() {
+        let store = joined(Visible::FromNow, None);
+        assert_eq!((member(&store, "c", "alice").join_seq, seen(&store).len()), (6, 0));
+        assert!(listed(&store, "alice").is_empty(), "there is nothing to see yet");
+        send(&store, "c", "bob", 1);
+        assert_eq!((unread(&store, "alice", "c"), seen(&store)), (1, vec![6]));
+    }
+
+    #[test]
+    fn from_the_start_show_all_and_count_it_as_read() {
+        let store = joined(Visible::FromStart, None);
+        let row = member(&store, "c", "alice");
+        assert_eq!((row.join_seq, row.read), (1, Mark { seq: 5, ordinal: 4 }));
+        assert_eq!((unread(&store, "alice", "c"), seen(&store)), (0, vec![1, 2, 3, 4, 5]));
+    }
+
+    #[test]
+    fn from_a_seq_show_that_one_and_what_follows() {
+        let store = joined(Visible::FromSeq(3), Some(0));
+        assert_eq!((member(&store, "c", "alice").join_seq, seen(&store)), (3, vec![3, 4, 5]));
+        assert_eq!(
+            unread(&store, "alice", "c"),
+            2,
+            "what lies before the join and the silent one don't count"
+        );
+    }
+
+    #[test]
+    fn from_a_seq_out_of_range_start_at_the_nearest() {
+        assert_eq!(member(&joined(Visible::FromSeq(0), None), "c", "alice").join_seq, 1);
+        assert_eq!(member(&joined(Visible::FromSeq(6), None), "c", "alice").join_seq, 6);
+        assert_eq!(member(&joined(Visible::FromSeq(u64::MAX), None), "c", "alice").join_seq, 6);
+    }
+
+    #[test]
+    fn begin_with_the_given_read_mark() {
+        let store = joined(Visible::FromStart, Some(3));
+        assert_eq!(member(&store, "c", "alice").read, Mark { seq: 3, ordinal: 2 });
+        assert_eq!(unread(&store, "alice", "c"), 2);
+        let store = joined(Visible::FromStart, Some(99));
+        assert_eq!(member(&store, "c", "alice").read.seq, 5, "beyond the end means the end");
+        assert_eq!(unread(&joined(Visible::FromStart, Some(0)), "alice", "c"), 4);
+    }
+
+    #[test]
+    fn do_not_change_by_joining_again() {
+        let store = joined(Visible::FromSeq(4), Some(4));
+        let before = member(&store, "c", "alice");
+        let receipt = commit(&store, |b| b.join_with("c", "alice", Visible::FromStart, Some(0)));
+        assert_eq!(receipt.outcomes(), [Outcome::Unchanged]);
+        assert_eq!(member(&store, "c", "alice"), before);
+    }
+
+    #[test]
+    fn end_with_a_leave_and_start_afresh_with_the_next_join() {
+        let store = joined(Visible::FromStart, None);
+        commit(&store, |b| b.append("c", draft("alice")).activate("c", "alice").leave("c", "alice"));
+        assert_eq!(store.membership("c", "alice").unwrap(), None);
+        assert!(listed(&store, "alice").is_empty());
+        assert_eq!(seen(&store), [0u64; 0], "no member, no history");
+        assert!(store.has_memberships("alice").unwrap(), "she was a member");
+        commit(&store, |b| b.append("c", draft("bob")).join_with("c", "alice", Visible::FromStart, Some(0)));
+        store.wherever(|store| {
+            let row = member(store, "c", "alice");
+            let fresh = (row.read, row.own, row.deleted, row.activated);
+            assert_eq!(fresh, (Mark::default(), Mark::default(), Mark::default(), false));
+            assert_eq!(seen(store).len(), 7);
+        });
+    }
+
+    #[test]
+    fn are_listed_both_ways_in_order_of_first_meeting() {
+        let store = fresh();
+        commit(&store, |b| {
+            b.join("c", "zoe").join("c", "adam").join("c", "mia").join("b", "zoe").join("a", "zoe")
+        });
+        commit(&store, |b| b.leave("c", "zoe").join("c", "bob").join("c", "zoe").leave("c", "adam"));
+        store.wherever(|store| {
+            assert_eq!(store.members("c").list().unwrap(), ["zoe", "mia", "bob"]);
+            assert_eq!(store.head("c").unwrap().members, 3);
+            assert_eq!(store.channels_of("zoe").list().unwrap(), ["c", "b", "a"]);
+            assert_eq!(store.members("c").limit(2).list().unwrap(), ["zoe", "mia"]);
+            assert_eq!(store.members("c").after("mia").limit(2).list().unwrap(), ["bob"]);
+            assert_eq!(store.channels_of("zoe").after("c").limit(1).list().unwrap(), ["b"]);
+            assert_eq!(
+                store.members("c").after("adam").list().unwrap(),
+                ["mia", "bob"],
+                "a page goes on behind one who left"
+            );
+        });
+    }
+
+    #[test]
+    fn are_counted() {
+        let store = fresh();
+        commit(&store, |b| b.join("c", "a").join("c", "b").join("c", "b").leave("c", "a").leave("c", "a"));
+        store.wherever(|store| assert_eq!(store.head("c").unwrap().members, 1));
+    }
+}
+
+mod marks {
+    use super::*;
+
+    /// Alice is in "c", where bob sent five messages, the second one silent.
+    fn five() -> Fresh {
+        let store = fresh();
+        commit(&store, |b| {
+            b.join("c", "alice");
+            for i in 0..5 {
+                let draft = draft("bob");
+                b.append("c", if i == 1 { draft.silent() } else { draft });
+            }
+            b
+        });
+        store
+    }
+
+    #[test]
+    fn are_set_at_any_seq() {
+        let store = five();
+        for (seq, ordinal, left) in [(1, 1, 3), (2, 1, 3), (3, 2, 2), (5, 4, 0)] {
+            commit(&store, |b| b.read("c", "alice", seq));
+            assert_eq!(member(&store, "c", "alice").read, Mark { seq, ordinal });
+            assert_eq!(unread(&store, "alice", "c"), left);
+        }
+    }
+
+    #[test]
+    fn are_set_at_any_seq_of_sealed_messages() {
+        let store = five();
+        store.seal().unwrap();
+        commit(&store, |b| b.read("c", "alice", 3));
+        assert_eq!(member(&store, "c", "alice").read, Mark { seq: 3, ordinal: 2 });
+    }
+
+    #[test]
+    fn beyond_the_end_mean_the_end() {
+        let store = five();
+        commit(&store, |b| b.read("c", "alice", u64::MAX));
+        assert_eq!(member(&store, "c", "alice").read, Mark { seq: 5, ordinal: 4 });
+        send(&store, "c", "bob", 1);
+        assert_eq!(unread(&store, "alice", "c"), 1, "the future is not read");
+    }
+
+    #[test]
+    fn on_an_empty_channel_stay_at_the_start() {
+        let store = fresh();
+        let receipt =
+            commit(&store, |b| b.join("c", "alice").read("c", "alice", u64::MAX).read("c", "alice", 0));
+        assert_eq!(receipt.outcomes()[1..], [Outcome::Unchanged; 2]);
+        send(&store, "c", "bob", 2);
+        assert_eq!(unread(&store, "alice", "c"), 2);
+    }
+
+    #[test]
+    fn never_move_back() {
+        let store = five();
+        commit(&store, |b| b.read("c", "alice", 4));
+        let receipt = commit(&store, |b| b.read("c", "alice", 2).read("c", "alice", 0).read("c", "alice", 4));
+        assert_eq!(receipt.outcomes(), [Outcome::Unchanged; 3]);
+        assert_eq!(member(&store, "c", "alice").read.seq, 4);
+    }
+
+    #[test]
+    fn of_an_own_message_cover_all_before_it() {
+        let store = five();
+        let before = member(&store, "c", "alice");
+        commit(&store, |b| b.append("c", draft("alice")).append("c", draft("bob")));
+        let row = member(&store, "c", "alice");
+        assert_eq!((row.own, row.read), (Mark { seq: 6, ordinal: 5 }, before.read));
+        assert_eq!(row.version, before.version, "an own message is the channel's change, not the row's");
+        let entry = entry(&store, "alice", "c");
+        assert_eq!((entry.read_seq, entry.unread, entry.last_seq), (6, 1, 7));
+    }
+
+    #[test]
+    fn below_the_floor_still_change_the_row() {
+        let store = five();
+        commit(&store, |b| b.hide("c", "alice"));
+        let receipt = commit(&store, |b| b.read("c", "alice", 2));
+        assert!(matches!(receipt.outcomes(), [Outcome::Changed { .. }]));
+        let row = member(&store, "c", "alice");
+        assert_eq!((row.read.seq, row.deleted.seq), (2, 5));
+    }
+}
+
+mod lists {
+    use super::*;
+
+    /// Alice and bob are in three channels, in each of which bob sent one message, in this order.
+    fn three() -> Fresh {
+        let store = fresh();
+        for channel in ["a", "b", "c"] {
+            commit(&store, |b| b.join(channel, "alice").join(channel, "bob").append(channel, draft("bob")));
+        }
+        store
+    }
+
+    #[test]
+    fn come_newest_first() {
+        let store = three();
+        assert_eq!(listed(&store, "alice"), ["c", "b", "a"]);
+        send(&store, "a", "bob", 1);
+        store.wherever(|store| assert_eq!(listed(store, "alice"), ["a", "c", "b"]));
+    }
+
+    #[test]
+    fn are_not_reordered_by_reading_or_by_time() {
+        let store = three();
+        commit(&store, |b| b.read("a", "alice", 1).append("b", Draft::new("bob", -5, "from the past")));
+        assert_eq!(listed(&store, "alice"), ["b", "c", "a"]);
+    }
+
+    #[test]
+    fn tell_last_seq_read_seq_unread_version_and_the_last_message() {
+        let store = three();
+        commit(&store, |b| b.append("a", Draft::new("bob", 77, "last").silent().id(5)).read("a", "alice", 1));
+        store.wherever(|store| {
+            let entry = entry(store, "alice", "a");
+            assert_eq!((entry.last_seq, entry.read_seq, entry.unread, entry.version), (2, 1, 0, 11));
+            let last = entry.last.unwrap();
+            assert_eq!((last.seq, last.ordinal, last.version, last.timestamp), (2, 1, 10, 77));
+            assert_eq!(
+                (&last.sender[..], &last.payload[..], last.silent, last.id),
+                (&b"bob"[..], &b"last"[..], true, Some(5))
+            );
+            assert_eq!(self::entry(store, "bob", "a").version, 10, "another's row is not bob's change");
+        });
+    }
+
+    #[test]
+    fn do_not_count_silent_and_own_messages() {
+        let store = three();
+        commit(&store, |b| b.append("a", draft("bob").silent()).append("a", draft("bob")));
+        assert_eq!(unread(&store, "alice", "a"), 2);
+        assert_eq!(unread(&store, "bob", "a"), 0);
+    }
+
+    #[test]
+    fn move_an_entry_up_for_a_silent_message() {
+        let store = three();
+        commit(&store, |b| b.append("a", draft("bob").silent()));
+        assert_eq!(listed(&store, "alice"), ["a", "c", "b"]);
+    }
+
+    #[test]
+    fn lose_a_hidden_entry_until_the_next_message() {
+        let store = three();
+        commit(&store, |b| b.append("a", draft("bob")).hide("a", "alice"));
+        assert_eq!(listed(&store, "alice"), ["c", "b"]);
+        assert_eq!(listed(&store, "bob"), ["a", "c", "b"], "hiding is one's own affair");
+        send(&store, "a", "bob", 1);
+        store.wherever(|store| {
+            let entry = entry(store, "alice", "a");
+            assert_eq!((entry.unread, entry.read_seq, entry.last.unwrap().seq), (1, 2, 3));
+            assert_eq!(seqs(&store.history("a").seen_by("alice").list().unwrap()), [3]);
+            assert_eq!(seqs(&store.history("a").seen_by("bob").list().unwrap()), [1, 2, 3]);
+        });
+    }
+
+    #[test]
+    fn show_an_activated_conversation_that_is_empty() {
+        let store = three();
+        commit(&store, |b| b.join("new", "alice").activate("new", "alice"));
+        store.wherever(|store| {
+            assert_eq!(listed(store, "alice"), ["new", "c", "b", "a"]);
+            let entry = entry(store, "alice", "new");
+            assert_eq!((entry.last, entry.last_seq, entry.unread, entry.version), (None, 0, 0, 11));
+        });
+    }
+
+    #[test]
+    fn order_an_activated_empty_conversation_by_its_activation() {
+        let store = three();
+        commit(&store, |b| b.hide("a", "alice").activate("a", "alice"));
+        assert_eq!(listed(&store, "alice"), ["a", "c", "b"]);
+        let hidden = entry(&store, "alice", "a");
+        assert_eq!(
+            (hidden.last, hidden.last_seq, hidden.read_seq),
+            (None, 1, 1),
+            "last_seq is the channel's even so"
+        );
+        send(&store, "b", "bob", 1);
+        assert_eq!(listed(&store, "alice"), ["b", "a", "c"]);
+        commit(&store, |b| b.read("a", "alice", 1));
+        assert_eq!(listed(&store, "alice"), ["b", "a", "c"], "another change of the row is no activation");
+        commit(&store, |b| b.activate("a", "alice"));
+        assert_eq!(listed(&store, "alice"), ["a", "b", "c"], "activating again renews it");
+        commit(&store, |b| b.activate("c", "alice"));
+        assert_eq!(listed(&store, "alice"), ["a", "b", "c"], "one with messages is ordered by them");
+        commit(&store, |b| b.hide("a", "alice"));
+        assert_eq!(listed(&store, "alice"), ["b", "c"], "hiding clears the activation");
+    }
+
+    #[test]
+    fn of_the_unread_leave_out_the_others() {
+        let store = three();
+        commit(&store, |b| {
+            b.read("b", "alice", 1).append("c", draft("alice")).join("d", "alice").activate("d", "alice")
+        });
+        store.wherever(|store| {
+            let unread = store.conversations("alice").unread_only().list().unwrap();
+            assert_eq!(channels_in(&unread.entries), ["a"]);
+        });
+    }
+
+    #[test]
+    fn come_in_pages() {
+        let store = three();
+        store.wherever(|store| {
+            let first = store.conversations("alice").limit(2).list().unwrap();
+            assert_eq!(channels_in(&first.entries), ["c", "b"]);
+            let page: Page = first.next.unwrap().to_string().parse().unwrap();
+            let second = store.conversations("alice").limit(2).after(&page).list().unwrap();
+            assert_eq!(channels_in(&second.entries), ["a"]);
+            assert_eq!(second.next, None);
+            assert_eq!(
+                store.conversations("alice").limit(3).list().unwrap().next,
+                None,
+                "no page without entries"
+            );
+        });
+    }
+
+    #[test]
+    fn in_pages_lose_nothing_that_changes_in_between() {
+        let store = three();
+        let first = store.conversations("alice").limit(1).list().unwrap();
+        assert_eq!(channels_in(&first.entries), ["c"]);
+        commit(&store, |b| b.append("a", draft("bob")).hide("c", "alice"));
+        let second = store.conversations("alice").after(&first.next.unwrap()).list().unwrap();
+        assert_eq!(second.next, None);
+        let (changes, _) = changes(&store, "alice", &second.as_of);
+        let brief = brief(&changes);
+        assert!(brief.contains(&"a".into()) && brief.contains(&"-c".into()), "{brief:?}");
+    }
+
+    #[test]
+    fn know_the_end_of_a_range_of_history() {
+        let store = fresh();
+        send(&store, "c", "u", 10);
+        store.wherever(|store| {
+            let at = |from, to| seqs(&store.history("c").from(from).to(to).list().unwrap());
+            assert_eq!(at(0, 3), [1, 2, 3]);
+            assert_eq!(at(9, 99), [9, 10]);
+            assert_eq!(at(4, 4), [4]);
+            assert_eq!(at(5, 4), [0u64; 0]);
+            assert_eq!(at(11, u64::MAX), [0u64; 0]);
+        });
+    }
+}
+
+mod histories {
+    use super::*;
+
+    /// Ten messages with payloads of 100 bytes.
+    fn ten() -> Fresh {
+        let store = fresh();
+        (0..10u8).for_each(|i| drop(commit(&store, |b| b.append("c", Draft::new("u", 0, vec![i; 100])))));
+        store
+    }
+
+    #[test]
+    fn are_read_forward_and_backward_with_a_limit() {
+        ten().wherever(|store| {
+            let range = || store.history("c").from(3).to(8);
+            assert_eq!(seqs(&range().list().unwrap()), [3, 4, 5, 6, 7, 8]);
+            assert_eq!(seqs(&range().reverse().list().unwrap()), [8, 7, 6, 5, 4, 3]);
+            assert_eq!(seqs(&range().limit(2).list().unwrap()), [3, 4]);
+            assert_eq!(seqs(&range().limit(2).reverse().list().unwrap()), [8, 7]);
+            assert_eq!(seqs(&range().limit(0).list().unwrap()), [0u64; 0]);
+        });
+    }
+
+    #[test]
+    fn stop_at_a_limit_in_bytes_but_give_one_message() {
+        ten().wherever(|store| {
+            let bytes = |n| store.history("c").bytes(n);
+            assert_eq!(seqs(&bytes(300).list().unwrap()), [1, 2, 3]);
+            assert_eq!(seqs(&bytes(399).list().unwrap()), [1, 2, 3]);
+            assert_eq!(seqs(&bytes(250).reverse().list().unwrap()), [10, 9]);
+            assert_eq!(seqs(&bytes(1).list().unwrap()), [1]);
+            assert_eq!(seqs(&bytes(0).reverse().list().unwrap()), [10]);
+        });
+    }
+
+    #[test]
+    fn give_the_last_ones_oldest_first() {
+        ten().wherever(|store| {
+            assert_eq!(seqs(&store.history("c").last(3).unwrap()), [8, 9, 10]);
+            assert_eq!(seqs(&store.history("c").to(5).last(2).unwrap()), [4, 5]);
+            assert_eq!(store.history("c").last(99).unwrap().len(), 10);
+        });
+    }
+
+    #[test]
+    fn are_clipped_to_what_a_member_may_see() {
+        let store = ten();
+        commit(&store, |b| b.join_with("c", "alice", Visible::FromSeq(4), None).join("c", "bob"));
+        commit(&store, |b| b.append("c", draft("bob")).hide("c", "bob").append("c", draft("bob")));
+        store.wherever(|store| {
+            let seen = |user: &str| seqs(&store.history("c").seen_by(user).list().unwrap());
+            assert_eq!(seen("alice"), (4..=12).collect::<Vec<_>>());
+            assert_eq!(seen("bob"), [12]);
+            assert_eq!(seen("stranger"), [0u64; 0]);
+            assert_eq!(seqs(&store.history("c").seen_by("alice").to(5).last(9).unwrap()), [4, 5]);
+        });
+    }
+
+    #[test]
+    fn have_heads_that_are_read_together() {
+        let store = ten();
+        commit(&store, |b| b.append("d", draft("u").silent()).join("e", "alice").join("e", "bob"));
+        store.wherever(|store| {
+            let heads = store.heads(["d", "nowhere", "c", "d", "e"]).unwrap();
+            let d = Head { last: Mark { seq: 1, ordinal: 0 }, version: 11, members: 0 };
+            let c = Head { last: Mark { seq: 10, ordinal: 10 }, version: 10, members: 0 };
+            let e = Head { members: 2, ..Head::default() };
+            assert_eq!(heads, [d, Head::default(), c, d, e]);
+            assert_eq!(store.head("c").unwrap(), c);
+        });
+    }
+}
+
+mod updates {
+    use super::*;
+
+    /// Alice has five channels with one message of bob each, and the token of her list.
+    fn five() -> (Fresh, Token) {
+        let store = fresh();
+        for channel in ["a", "b", "c", "d", "e"] {
+            commit(&store, |b| b.join(channel, "alice").append(channel, draft("bob")));
+        }
+        let token = list(&store, "alice").as_of;
+        (store, token)
+    }
+
+    #[test]
+    fn are_empty_when_nothing_changed() {
+        let (store, token) = five();
+        commit(&store, |b| b.join("a", "bob").append("elsewhere", draft("bob")).read("a", "bob", 9));
+        store.wherever(|store| assert_eq!(changes(store, "alice", &token).0, []));
+    }
+
+    #[test]
+    fn come_oldest_change_first_and_each_once() {
+        let (store, token) = five();
+        commit(&store, |b| {
+            b.append("c", draft("bob"))
+                .read("a", "alice", 1)
+                .append("b", draft("alice"))
+                .append("c", draft("bob"))
+                .join("new", "alice")
+                .activate("new", "alice")
+        });
+        store.wherever(|store| {
+            let (found, as_of) = changes(store, "alice", &token);
+            assert_eq!(brief(&found), ["a", "b", "c", "new"]);
+            assert_eq!(changes(store, "alice", &as_of).0, []);
+            let Change::Entry(entry) = &found[2] else { panic!("an entry") };
+            assert_eq!(*entry, super::entry(store, "alice", "c"), "as of now");
+        });
+    }
+
+    #[test]
+    fn tell_what_disappeared() {
+        let (store, token) = five();
+        let receipt = commit(&store, |b| b.hide("d", "alice").leave("b", "alice").append("b", draft("bob")));
+        let version = |op: usize| receipt.outcomes()[op].version().unwrap();
+        store.wherever(|store| {
+            let (found, as_of) = changes(store, "alice", &token);
+            let removed = |channel: &str, version| Change::Removed {
+                channel: Bytes::copy_from_slice(channel.as_bytes()),
+                version,
+            };
+            assert_eq!(found, [removed("d", version(0)), removed("b", version(1))]);
+            assert_eq!(changes(store, "alice", &as_of).0, []);
+        });
+    }
+
+    #[test]
+    fn tell_of_what_came_back() {
+        let (store, token) = five();
+        commit(&store, |b| b.leave("b", "alice").hide("d", "alice"));
+        commit(&store, |b| b.join_with("b", "alice", Visible::FromStart, None).append("d", draft("bob")));
+        assert_eq!(brief(&changes(&store, "alice", &token).0), ["b", "d"]);
+    }
+
+    #[test]
+    fn of_the_unread_tell_what_was_read_as_removed() {
+        let (store, token) = five();
+        commit(&store, |b| {
+            b.read("a", "alice", 1).append("b", draft("alice")).append("c", draft("bob")).leave("d", "alice")
+        });
+        store.wherever(|store| match store.conversations("alice").unread_only().since(&token).unwrap() {
+            Update::Changes { changes, .. } => assert_eq!(brief(&changes), ["-a", "-b", "c", "-d"]),
+            update => panic!("expected changes, not {update:?}"),
+        });
+    }
+
+    #[test]
+    fn that_a_limit_cut_go_on_by_page_or_by_token() {
+        let (store, token) = five();
+        commit(&store, |b| b.append("e", draft("bob")).append("a", draft("bob")).append("c", draft("bob")));
+        store.wherever(|store| {
+            let Update::Changes { changes, as_of, next } =
+                store.conversations("alice").limit(2).since(&token).unwrap()
+            else {
+                panic!("expected changes")
+            };
+            assert_eq!(brief(&changes), ["e", "a"]);
+            let by_page = store.conversations("alice").after(&next.unwrap()).since(&token).unwrap();
+            let Update::Changes { changes, next, .. } = by_page else { panic!("expected changes") };
+            assert_eq!((brief(&changes), next), (vec!["c".to_owned()], None));
+            assert_eq!(brief(&super::changes(store, "alice", &as_of).0), ["c"]);
+        });
+    }
+
+    #[test]
+    fn after_a_list_that_a_limit_cut_bring_the_rest() {
+        let (store, _) = five();
+        let cut = store.conversations("alice").limit(2).list().unwrap();
+        assert_eq!(channels_in(&cut.entries), ["e", "d"]);
+        let mut rest = brief(&changes(&store, "alice", &cut.as_of).0);
+        rest.retain(|channel| !["e", "d"].contains(&channel.as_str()));
+        rest.sort();
+        assert_eq!(rest, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn of_another_store_start_over() {
+        let (store, token) = five();
+        let other = fresh();
+        commit(&other, |b| b.join("a", "alice"));
+        assert_eq!(other.conversations("alice").since(&token).unwrap(), Update::Reset);
+        let foreign = list(&other, "alice").as_of;
+        assert_eq!(store.conversations("alice").since(&foreign).unwrap(), Update::Reset);
+    }
+
+    #[test]
+    fn with_few_tombstones_start_over_rather_than_miss_a_removal() {
+        let store = fresh_with(small().tombstones(1));
+        for channel in ["a", "b", "c"] {
+            commit(&store, |b| b.join(channel, "alice").append(channel, draft("bob")));
+        }
+        let old = list(&store, "alice").as_of;
+        commit(&store, |b| b.leave("a", "alice").leave("b", "alice"));
+        let late = list(&store, "alice").as_of;
+        commit(&store, |b| b.leave("c", "alice"));
+        store.wherever(|store| {
+            assert_eq!(brief(&changes(store, "alice", &late).0), ["-c"], "the newest tombstone is kept");
+            match store.conversations("alice").since(&old).unwrap() {
+                Update::Reset => {}
+                Update::Changes { changes, .. } => assert_eq!(brief(&changes), ["-a", "-b", "-c"]),
+                update => panic!("unknown {update:?}"),
+            }
+        });
+    }
+
+    #[test]
+    fn for_an_unknown_user_are_empty_until_there_is_something() {
+        let store = fresh();
+        let token = list(&store, "alice").as_of;
+        assert_eq!(changes(&store, "alice", &token).0, []);
+        commit(&store, |b| b.join("c", "alice").append("c", draft("bob")));
+        assert_eq!(brief(&changes(&store, "alice", &token).0), ["c"]);
+    }
+
+    #[test]
+    fn need_well_formed_tokens() {
+        for text in ["", "x", "not a token", "AAAA", "🦀", &"A".repeat(10_000)] {
+            let error = text.parse::<Token>().unwrap_err();
+            assert!(matches!(error, Error::InvalidArgument { op: None, .. }), "{text}: {error}");
+            let error = text.parse::<Page>().unwrap_err();
+            assert!(matches!(error, Error::InvalidArgument { op: None, .. }), "{text}: {error}");
+        }
+        let (_store, token) = five();
+        let text = token.to_string();
+        assert_eq!(text.parse::<Token>().unwrap(), token);
+        assert!(text[..text.len() - 1].parse::<Token>().is_err(), "a token that lost its end");
+    }
+}
+
+mod stores {
+    use super::*;
+
+    #[test]
+    fn are_cheap_to_share() {
+        fn shared<T: Clone + Send + Sync + 'static>() {}
+        shared::<Store>();
+        fn sent<T: Send + 'static>() {}
+        sent::<chanlog::Commit>();
+        shared::<Message>();
+        shared::<Error>();
+    }
+
+    #[test]
+    fn are_made_once_and_then_opened() {
+        let mut store = fresh();
+        assert!(store.recovery().created);
+        send(&store, "c", "u", 3);
+        store.reopen();
+        let recovery = store.recovery();
+        assert_eq!(
+            (recovery.created, recovery.clean, recovery.gap, recovery.torn_bytes),
+            (false, true, false, 0)
+        );
+        assert_eq!(store.head("c").unwrap().last.seq, 3);
+        send(&store, "c", "u", 1);
+        assert_eq!(store.head("c").unwrap().last.seq, 4);
+    }
+
+    #[test]
+    fn close_with_their_last_handle() {
+        let Fresh { store, options, dir } = fresh();
+        commit(&store, |b| b.append("c", draft("u")).durability(Durability::Buffered));
+        let clone = store.clone();
+        drop(store);
+        assert_eq!(clone.head("c").unwrap().last.seq, 1);
+        drop(clone);
+        let store = options.open(dir.path()).unwrap();
+        assert!(store.recovery().clean);
+        assert_eq!(store.head("c").unwrap().last.seq, 1);
+    }
+
+    #[test]
+    fn that_are_closed_say_so_to_every_handle() {
+        let store = fresh();
+        let clone = store.store.clone();
+        store.close().unwrap();
+        let error = try_commit(&clone, |b| b.append("c", draft("u"))).unwrap_err();
+        assert!(matches!(error, Error::Closed), "{error}");
+        assert!(store.options.clone().open(store.dir.path()).is_ok(), "the lock went with the close");
+    }
+
+    #[test]
+    fn that_are_open_are_locked() {
+        let store = fresh();
+        let error = store.options.clone().open(store.dir.path()).unwrap_err();
+        assert!(matches!(error, Error::Locked { ref dir } if dir == store.dir.path()), "{error}");
+        commit(&store, |b| b.append("c", draft("u")));
+    }
+
+    #[test]
+    fn are_not_made_where_something_else_is() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("holiday.jpg"), b"\xff\xd8").unwrap();
+        let error = small().open(dir.path()).unwrap_err();
+        assert!(matches!(error, Error::NotAStore { ref entry, .. } if entry == "holiday.jpg"), "{error}");
+        let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, ["holiday.jpg"]);
+    }
+
+    #[test]
+    fn are_private_to_their_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("above").join("store");
+        let store = small().open(&dir).unwrap();
+        send(&store, "c", "u", 100);
+        store.seal().unwrap();
+        while store.maintain().unwrap() {}
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&dir), 0o700);
+        for file in std::fs::read_dir(&dir).unwrap() {
+            let path = file.unwrap().path();
+            assert_eq!(mode(&path), 0o600, "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn count_what_they_hold() {
+        let store = fresh();
+        commit(&store, |b| b.join("c", "u").append("c", Draft::new("u", 0, "12345").id(1).client_id("xyz")));
+        let stat = store.stat().unwrap();
+        assert_eq!((stat.version, stat.channels, stat.users, stat.messages), (2, 1, 1, 1));
+        assert_eq!((stat.logs.count, stat.segments.count, stat.runs.count), (1, 0, 0));
+        assert!(stat.log_bytes > 5 && stat.syncs > 0);
+        store.seal().unwrap();
+        let stat = store.stat().unwrap();
+        assert_eq!((stat.messages, stat.segments.count, stat.runs.count), (1, 1, 1));
+        assert!(stat.sealed_bytes > 0 && stat.write_amplification() > 1.0);
+    }
+
+    #[test]
+    fn write_the_same_bytes_for_few_and_many_members() {
+        let cost = |members: usize| {
+            let store = fresh();
+            commit(&store, |b| {
+                (0..members).for_each(|i| _ = b.join("c", format!("user {i}")));
+                b
+            });
+            let before = store.stat().unwrap().log_bytes;
+            commit(&store, |b| b.append("c", draft("user 0")));
+            store.stat().unwrap().log_bytes - before
+        };
+        assert_eq!(cost(2), cost(2000));
+    }
+
+    #[test]
+    fn without_fault_verify() {
+        let Fresh { store, options, dir } = fresh();
+        send(&store, "c", "u", 100);
+        store.seal().unwrap();
+        send(&store, "c", "u", 100);
+        store.close().unwrap();
+        let verification = chanlog::verify(dir.path(), &options).unwrap();
+        assert!(
+            verification.faults.is_empty() && verification.files > 0 && verification.bytes > 0,
+            "{verification:?}"
+        );
+    }
+}
