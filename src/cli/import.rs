@@ -1,0 +1,329 @@
+//! `import`: JSON lines become commits. Each line is a commit of its own; many are in flight at once.
+//!
+//! Invariant: `{"lines":N}` is printed only when each of the first N lines is on disk, or was found bad and skipped.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use chanlog::{Batch, Commit, Draft, Error, Store, Visible};
+use indicatif::{HumanCount, ProgressBar};
+use serde_json::{Map, Value};
+
+use crate::failure::{Failure, Result};
+use crate::lines::{LIMIT, Lines, Next};
+use crate::output::{Object, Output};
+use crate::progress;
+
+/// Write JSON lines to a store, which is made if need be.
+///
+/// A line is a commit: {"channel":C,"user":U,"ts":UNIX_MS,"text":T} sends a message; a sender who is no member joins just
+/// before. Further keys: "op" ("send", "join", "leave", "read", "hide", "activate"), "history" ("now", "all") of a join,
+/// "seq" of a read (to the end without it), "silent", "id" (the client's id of the message), "payload_base64" in place of
+/// "text". Names and ids that are not UTF-8 come as "channel_base64", "user_base64", "id_base64". Keys that an op does not
+/// need are ignored, a key with null counts as absent. Blank lines are skipped, and counted as lines.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The store's directory
+    #[arg(long, value_name = "DIR")]
+    store: PathBuf,
+    /// Count bad lines and go on, instead of stopping at the first
+    #[arg(long)]
+    skip_bad: bool,
+    /// Print {"lines":N} after each durable commit: the first N lines are then safe
+    #[arg(long)]
+    json: bool,
+    /// The file, plain or gzip; stdin if it is absent or "-"
+    file: Option<PathBuf>,
+}
+
+/// How many commits may be on their way to the disk. They share its syncs.
+const IN_FLIGHT: usize = 256;
+
+/// Imports what `args` ask for.
+pub fn run(args: &Args) -> Result {
+    let (input, bar) = open(args)?;
+    let store = Store::open(&args.store)?;
+    let mut import = Import::new(&store, args);
+    let started = Instant::now();
+    import.all(Lines::new(bar.wrap_read(input)))?;
+    store.close()?;
+    bar.finish_and_clear();
+    import.summary(started.elapsed())
+}
+
+/// The input, and a bar that shows how much of it was read.
+fn open(args: &Args) -> Result<(Box<dyn Read + Send>, ProgressBar)> {
+    let Some(path) = args.file.as_ref().filter(|path| path.as_os_str() != "-") else {
+        return Ok((Box::new(io::stdin()), progress::spinner("importing from stdin")));
+    };
+    let fail = |e: io::Error| Failure::told(format!("{}: {e}", path.display()));
+    let file = File::open(path).map_err(fail)?;
+    let len = file.metadata().map_err(fail)?.len();
+    Ok((Box::new(file), progress::bytes(len)))
+}
+
+struct Import<'a> {
+    store: &'a Store,
+    out: Output,
+    args: &'a Args,
+    /// Commits on their way, each with the number of its line.
+    pending: VecDeque<(u64, Commit)>,
+    /// Lines that were taken in.
+    lines: u64,
+    /// Lines that were reported safe.
+    told: u64,
+    messages: u64,
+    bad: u64,
+}
+
+/// Why a line was not taken in.
+enum Refusal {
+    /// The line is at fault, and nothing was written.
+    Bad(String),
+    /// The store is.
+    Store(Error),
+}
+
+impl<'a> Import<'a> {
+    fn new(store: &'a Store, args: &'a Args) -> Self {
+        let (out, pending) = (Output::new(), VecDeque::new());
+        Import { store, out, args, pending, lines: 0, told: 0, messages: 0, bad: 0 }
+    }
+
+    /// Takes in all lines. Whenever no line is waiting, what was taken in is made safe first.
+    fn all(&mut self, mut input: Lines) -> Result {
+        let mut wait = false;
+        loop {
+            let next = input.next(wait);
+            wait = matches!(next, Ok(Next::Pending));
+            match next {
+                Ok(Next::Line(line)) => self.line(&line)?,
+                Ok(Next::TooLong) => self.bad(&format!("longer than {LIMIT} bytes"))?,
+                Ok(Next::Pending) => self.settle(0)?,
+                Ok(Next::End) => return self.settle(0),
+                Err(e) => return self.stop(&format!("the input can't be read: {e}")),
+            }
+        }
+    }
+
+    fn line(&mut self, line: &[u8]) -> Result {
+        if line.trim_ascii().is_empty() {
+            self.lines += 1;
+            return Ok(());
+        }
+        match self.submit(line) {
+            Ok(commit) => {
+                self.lines += 1;
+                self.pending.push_back((self.lines, commit));
+                self.settle(IN_FLIGHT)
+            }
+            Err(Refusal::Bad(cause)) => self.bad(&cause),
+            Err(Refusal::Store(error)) => {
+                self.settle(0)?;
+                Err(error.into())
+            }
+        }
+    }
+
+    fn submit(&self, line: &[u8]) -> std::result::Result<Commit, Refusal> {
+        let batch = parse(line).map_err(Refusal::Bad)?;
+        self.store.submit(&batch).map_err(|error| match error {
+            // The place in the batch means nothing to somebody who wrote a line.
+            Error::InvalidArgument { what, .. } => Refusal::Bad(what),
+            Error::NotMember { .. } => Refusal::Bad("the user is no member of the channel".into()),
+            Error::TooLarge { .. } => Refusal::Bad(error.to_string()),
+            error => Refusal::Store(error),
+        })
+    }
+
+    /// Skips a bad line, or stops there.
+    fn bad(&mut self, cause: &str) -> Result {
+        if !self.args.skip_bad {
+            return self.stop(cause);
+        }
+        self.lines += 1;
+        self.bad += 1;
+        Ok(())
+    }
+
+    /// Ends the import before the present line.
+    fn stop(&mut self, cause: &str) -> Result {
+        self.settle(0)?;
+        Err(Failure::told(format!("line {}: {cause}", self.lines + 1)))
+    }
+
+    /// Waits until at most `most` commits are on their way, and tells which lines are safe.
+    fn settle(&mut self, most: usize) -> Result {
+        let before = self.pending.len();
+        while let Some((_, first)) = self.pending.front()
+            && (self.pending.len() > most || first.is_done())
+        {
+            let Some((_, first)) = self.pending.pop_front() else { break };
+            let receipt = first.wait()?;
+            self.messages += receipt.outcomes().iter().filter(|o| o.seq().is_some()).count() as u64;
+        }
+        if most == 0 || self.pending.len() < before { self.tell() } else { Ok(()) }
+    }
+
+    fn tell(&mut self) -> Result {
+        let safe = self.pending.front().map_or(self.lines, |(line, _)| line - 1);
+        if self.args.json && safe > self.told {
+            self.out.line(Object::new().field("lines", safe))?;
+            self.out.flush()?;
+            self.told = safe;
+        }
+        Ok(())
+    }
+
+    fn summary(&mut self, time: Duration) -> Result {
+        if self.bad > 0 {
+            eprintln!("chanlog: {} bad lines were skipped", self.bad);
+        }
+        if !self.args.json {
+            let seconds = time.as_secs_f64();
+            let rate = HumanCount((self.messages as f64 / seconds.max(1e-9)) as u64);
+            let (lines, messages) = (HumanCount(self.lines), HumanCount(self.messages));
+            self.out
+                .line(format!("{lines} lines, {messages} messages in {seconds:.2} s, {rate} messages/s"))?;
+        }
+        Ok(self.out.flush()?)
+    }
+}
+
+/// Makes a line's batch, or tells what is wrong with the line.
+fn parse(line: &[u8]) -> std::result::Result<Batch, String> {
+    let mut fields = Fields(serde_json::from_slice(line).map_err(|e| syntax(&e))?);
+    let channel = fields.bytes("channel", "channel_base64")?.ok_or("no channel")?;
+    let user = fields.bytes("user", "user_base64")?.ok_or("no user")?;
+    let mut batch = Batch::new();
+    match fields.text("op")?.as_deref().unwrap_or("send") {
+        // Joining again as a member changes nothing, so nobody needs to look who is one.
+        "send" => batch.join(&channel, &user).append(&channel, fields.draft(&user)?),
+        "join" => batch.join_with(&channel, &user, fields.history()?, None),
+        "leave" => batch.leave(&channel, &user),
+        "read" => batch.read(&channel, &user, fields.seq()?.unwrap_or(u64::MAX)),
+        "hide" => batch.hide(&channel, &user),
+        "activate" => batch.activate(&channel, &user),
+        op => return Err(format!("unknown op {op:?}")),
+    };
+    Ok(batch)
+}
+
+/// The parser counts lines too, from the start of this one; that number would only confuse.
+fn syntax(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let cause = text.rfind(" at line ").map_or(&text[..], |at| &text[..at]);
+    format!("{cause} at column {}", error.column())
+}
+
+/// The keys of a line. Those that an op does not ask for may hold anything.
+struct Fields(Map<String, Value>);
+
+impl Fields {
+    /// A value, unless absent or null.
+    fn value(&mut self, key: &str) -> Option<Value> {
+        self.0.remove(key).filter(|value| !value.is_null())
+    }
+
+    fn text(&mut self, key: &str) -> std::result::Result<Option<String>, String> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(format!("{key} is no string")),
+        }
+    }
+
+    /// Bytes: those of a string, or base64 under another key.
+    fn bytes(&mut self, key: &str, other: &str) -> std::result::Result<Option<Vec<u8>>, String> {
+        match (self.text(key)?, self.text(other)?) {
+            (Some(_), Some(_)) => Err(format!("both {key} and {other}")),
+            (Some(text), None) => Ok(Some(text.into_bytes())),
+            (None, Some(text)) => BASE64.decode(text).map(Some).map_err(|e| format!("{other}: {e}")),
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn draft(&mut self, sender: &[u8]) -> std::result::Result<Draft, String> {
+        let ts = self.value("ts").ok_or("no ts")?;
+        let ts = ts.as_i64().ok_or("ts is no whole number of milliseconds")?;
+        let payload = self.bytes("text", "payload_base64")?.ok_or("neither text nor payload_base64")?;
+        let mut draft = Draft::new(sender, ts, payload);
+        if let Some(id) = self.bytes("id", "id_base64")? {
+            draft = draft.client_id(id);
+        }
+        match self.value("silent") {
+            None | Some(Value::Bool(false)) => Ok(draft),
+            Some(Value::Bool(true)) => Ok(draft.silent()),
+            Some(_) => Err("silent is neither true nor false".into()),
+        }
+    }
+
+    fn history(&mut self) -> std::result::Result<Visible, String> {
+        match self.text("history")?.as_deref() {
+            None | Some("now") => Ok(Visible::FromNow),
+            Some("all") => Ok(Visible::FromStart),
+            Some(other) => Err(format!("history is {other:?}, neither \"now\" nor \"all\"")),
+        }
+    }
+
+    fn seq(&mut self) -> std::result::Result<Option<u64>, String> {
+        match self.value("seq") {
+            None => Ok(None),
+            Some(seq) => seq.as_u64().map(Some).ok_or("seq is no whole number of 64 bits".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cause(line: &str) -> String {
+        parse(line.as_bytes()).expect_err(line)
+    }
+
+    #[test]
+    fn a_send_joins_its_sender_first() {
+        let batch = parse(br#"{"channel":"c","user":"u","ts":-5,"text":""}"#).unwrap();
+        assert_eq!(batch.len(), 2);
+        for op in ["join", "leave", "read", "hide", "activate"] {
+            let line = format!(
+                r#"{{"channel":"c","user":"u","op":"{op}","ts":[],"text":7,"silent":1,"more":{{}}}}"#
+            );
+            assert_eq!(parse(line.as_bytes()).unwrap().len(), 1);
+        }
+    }
+
+    #[test]
+    fn bad_lines_are_told_by_their_cause() {
+        for (line, expected) in [
+            ("{", "EOF while parsing an object at column 1"),
+            ("[]", "invalid type: sequence, expected a map"),
+            (r#"{"user":"u","ts":1,"text":""}"#, "no channel"),
+            (r#"{"channel":"c","ts":1,"text":""}"#, "no user"),
+            (r#"{"channel":"c","user":7,"ts":1,"text":""}"#, "user is no string"),
+            (r#"{"channel":"c","user":"u","text":""}"#, "no ts"),
+            (r#"{"channel":"c","user":"u","ts":1.5,"text":""}"#, "ts is no whole number"),
+            (r#"{"channel":"c","user":"u","ts":1,"text":null}"#, "neither text nor payload_base64"),
+            (r#"{"channel":"c","user":"u","ts":1,"text":"","payload_base64":""}"#, "both text"),
+            (r#"{"channel":"c","user":"u","ts":1,"payload_base64":"?"}"#, "payload_base64: Invalid"),
+            (r#"{"channel":"c","user":"u","ts":1,"text":"","silent":"yes"}"#, "silent is neither"),
+            (r#"{"channel":"c","user":"u","ts":1,"text":"","id":7}"#, "id is no string"),
+            (r#"{"channel":"c","user":"u","op":"dance"}"#, "unknown op"),
+            (r#"{"channel":"c","user":"u","op":"join","history":"some"}"#, "history is"),
+            (r#"{"channel":"c","user":"u","op":"read","seq":-1}"#, "seq is no whole number"),
+            (r#"{"channel":"c","user":"u","op":"read","seq":18446744073709551616}"#, "seq is no whole"),
+            (r#"{"channel":"\ud800","user":"u","op":"hide"}"#, "hex escape"),
+        ] {
+            let cause = cause(line);
+            assert!(cause.contains(expected), "{line}: {cause}");
+            assert!(!cause.contains("line 1"), "{cause}");
+        }
+        assert!(parse(b"{\"channel\":\"\xff\",\"user\":\"u\",\"op\":\"hide\"}").is_err());
+    }
+}

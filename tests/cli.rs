@@ -1,0 +1,642 @@
+//! The command-line tool from the outside: what it prints, its exit status, and what it leaves on disk.
+#![cfg(all(feature = "cli", unix))]
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use chanlog::{Batch, Draft, Store};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// What a run of the tool left behind.
+#[derive(Debug)]
+struct Ran {
+    status: i32,
+    out: String,
+    err: String,
+}
+
+impl Ran {
+    /// The lines of a run that succeeded.
+    fn lines(&self) -> Vec<&str> {
+        assert_eq!((self.status, &self.err[..]), (0, ""), "{self:?}");
+        self.out.lines().collect()
+    }
+
+    fn json(&self) -> Vec<Value> {
+        self.lines().into_iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The error of a run that failed with nothing on stdout.
+    fn failed(&self, status: i32) -> &str {
+        assert_eq!((self.status, &self.out[..]), (status, ""), "{self:?}");
+        assert!(!self.err.is_empty() && !self.err.contains("panicked"), "{self:?}");
+        &self.err
+    }
+}
+
+fn start(args: &[&OsStr]) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chanlog"));
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn run_with(args: &[&OsStr], input: &[u8]) -> Ran {
+    let mut child = start(args);
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    // A run that stops early closes its stdin, which is no fault of the writer.
+    let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ran { status: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+fn run(args: &[&str]) -> Ran {
+    let args: Vec<_> = args.iter().map(OsStr::new).collect();
+    run_with(&args, b"")
+}
+
+/// A directory for a store, which is not there yet.
+struct Place {
+    dir: TempDir,
+}
+
+impl Place {
+    fn new() -> Place {
+        Place { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn store(&self) -> PathBuf {
+        self.dir.path().join("store")
+    }
+
+    fn file(&self, name: &str, bytes: &[u8]) -> String {
+        let path = self.dir.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path.into_os_string().into_string().unwrap()
+    }
+
+    fn with(&self, command: &str, args: &[&OsStr], input: &[u8]) -> Ran {
+        let store = self.store();
+        let mut all: Vec<&OsStr> = vec![command.as_ref(), "--store".as_ref(), store.as_ref()];
+        all.extend(args);
+        run_with(&all, input)
+    }
+
+    /// Runs a command on the store.
+    fn run(&self, command: &str, args: &[&str]) -> Ran {
+        let args: Vec<_> = args.iter().map(OsStr::new).collect();
+        self.with(command, &args, b"")
+    }
+
+    /// Runs a command on the store, and gives what it prints as JSON.
+    fn json(&self, command: &str, args: &[&str]) -> Vec<Value> {
+        self.run(command, &[args, &["--json"]].concat()).json()
+    }
+
+    /// Imports lines, all of which are good.
+    fn import(&self, lines: &[&str]) {
+        let input = lines.join("\n");
+        let ran = self.with("import", &["--json".as_ref()], input.as_bytes());
+        let expected = format!(r#"{{"lines":{}}}"#, lines.len());
+        assert_eq!(ran.lines().last(), Some(&&expected[..]));
+    }
+}
+
+/// Parts a user's answer into its entries and the token and page of its last line.
+fn answer(ran: &Ran) -> (Vec<String>, String, Option<String>) {
+    let mut lines = ran.lines();
+    let end: Value = serde_json::from_str(lines.pop().unwrap()).unwrap();
+    let text = |key: &str| end.get(key).map(|value| value.as_str().unwrap().to_string());
+    (lines.into_iter().map(String::from).collect(), text("as_of").unwrap(), text("next"))
+}
+
+fn send(channel: &str, user: &str, text: &str) -> String {
+    format!(r#"{{"channel":"{channel}","user":"{user}","ts":1,"text":"{text}"}}"#)
+}
+
+/// Three people in one channel. The comments name the versions that each line takes.
+const SMALL: [&str; 4] = [
+    r#"{"op":"join","channel":"c","user":"bob"}"#,           // 1
+    r#"{"channel":"c","user":"ana","ts":1000,"text":"hi"}"#, // 2, 3
+    r#"{"channel":"c","user":"ana","ts":-900,"text":"","silent":true,"id":"c-1","more":[1]}"#, // 4
+    r#"{"channel":"c","user":"eve","ts":5,"payload_base64":"/w=="}"#, // 5, 6
+];
+
+const FIRST: &str = r#"{"seq":1,"sender":"ana","ts":1000,"silent":false,"text":"hi"}"#;
+const SECOND: &str = r#"{"seq":2,"sender":"ana","ts":-900,"silent":true,"text":"","id":"c-1"}"#;
+const THIRD: &str = r#"{"seq":3,"sender":"eve","ts":5,"silent":false,"payload_base64":"/w=="}"#;
+
+#[test]
+fn a_list_has_exactly_the_shape_of_the_contract() {
+    let place = Place::new();
+    place.import(&SMALL);
+    for (user, read, unread) in [("bob", 0, 2), ("ana", 2, 1), ("eve", 3, 0)] {
+        let ran = place.run("conversations", &["--user", user, "--json"]);
+        let (entries, as_of, next) = answer(&ran);
+        let entry = format!(
+            r#"{{"user":"{user}","channel":"c","last_seq":3,"read_seq":{read},"unread":{unread},"version":6,"last":{THIRD}}}"#
+        );
+        assert_eq!(entries, [entry]);
+        assert_eq!(ran.lines().last().unwrap(), &format!(r#"{{"user":"{user}","as_of":"{as_of}"}}"#));
+        assert_eq!(next, None);
+    }
+    let (entries, ..) = answer(&place.run("conversations", &["--user", "eve", "--unread", "--json"]));
+    assert!(entries.is_empty());
+    let (entries, ..) = answer(&place.run("conversations", &["--user", "nobody", "--json"]));
+    assert!(entries.is_empty());
+}
+
+#[test]
+fn marks_hides_activations_and_leaves_show_up_in_updates() {
+    let place = Place::new();
+    place.import(&SMALL);
+    let token = |user| answer(&place.run("conversations", &["--user", user, "--json"])).1;
+    let since = |user, token: &str| {
+        answer(&place.run("conversations", &["--user", user, "--since", token, "--json"])).0
+    };
+    let (bob, ana) = (token("bob"), token("ana"));
+    assert!(since("bob", &bob).is_empty());
+
+    place.import(&[r#"{"op":"read","channel":"c","user":"bob","seq":1}"#]);
+    let entry = |user, read, unread, version, last| {
+        format!(
+            r#"{{"user":"{user}","channel":"c","last_seq":3,"read_seq":{read},"unread":{unread},"version":{version},"last":{last}}}"#
+        )
+    };
+    assert_eq!(since("bob", &bob), [entry("bob", 1, 1, 7, THIRD)]);
+    // To the end, and beyond it.
+    place.import(&[r#"{"op":"read","channel":"c","user":"bob","text":7}"#]);
+    place.import(&[r#"{"op":"read","channel":"c","user":"bob","seq":99}"#]);
+    assert_eq!(since("bob", &bob), [entry("bob", 3, 0, 8, THIRD)]);
+
+    place.import(&[r#"{"op":"hide","channel":"c","user":"ana"}"#]);
+    let removed =
+        |user, version| format!(r#"{{"user":"{user}","channel":"c","removed":true,"version":{version}}}"#);
+    assert_eq!(since("ana", &ana), [removed("ana", 9)]);
+    place.import(&[r#"{"op":"activate","channel":"c","user":"ana"}"#]);
+    assert_eq!(since("ana", &ana), [entry("ana", 3, 0, 10, "null")]);
+
+    place.import(&[r#"{"op":"leave","channel":"c","user":"bob"}"#]);
+    assert_eq!(since("bob", &bob), [removed("bob", 11)]);
+    place.import(&[r#"{"op":"join","channel":"c","user":"bob","history":"all"}"#]);
+    assert_eq!(since("bob", &bob), [entry("bob", 3, 0, 12, THIRD)]);
+    // Somebody who sees from now on sees nothing yet.
+    place.import(&[r#"{"op":"join","channel":"c","user":"joe","history":"now"}"#]);
+    assert!(answer(&place.run("conversations", &["--user", "joe", "--json"])).0.is_empty());
+}
+
+#[test]
+fn a_token_of_another_store_says_start_over_and_a_broken_one_is_bad_input() {
+    let (here, there) = (Place::new(), Place::new());
+    here.import(&SMALL);
+    there.import(&SMALL);
+    let (_, token, _) = answer(&there.run("conversations", &["--user", "ana", "--json"]));
+    let ran = here.run("conversations", &["--user", "ana", "--since", &token, "--json"]);
+    assert_eq!(ran.lines(), [r#"{"user":"ana","reset":true}"#]);
+    here.run("conversations", &["--user", "ana", "--since", "?"]).failed(1);
+    here.run("conversations", &["--user", "ana", "--after", "?"]).failed(1);
+}
+
+#[test]
+fn a_limit_cuts_a_list_into_pages_and_an_update_into_tokens() {
+    let place = Place::new();
+    let names = ["a", "b", "c", "d", "e"];
+    let joins = names.map(|channel| format!(r#"{{"op":"join","channel":"{channel}","user":"ana"}}"#));
+    place.import(&joins.each_ref().map(|line| &line[..]));
+    let (_, start, _) = answer(&place.run("conversations", &["--user", "ana", "--json"]));
+    place.import(&names.map(|channel| send(channel, "bob", "x")).each_ref().map(|line| &line[..]));
+
+    let channels = |entries: &[String]| {
+        let channel =
+            |entry| serde_json::from_str::<Value>(entry).unwrap()["channel"].as_str().unwrap().into();
+        entries.iter().map(|entry| channel(entry)).collect::<Vec<String>>()
+    };
+    let page = |args: &[&str]| {
+        answer(&place.run("conversations", &[&["--user", "ana", "--json", "--limit", "2"], args].concat()))
+    };
+    let (first, _, next) = page(&[]);
+    assert_eq!(channels(&first), ["e", "d"]);
+    let (second, _, next) = page(&["--after", &next.unwrap()]);
+    assert_eq!(channels(&second), ["c", "b"]);
+    let (third, _, next) = page(&["--after", &next.unwrap()]);
+    assert_eq!((channels(&third), next), (vec!["a".into()], None));
+
+    let (mut token, mut seen) = (start.clone(), Vec::new());
+    loop {
+        let (entries, as_of, next) = page(&["--since", &token]);
+        seen.extend(channels(&entries));
+        token = as_of;
+        if next.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, names);
+    let (entries, _, next) = page(&["--since", &start]);
+    assert_eq!(channels(&entries), ["a", "b"]);
+    let (entries, ..) = page(&["--since", &start, "--after", &next.unwrap()]);
+    assert_eq!(channels(&entries), ["c", "d"]);
+}
+
+#[test]
+fn all_goes_through_everyone_who_ever_had_a_row() {
+    let place = Place::new();
+    place.import(&SMALL);
+    place.import(&[
+        r#"{"op":"leave","channel":"c","user":"bob"}"#,
+        r#"{"channel":"d","user_base64":"/w==","ts":0,"text":"x"}"#,
+    ]);
+    // Someone who sends without being a member has no row.
+    let store = Store::open(place.store()).unwrap();
+    store.commit(Batch::new().append("c", Draft::new("aaa", 0, "notice"))).unwrap();
+    drop(store);
+    let lines = place.json("conversations", &["--all"]);
+    let users: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            let user = line.get("user").or(line.get("user_base64")).unwrap().as_str().unwrap();
+            (user, line.get("as_of").is_some())
+        })
+        .collect();
+    let expected = [
+        ("ana", false),
+        ("ana", true),
+        ("bob", true),
+        ("eve", false),
+        ("eve", true),
+        ("/w==", false),
+        ("/w==", true),
+    ];
+    assert_eq!(users, expected);
+}
+
+#[test]
+fn history_answers_every_range_in_both_directions() {
+    let place = Place::new();
+    place.import(&SMALL);
+    let history = |args: &[&str]| place.run("history", &[&["--channel", "c", "--json"], args].concat());
+    for (args, expected) in [
+        (&[][..], &[FIRST, SECOND, THIRD][..]),
+        (&["--reverse"], &[THIRD, SECOND, FIRST]),
+        (&["--from", "2"], &[SECOND, THIRD]),
+        (&["--from", "2", "--to", "2"], &[SECOND]),
+        (&["--to", "2", "--last", "1"], &[SECOND]),
+        (&["--last", "2"], &[SECOND, THIRD]),
+        (&["--last", "2", "--reverse"], &[THIRD, SECOND]),
+        (&["--last", "9", "--from", "2"], &[SECOND, THIRD]),
+        (&["--last", "0"], &[]),
+        (&["--from", "4"], &[]),
+        (&["--from", "3", "--to", "2"], &[]),
+        (&["--from", "0", "--to", "18446744073709551615"], &[FIRST, SECOND, THIRD]),
+    ] {
+        assert_eq!(history(args).lines(), expected, "{args:?}");
+    }
+    assert!(place.json("history", &["--channel", "unknown"]).is_empty());
+}
+
+#[test]
+fn a_history_longer_than_a_page_is_whole() {
+    let place = Place::new();
+    let lines: Vec<_> = (1..=2500).map(|n| send("c", "ana", &format!("m{n}"))).collect();
+    place.import(&lines.iter().map(|line| &line[..]).collect::<Vec<_>>());
+    let seqs = |args: &[&str]| -> Vec<u64> {
+        let messages = place.json("history", &[&["--channel", "c"], args].concat());
+        messages.iter().map(|message| message["seq"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(seqs(&[]), (1..=2500).collect::<Vec<_>>());
+    assert_eq!(seqs(&["--reverse"]), (1..=2500).rev().collect::<Vec<_>>());
+    assert_eq!(seqs(&["--last", "1500"]), (1001..=2500).collect::<Vec<_>>());
+    assert_eq!(seqs(&["--last", "1500", "--reverse"]), (1001..=2500).rev().collect::<Vec<_>>());
+}
+
+#[test]
+fn members_show_their_cursors() {
+    let place = Place::new();
+    place.import(&SMALL);
+    place.import(&[r#"{"op":"read","channel":"c","user":"bob","seq":1}"#]);
+    let ran = place.run("members", &["--channel", "c", "--json"]);
+    let expected = [
+        r#"{"user":"bob","channel":"c","join_seq":1,"read_seq":1}"#,
+        r#"{"user":"ana","channel":"c","join_seq":1,"read_seq":2}"#,
+        r#"{"user":"eve","channel":"c","join_seq":3,"read_seq":3}"#,
+    ];
+    assert_eq!(ran.lines(), expected);
+    assert!(place.json("members", &["--channel", "unknown"]).is_empty());
+    place.import(&[r#"{"op":"leave","channel":"c","user":"bob"}"#]);
+    assert_eq!(place.json("members", &["--channel", "c"]).len(), 2);
+}
+
+#[test]
+fn names_may_be_any_bytes() {
+    let place = Place::new();
+    place.import(&[
+        r#"{"op":"join","channel_base64":"/v8=","user":"ana"}"#,
+        r#"{"channel_base64":"/v8=","user_base64":"/w==","ts":7,"text":"x","id_base64":"gA=="}"#,
+    ]);
+    let name = OsString::from_vec(vec![0xfe, 0xff]);
+    let message = r#"{"seq":1,"sender_base64":"/w==","ts":7,"silent":false,"text":"x","id_base64":"gA=="}"#;
+    let ran = place.with("history", &["--json".as_ref(), "--channel".as_ref(), &name], b"");
+    assert_eq!(ran.lines(), [message]);
+    let ran = place.with("members", &["--json".as_ref(), "--channel".as_ref(), &name], b"");
+    let member = r#"{"user_base64":"/w==","channel_base64":"/v8=","join_seq":1,"read_seq":1}"#;
+    assert_eq!(ran.lines()[1], member);
+    let user = OsString::from_vec(vec![0xff]);
+    let ran = place.with("conversations", &["--json".as_ref(), "--user".as_ref(), &user], b"");
+    let entry = r#"{"user_base64":"/w==","channel_base64":"/v8=","last_seq":1,"read_seq":1,"unread":0,"version":3,"last":"#;
+    assert_eq!(answer(&ran).0, [format!("{entry}{message}}}")]);
+}
+
+#[test]
+fn a_bad_line_stops_the_import_and_what_came_before_stays() {
+    let large = format!(r#"{{"channel":"c","user":"u","ts":1,"text":"{}"}}"#, "x".repeat((1 << 20) + 1));
+    let name = format!(r#"{{"op":"join","channel":"c","user":"{}"}}"#, "x".repeat(256));
+    let id = format!(r#"{{"channel":"c","user":"u","ts":1,"text":"","id":"{}"}}"#, "x".repeat(65));
+    for bad in [
+        "nonsense",
+        "[]",
+        "7",
+        r#"{"user":"u","ts":1,"text":"x"}"#,
+        r#"{"channel":"c","ts":1,"text":"x"}"#,
+        r#"{"channel":"","user":"u","ts":1,"text":"x"}"#,
+        r#"{"channel":"c","user":"u","text":"x"}"#,
+        r#"{"channel":"c","user":"u","ts":1}"#,
+        r#"{"channel":"c","user":"u","ts":"1","text":"x"}"#,
+        r#"{"channel":"c","user":"u","ts":1,"text":"x","id":""}"#,
+        r#"{"channel":"c","user":"u","ts":1,"payload_base64":"*"}"#,
+        r#"{"channel":"c","user":"u","op":"dance"}"#,
+        r#"{"channel":"c","user":"stranger","op":"read"}"#,
+        r#"{"channel":"c","user":"stranger","op":"hide"}"#,
+        r#"{"channel":"unknown","user":"ana","op":"activate"}"#,
+        r#"{"channel":"c","user":"ana","op":"read","seq":-1}"#,
+        &large,
+        &name,
+        &id,
+    ] {
+        let place = Place::new();
+        let good = [send("c", "ana", "1"), send("c", "ana", "2")].join("\n");
+        // A blank line is skipped and counted.
+        let input = format!("{good}\n\n{bad}\n{}\n", send("c", "ana", "3"));
+        let ran = place.with("import", &["--json".as_ref()], input.as_bytes());
+        assert_eq!(ran.status, 1, "{bad:.80}: {ran:?}");
+        assert!(ran.err.contains("line 4: "), "{bad:.80}: {}", ran.err);
+        assert_eq!(ran.out.lines().last(), Some(r#"{"lines":3}"#), "{bad:.80}");
+        assert_eq!(place.json("history", &["--channel", "c"]).len(), 2, "{bad:.80}");
+        assert_eq!(place.json("stat", &[])[0]["users"], 1, "{bad:.80}");
+
+        let place = Place::new();
+        let ran = place.with("import", &["--json".as_ref(), "--skip-bad".as_ref()], input.as_bytes());
+        assert_eq!(ran.status, 0, "{bad:.80}: {ran:?}");
+        assert!(ran.err.contains('1') && ran.err.contains("bad"), "{}", ran.err);
+        assert_eq!(ran.out.lines().last(), Some(r#"{"lines":5}"#), "{bad:.80}");
+        assert_eq!(place.json("history", &["--channel", "c"]).len(), 3, "{bad:.80}");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_utf8_make_a_bad_line() {
+    let place = Place::new();
+    let ran = place.with("import", &[], b"{\"channel\":\"\xff\",\"user\":\"u\",\"ts\":1,\"text\":\"\"}");
+    assert!(ran.failed(1).contains("line 1: "));
+}
+
+#[test]
+fn leaving_as_a_stranger_and_joining_twice_are_good_lines() {
+    let place = Place::new();
+    place.import(&[
+        r#"{"op":"leave","channel":"c","user":"ana"}"#,
+        r#"{"op":"join","channel":"c","user":"ana"}"#,
+        r#"{"op":"join","channel":"c","user":"ana","history":"all"}"#,
+    ]);
+    assert_eq!(place.json("stat", &[])[0]["version"], 1);
+}
+
+#[test]
+fn files_are_plain_or_packed_whatever_their_name() {
+    let text = SMALL.join("\r\n") + "\r\n";
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(text.as_bytes()).unwrap();
+    let packed = encoder.finish().unwrap();
+    for (name, bytes) in [("a.jsonl", text.as_bytes()), ("b.gz", text.as_bytes()), ("c.jsonl", &packed)] {
+        let place = Place::new();
+        let file = place.file(name, bytes);
+        let ran = place.run("import", &[&file]);
+        assert!(ran.lines()[0].starts_with("4 lines, 3 messages in "), "{ran:?}");
+        assert_eq!(place.run("history", &["--channel", "c", "--json"]).lines(), [FIRST, SECOND, THIRD]);
+    }
+    for stdin in [text.as_bytes(), &packed] {
+        let place = Place::new();
+        assert_eq!(place.with("import", &["-".as_ref()], stdin).status, 0);
+        assert_eq!(place.run("history", &["--channel", "c", "--json"]).lines(), [FIRST, SECOND, THIRD]);
+    }
+}
+
+#[test]
+fn an_input_that_is_not_there_or_cut_is_a_failure() {
+    let place = Place::new();
+    place.run("import", &["/nowhere/chat.jsonl"]).failed(1);
+    assert!(!place.store().exists());
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(SMALL.join("\n").as_bytes()).unwrap();
+    let packed = encoder.finish().unwrap();
+    let ran = place.with("import", &["--json".as_ref()], &packed[..packed.len() - 9]);
+    assert_eq!(ran.status, 1, "{ran:?}");
+    assert!(ran.err.contains("can't be read"), "{ran:?}");
+}
+
+#[test]
+fn what_is_told_to_be_safe_survives_a_kill() {
+    let place = Place::new();
+    let store = place.store();
+    let mut child = start(&["import".as_ref(), "--json".as_ref(), "--store".as_ref(), store.as_ref()]);
+    let mut input = child.stdin.take().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    for n in 1..=3 {
+        // With no further input in sight, each line is told on its own.
+        writeln!(input, "{}", send("c", "ana", "x")).unwrap();
+        input.flush().unwrap();
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        assert_eq!(line, format!("{{\"lines\":{n}}}\n"));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(place.json("history", &["--channel", "c"]).len(), 3);
+    assert_eq!(place.run("verify", &[]).status, 0);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_reason_to_panic() {
+    let place = Place::new();
+    let lines: Vec<_> = (0..2000).map(|_| send("c", "ana", &"x".repeat(200))).collect();
+    place.import(&lines.iter().map(|line| &line[..]).collect::<Vec<_>>());
+    let store = place.store();
+    let args = ["history".as_ref(), "--channel".as_ref(), "c".as_ref(), "--store".as_ref(), store.as_ref()];
+    let mut child = start(&args);
+    let mut first = [0; 10];
+    std::io::Read::read_exact(&mut child.stdout.take().unwrap(), &mut first).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), &output.stderr[..]), (Some(1), &b""[..]));
+}
+
+#[test]
+fn stat_is_one_object() {
+    let place = Place::new();
+    place.import(&SMALL);
+    let objects = place.json("stat", &[]);
+    let [stat] = &objects[..] else { panic!("{objects:?}") };
+    for (key, value) in [("version", 6), ("channels", 1), ("users", 3), ("messages", 3)] {
+        assert_eq!(stat[key], value, "{key}");
+    }
+    assert!(stat["write_amplification"].as_f64().unwrap() >= 1.0);
+    assert!(stat["files"]["logs"]["bytes"].as_u64().unwrap() > 0);
+    assert!(stat["bytes_written"]["log"].as_u64().unwrap() > 0);
+    assert_eq!(stat["recovery"]["created"], false);
+    assert_eq!(stat["recovery"]["gap"], false);
+    let ran = place.run("stat", &[]);
+    assert!(ran.lines().iter().any(|line| line.contains("message segments")));
+}
+
+#[test]
+fn verify_names_each_fault_by_file_and_offset() {
+    let place = Place::new();
+    place.import(&SMALL);
+    let text = "a sentence that is easily found";
+    place.import(&[&send("c", "ana", text), &send("c", "ana", "1"), &send("c", "ana", "2")]);
+    let ran = place.run("verify", &["--json"]);
+    let summary: Value = serde_json::from_str(ran.lines()[0]).unwrap();
+    assert!(summary["files"].as_u64().unwrap() > 0 && summary["bytes"].as_u64().unwrap() > 0);
+    assert_eq!(summary["faults"], 0);
+    assert!(place.run("verify", &[]).lines()[0].contains("0 faults"));
+
+    let damaged = flip(&place.store(), text.as_bytes());
+    let ran = place.run("verify", &[]);
+    assert_eq!(ran.status, 1, "{ran:?}");
+    assert!(ran.out.lines().next().unwrap().contains(&damaged), "{ran:?}");
+    assert!(!ran.err.is_empty());
+    let ran = place.run("verify", &["--json"]);
+    assert_eq!(ran.status, 1, "{ran:?}");
+    let fault: Value = serde_json::from_str(ran.out.lines().next().unwrap()).unwrap();
+    assert!(fault["file"].as_str().unwrap().ends_with(&damaged));
+    assert!(fault["offset"].is_u64() && fault["what"].is_string());
+    let summary: Value = serde_json::from_str(ran.out.lines().last().unwrap()).unwrap();
+    assert!(summary["faults"].as_u64().unwrap() > 0);
+}
+
+/// Damages the file of a store that holds `text`, in that place, and gives the file's name.
+fn flip(store: &Path, text: &[u8]) -> String {
+    for entry in fs::read_dir(store).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        if let Some(at) = bytes.windows(text.len()).position(|window| window == text) {
+            bytes[at] ^= 1;
+            fs::write(&path, bytes).unwrap();
+            return path.file_name().unwrap().to_str().unwrap().into();
+        }
+    }
+    panic!("no file holds the text");
+}
+
+const READING: [&[&str]; 5] = [
+    &["conversations", "--user", "ana"],
+    &["history", "--channel", "c"],
+    &["members", "--channel", "c"],
+    &["stat"],
+    &["verify"],
+];
+
+#[test]
+fn reading_makes_no_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let (absent, empty, foreign) =
+        (dir.path().join("absent"), dir.path().join("empty"), dir.path().join("foreign"));
+    fs::create_dir(&empty).unwrap();
+    fs::create_dir(&foreign).unwrap();
+    fs::write(foreign.join("notes.txt"), "mine").unwrap();
+    for args in READING {
+        for store in [&absent, &empty, &foreign] {
+            run(&[args, &["--store", store.to_str().unwrap()]].concat()).failed(1);
+        }
+    }
+    assert!(!absent.exists());
+    assert_eq!(fs::read_dir(&empty).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(&foreign).unwrap().count(), 1);
+    let import = ["import", "--store", foreign.to_str().unwrap()];
+    run(&import).failed(1);
+    assert_eq!(fs::read_dir(&foreign).unwrap().count(), 1);
+}
+
+#[test]
+fn a_store_that_is_open_is_locked() {
+    let place = Place::new();
+    place.import(&SMALL);
+    let _store = Store::open(place.store()).unwrap();
+    for args in READING {
+        let [command, args @ ..] = args else { continue };
+        assert!(place.run(command, args).failed(1).contains("open elsewhere"));
+    }
+}
+
+#[test]
+fn bad_usage_is_status_2() {
+    for args in [
+        &[][..],
+        &["dance"],
+        &["stat"],
+        &["conversations", "--store", "x"],
+        &["conversations", "--store", "x", "--user", "a", "--all"],
+        &["conversations", "--store", "x", "--user", "a", "--limit", "many"],
+        &["history", "--store", "x"],
+        &["history", "--store", "x", "--channel", "c", "--from", "-1"],
+        &["members", "--store", "x"],
+        &["stat", "--store", "x", "--loud"],
+    ] {
+        run(args).failed(2);
+    }
+    assert_eq!(run(&["--help"]).status, 0);
+    assert_eq!(run(&["--version"]).status, 0);
+}
+
+#[test]
+fn people_get_tables_without_control_characters() {
+    let place = Place::new();
+    place.import(&[r#"{"channel":"c\u0007","user":"ana","ts":1000,"text":"\u001b[2Jboo\nboo"}"#]);
+    for args in [
+        &["conversations", "--user", "ana"][..],
+        &["conversations", "--all"],
+        &["history", "--channel", "c\u{7}"],
+        &["members", "--channel", "c\u{7}"],
+    ] {
+        let ran = place.run(args[0], &args[1..]);
+        assert!(ran.lines().iter().any(|line| line.contains("ana")), "{ran:?}");
+        assert!(ran.out.chars().all(|c| c == '\n' || !c.is_control()), "{ran:?}");
+    }
+}
+
+#[test]
+fn the_demo_shows_a_list_and_the_costs() {
+    let place = Place::new();
+    let args = ["--messages", "300", "--groups", "2,100"];
+    let objects = place.json("demo", &args);
+    let costs: Vec<_> = objects.iter().filter(|object| object.get("mode").is_some()).collect();
+    assert!(objects.len() > costs.len());
+    let rows: Vec<_> = costs.iter().map(|cost| (cost["mode"].as_str().unwrap(), &cost["rows"])).collect();
+    assert_eq!(
+        rows,
+        [("read", &0.into()), ("write", &2.into()), ("read", &0.into()), ("write", &100.into())]
+    );
+    // The size of the group makes no difference to an append.
+    assert_eq!(costs[0]["bytes"], costs[2]["bytes"]);
+    assert!(costs[3]["bytes"].as_u64() > costs[2]["bytes"].as_u64());
+    assert!(place.json("stat", &[])[0]["messages"].as_u64().unwrap() >= 700);
+    place.run("demo", &args).failed(1);
+
+    let ran = run(&[&["demo"], &args[..]].concat());
+    assert!(ran.lines().iter().any(|line| line.contains("Write mode")), "{ran:?}");
+}
