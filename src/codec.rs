@@ -24,6 +24,11 @@ impl<'a> Reader<'a> {
         self.bytes.len() - self.at
     }
 
+    /// The bytes that are left.
+    pub fn rest(&self) -> &'a [u8] {
+        &self.bytes[self.at..]
+    }
+
     /// Whether all was read.
     pub fn is_empty(&self) -> bool {
         self.remaining() == 0

@@ -2,18 +2,22 @@
 
 #![allow(dead_code)]
 mod batch;
+mod change;
 mod codec;
 mod conversation;
 pub mod env;
 mod error;
+mod heads;
 mod history;
 mod listing;
+mod log;
 mod message;
 mod options;
 mod record;
 mod sealed;
 mod stat;
 mod store;
+mod table;
 mod types;
 mod verify;
 

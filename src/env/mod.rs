@@ -5,6 +5,8 @@ mod map;
 mod os;
 #[cfg(any(test, feature = "sim"))]
 mod sim;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::OsString;
 use std::io;
@@ -16,7 +18,7 @@ use bytes::Bytes;
 
 pub use os::OsEnv;
 #[cfg(any(test, feature = "sim"))]
-pub use sim::SimEnv;
+pub use sim::{Loss, Op, SimEnv, Stats};
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

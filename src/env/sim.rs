@@ -1,3 +1,0 @@
-//! A simulated disk.
-/// A simulated disk.
-pub struct SimEnv;

@@ -1,0 +1,147 @@
+//! What a loss of power leaves over. Owns the seeded choice between the versions that unsynced state went through.
+
+/// A small generator of random numbers (splitmix64). The same seed gives the same numbers.
+#[derive(Clone, Debug)]
+pub struct Rng(u64);
+
+impl Rng {
+    /// Starts from a seed.
+    pub fn new(seed: u64) -> Self {
+        Rng(seed)
+    }
+
+    /// The next number.
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound`, which is not 0.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    /// Fills a buffer.
+    pub fn fill(&mut self, bytes: &mut [u8]) {
+        for part in bytes.chunks_mut(8) {
+            part.copy_from_slice(&self.next().to_le_bytes()[..part.len()]);
+        }
+    }
+}
+
+/// How a loss of power treats what was not synced. What was synced always stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Loss {
+    /// Nothing unsynced survives.
+    Drop,
+    /// All unsynced state survives, except what a failed sync gave up.
+    Keep,
+    /// Each sector, length and name goes its own way, by chance: old, new, or anything it was in between.
+    Sectors,
+    /// Like `Sectors`, and a sector may begin with new bytes and end with old ones.
+    Torn,
+}
+
+/// The choices of one loss of power.
+pub struct Dice<'a> {
+    loss: Loss,
+    /// How many of 16 unsynced things survive in the random modes. It varies, so that some losses take nearly all and
+    /// some nearly nothing.
+    odds: u64,
+    rng: &'a mut Rng,
+}
+
+impl<'a> Dice<'a> {
+    /// Draws the odds; without a `loss`, also how to treat unsynced state.
+    pub fn new(loss: Option<Loss>, rng: &'a mut Rng) -> Self {
+        let any = [Loss::Drop, Loss::Keep, Loss::Sectors, Loss::Sectors, Loss::Torn, Loss::Torn];
+        let drawn = any[rng.below(any.len() as u64) as usize];
+        let odds = [1, 4, 8, 12, 15][rng.below(5) as usize];
+        Dice { loss: loss.unwrap_or(drawn), odds, rng }
+    }
+
+    /// Whether something unsynced survives. `dirty` is false if a failed sync gave it up.
+    pub fn survives(&mut self, dirty: bool) -> bool {
+        match self.loss {
+            Loss::Drop => false,
+            Loss::Keep => dirty,
+            Loss::Sectors | Loss::Torn => self.rng.below(16) < self.odds,
+        }
+    }
+
+    /// Where a surviving sector of `len` bytes is torn: so many bytes are new. `None` if it is whole.
+    pub fn tear(&mut self, len: usize) -> Option<usize> {
+        let torn = self.loss == Loss::Torn && self.rng.below(2) == 0;
+        torn.then(|| 1 + self.rng.below(len as u64 - 1) as usize)
+    }
+
+    /// How many of `len` changes survive, if they survive in their order; `None` if each has its own fate.
+    pub fn prefix(&mut self, len: usize) -> Option<usize> {
+        match self.loss {
+            Loss::Drop | Loss::Keep => None,
+            Loss::Sectors | Loss::Torn => {
+                (self.rng.below(2) == 0).then(|| self.rng.below(len as u64 + 1) as usize)
+            }
+        }
+    }
+}
+
+/// The values that something had since its last successful sync, oldest first.
+#[derive(Clone, Debug)]
+pub struct Pending<T> {
+    versions: Vec<T>,
+    /// Whether the next sync writes the last version. A failed sync clears it, as Linux marks pages clean that it could
+    /// not write: no later sync tries them again.
+    dirty: bool,
+}
+
+impl<T> Default for Pending<T> {
+    fn default() -> Self {
+        Pending { versions: Vec::new(), dirty: false }
+    }
+}
+
+impl<T: Clone> Pending<T> {
+    /// Adds the newest value.
+    pub fn push(&mut self, value: T) {
+        self.versions.push(value);
+        self.dirty = true;
+    }
+
+    /// What a sync makes durable, if there is anything to write.
+    pub fn sync(&mut self) -> Option<T> {
+        if self.dirty { std::mem::take(self).versions.pop() } else { None }
+    }
+
+    /// Takes note that a sync failed.
+    pub fn give_up(&mut self) {
+        self.dirty = false;
+    }
+
+    /// Whether a failed sync left something behind that the next one won't write.
+    pub fn is_given_up(&self) -> bool {
+        !self.dirty && !self.is_empty()
+    }
+
+    /// Whether the durable value is the only one that is left.
+    pub fn is_empty(&self) -> bool {
+        self.versions.is_empty()
+    }
+
+    /// The version that survives a loss of power; `None` for the durable one.
+    pub fn survivor(&self, dice: &mut Dice<'_>) -> Option<T> {
+        if self.versions.is_empty() || !dice.survives(self.dirty) {
+            return None;
+        }
+        let last = self.versions.len() - 1;
+        let chosen = match dice.loss {
+            Loss::Keep | Loss::Drop => last,
+            Loss::Sectors | Loss::Torn => dice.rng.below(last as u64 + 1) as usize,
+        };
+        Some(self.versions[chosen].clone())
+    }
+}

@@ -1,0 +1,286 @@
+//! A simulated disk, exactly as strict as POSIX promises. Owns the public face; [`machine`] does the work, on [`names`]
+//! and [`inode`]s, with [`fault`]s, and [`loss`] decides what the power takes.
+
+mod fault;
+mod inode;
+mod loss;
+mod machine;
+mod names;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::{Access, Env, File};
+pub use fault::{Op, Stats};
+pub use loss::Loss;
+use machine::{Handle, Machine};
+
+/// A simulated machine with one disk, in memory, whose faults and losses follow from a seed.
+///
+/// It keeps to what POSIX promises and to nothing more:
+///
+/// - Bytes and length of a file are durable after [`File::sync`]. Until then each sector of 512 bytes may be lost by
+///   itself, or be any of the versions that it went through. The same holds for the length, which [`File::allocate`],
+///   writes at the end, and [`Env::create`] of an existing file change.
+/// - Names are durable after [`Env::sync_dir`] of their own directory, that of a new directory after a sync of the one
+///   above it. A file's sync does nothing for its name. A rename happens whole or not at all.
+/// - A failed sync gives up what it should have written: readers still see it, but no later sync makes it durable
+///   unless it is written again. Whether it reached the disk all the same is left to chance. A failed write may have
+///   written a first part.
+///
+/// A process ends by [`crash`](SimEnv::crash), which keeps the page cache, or by
+/// [`power_loss`](SimEnv::power_loss), which does not. Either way its files and locks are dead, and every call on them
+/// fails. Calls on the environment itself can't be told apart by process, so stop what runs on it first:
+/// [`crash_after(0)`](SimEnv::crash_after) makes every further change fail, then drop the store, then crash.
+///
+/// Paths need not exist anywhere; the root directory does, and relative paths start there. One thread that does the same
+/// on the same seed gets the same bytes. With more threads it depends on their order.
+///
+/// Not modelled: renames from one directory to another, renames and removals of directories, symbolic links, modes, and
+/// maps of files that are open for writing.
+///
+/// ```
+/// use chanlog::env::{Access, Env, Loss, SimEnv};
+/// use std::path::Path;
+///
+/// let sim = SimEnv::new(7); // Give `sim.clone()` to `Options::env` to run a store on it.
+/// let dir = Path::new("/store");
+/// sim.create_dir(dir)?;
+/// sim.sync_dir(Path::new("/"))?;
+///
+/// let file = sim.create(&dir.join("log"))?;
+/// file.write_at(b"synced", 0)?;
+/// file.sync()?;
+/// sim.sync_dir(dir)?;
+/// file.write_at(b" and not", 6)?;
+///
+/// sim.power_loss_with(Loss::Drop); // `power_loss()` lets the seed choose.
+/// assert!(file.len().is_err()); // The process is gone, and with it what it had open.
+/// assert_eq!(sim.read_file("/store/log")?, b"synced");
+/// # assert_eq!(sim.open(&dir.join("log"), Access::Read)?.len()?, 6);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct SimEnv {
+    machine: Arc<Mutex<Machine>>,
+}
+
+impl SimEnv {
+    /// A machine with an empty disk.
+    #[must_use]
+    pub fn new(seed: u64) -> Arc<Self> {
+        SimEnv::run(Machine::new(seed))
+    }
+
+    fn run(machine: Machine) -> Arc<Self> {
+        Arc::new(SimEnv { machine: Arc::new(Mutex::new(machine)) })
+    }
+
+    /// A copy of the whole machine, unsynced state included, that goes its own way from here on, by its own seed. It is as
+    /// after a [`crash`](SimEnv::crash): no file is open there and none locked. Faults and counts start anew. Copies share the
+    /// sectors that don't change, so that many outcomes can be tried from one state.
+    #[must_use]
+    pub fn fork(&self, seed: u64) -> Arc<Self> {
+        SimEnv::run(self.machine.lock().fork(seed))
+    }
+
+    /// Ends the process. What it wrote stays in the page cache, synced or not.
+    pub fn crash(&self) {
+        self.machine.lock().crash();
+    }
+
+    /// Cuts the power and starts anew. What was not synced survives or not, as the seed decides, and [`Env::boot`] changes.
+    pub fn power_loss(&self) {
+        self.machine.lock().power_loss(None);
+    }
+
+    /// Cuts the power as [`power_loss`](SimEnv::power_loss) does, with a given treatment of what was not synced.
+    pub fn power_loss_with(&self, loss: Loss) {
+        self.machine.lock().power_loss(Some(loss));
+    }
+
+    /// Lets `n` further mutating operations pass; then every call fails until [`crash`](SimEnv::crash) or
+    /// [`power_loss`](SimEnv::power_loss). If the first operation to fail is a write, a part of it may be written.
+    pub fn crash_after(&self, n: u64) {
+        self.machine.lock().faults.crash_after(n);
+    }
+
+    /// Whether calls fail because the point set by [`crash_after`](SimEnv::crash_after) is past.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        self.machine.lock().faults.is_down()
+    }
+
+    /// The number of mutating operations so far, failed ones included.
+    #[must_use]
+    pub fn ops(&self) -> u64 {
+        self.machine.lock().faults.ops()
+    }
+
+    /// Fails, once, the `n`-th operation of these kinds from now; 1 is the next. A fault that has not struck stays over a
+    /// crash.
+    pub fn fail_nth(&self, ops: &[Op], n: u64, kind: io::ErrorKind) {
+        self.machine.lock().faults.fail_nth(ops, n, kind);
+    }
+
+    /// Removes the faults that have not struck.
+    pub fn clear_faults(&self) {
+        self.machine.lock().faults.clear();
+    }
+
+    /// Limits the bytes of all files together, by their lengths; a removed file counts while it is open. What would go
+    /// beyond fails with `StorageFull`; such a write may have written a part.
+    pub fn quota(&self, bytes: Option<u64>) {
+        self.machine.lock().quota = bytes;
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.machine.lock().faults.stats.clone()
+    }
+
+    /// Moves both clocks on. They stand still otherwise.
+    pub fn advance(&self, time: Duration) {
+        let mut machine = self.machine.lock();
+        machine.monotonic += time;
+        machine.unix_ms += time.as_millis() as i64;
+    }
+
+    /// Sets the wall clock, which may step back.
+    pub fn set_unix_ms(&self, unix_ms: i64) {
+        self.machine.lock().unix_ms = unix_ms;
+    }
+
+    /// The paths of all files, sorted.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.machine.lock().files()
+    }
+
+    /// A file's content as processes see it. Counts as no operation.
+    pub fn read_file(&self, path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+        self.machine.lock().read_file(path.as_ref())
+    }
+
+    /// Makes or replaces a file, durably, and the directories above it, whose names become durable by that. Counts as no
+    /// operation.
+    pub fn write_file(&self, path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.machine.lock().write_file(path.as_ref(), bytes.as_ref())
+    }
+
+    /// Flips the bits `xor` of one byte, in the page cache and on the disk. Its sector becomes durable by that.
+    pub fn corrupt(&self, path: impl AsRef<Path>, offset: u64, xor: u8) -> io::Result<()> {
+        self.machine.lock().corrupt(path.as_ref(), offset, xor)
+    }
+
+    fn file(&self, handle: Handle) -> Arc<dyn File> {
+        Arc::new(SimFile { handle, machine: self.machine.clone() })
+    }
+}
+
+impl std::fmt::Debug for SimEnv {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SimEnv").field("files", &self.files()).finish_non_exhaustive()
+    }
+}
+
+impl Env for SimEnv {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        self.machine.lock().create_dir(dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        self.machine.lock().list(dir)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let handle = self.machine.lock().create(path)?;
+        Ok(self.file(handle))
+    }
+
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
+        let handle = self.machine.lock().open(path, access)?;
+        Ok(self.file(handle))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.machine.lock().rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.machine.lock().remove(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.machine.lock().sync_dir(dir)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
+        Ok(Box::new(self.machine.lock().lock(path)?))
+    }
+
+    fn unix_ms(&self) -> i64 {
+        self.machine.lock().unix_ms
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.machine.lock().monotonic
+    }
+
+    fn boot(&self) -> Option<[u8; 16]> {
+        Some(self.machine.lock().boot)
+    }
+
+    fn random(&self, bytes: &mut [u8]) -> io::Result<()> {
+        let mut machine = self.machine.lock();
+        machine.faults.check()?;
+        machine.entropy.fill(bytes);
+        Ok(())
+    }
+}
+
+struct SimFile {
+    handle: Handle,
+    machine: Arc<Mutex<Machine>>,
+}
+
+impl File for SimFile {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        self.machine.lock().read(&self.handle, bytes, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.machine.lock().write(&self.handle, bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.machine.lock().sync(&self.handle)
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.machine.lock().allocate(&self.handle, len)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.machine.lock().len(&self.handle)
+    }
+
+    /// A file that is open for writing has no map, because later writes would not show up in it. That of any other is a
+    /// copy.
+    fn map(&self) -> io::Result<Option<Bytes>> {
+        let mut machine = self.machine.lock();
+        if self.handle.writes() {
+            machine.len(&self.handle)?;
+            return Ok(None);
+        }
+        Ok(Some(machine.read_all(&self.handle)?.into()))
+    }
+}

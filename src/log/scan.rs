@@ -1,0 +1,81 @@
+//! Reading a log segment from front to back, and telling a torn tail from corruption.
+
+use super::file::{HEADER, LogFile};
+use super::frame::{self, ALIGN, Frame, FrameKind};
+use crate::error::Result;
+
+/// What a scan found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// Where the last whole frame ends.
+    pub end: u64,
+    /// The greatest offset that some frame says is durable.
+    pub durable: u64,
+    /// Whether the last frame is a close.
+    pub closed: bool,
+    /// The running system that the last session named.
+    pub boot: Option<[u8; 16]>,
+    /// Whether the last session acknowledged commits before it synced them.
+    pub buffered: bool,
+    /// How many commits there are.
+    pub commits: u64,
+}
+
+/// Visits each frame of a segment.
+///
+/// `end` is where the segment is known to end, from the header of the next one; `None` for the last segment, where the
+/// frames end at a torn tail or in zeros. An invalid frame is corruption if bytes behind it were ever known to be
+/// durable: if some valid frame, before it or behind it, says so. Otherwise it is a write that a crash cut off.
+pub fn scan(
+    log: &LogFile,
+    bytes: &[u8],
+    end: Option<u64>,
+    visit: &mut dyn FnMut(&Frame<'_>) -> Result<()>,
+) -> Result<Scan> {
+    let mut scan =
+        Scan { end: HEADER, durable: HEADER, closed: false, boot: None, buffered: false, commits: 0 };
+    while let Some(frame) = frame::read(bytes, scan.end, &log.binding) {
+        visit(&frame)?;
+        scan.note(&frame);
+    }
+    let durable = end.unwrap_or_else(|| scan.durable.max(durable_behind(log, bytes, scan.end)));
+    if scan.end < durable {
+        return Err(log.corrupt(scan.end, format!("no valid frame, though durable up to {durable}")));
+    }
+    Ok(scan)
+}
+
+impl Scan {
+    fn note(&mut self, frame: &Frame<'_>) {
+        self.end = frame.end;
+        self.durable = self.durable.max(frame.header.durable);
+        self.closed = frame.header.kind == FrameKind::Close;
+        match frame.header.kind {
+            FrameKind::Open => {
+                self.boot = frame.body.try_into().ok().filter(|boot| *boot != [0; 16]);
+                self.buffered = false;
+            }
+            FrameKind::Commit => {
+                self.buffered |= frame.header.buffered;
+                self.commits += 1;
+            }
+            FrameKind::Close => {}
+        }
+    }
+}
+
+/// The greatest durable mark of the valid frames behind `from`, where no frame begins.
+fn durable_behind(log: &LogFile, bytes: &[u8], from: u64) -> u64 {
+    let mut durable = 0;
+    let mut at = from + ALIGN as u64;
+    while at < bytes.len() as u64 {
+        match frame::read(bytes, at, &log.binding) {
+            Some(frame) => {
+                durable = durable.max(frame.header.durable);
+                at = frame.end;
+            }
+            None => at += ALIGN as u64,
+        }
+    }
+    durable
+}

@@ -1,0 +1,441 @@
+//! Opening a store: from files to the published state.
+//!
+//! The first half only reads. Whatever is wrong is found there, so that a store which can't be opened is not changed by a
+//! byte. The second half repairs what a crash leaves: it removes orphans, makes the end of the log durable, zeroes what
+//! lies behind it, and notes the new incarnation.
+//!
+//! Invariants:
+//! * R1. What is recovered is a prefix of the log, in whole commits, and everything below the durable mark is in it.
+//! * R2. Before anything is served, all of it is durable: after a crash the page cache may hold bytes that no sync will
+//!   write any more, so they are written again.
+//! * R3. Behind the log's end there are zeros, so that no frame of a lost commit can follow a new one.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use crate::change::{Change, Key};
+use crate::codec::Reader;
+use crate::env::{Access, Env};
+use crate::error::{Error, Result};
+use crate::heads::Heads;
+use crate::log::{self, Frame, FrameKind, HEADER, LogFile, Scan};
+use crate::manifest::{self, Entry, Loss, Manifest, StoreError};
+use crate::memtable::Memtable;
+use crate::options::Options;
+use crate::sealed::Kind;
+use crate::segment::{BlockCache, Segment};
+use crate::stage::Overlay;
+use crate::stat::Recovery;
+use crate::state::{Base, Effects, Named, Part, Published, State, Unsealed};
+use crate::table::Run;
+
+/// The name of the file that is locked while a store is open.
+pub const LOCK: &str = "chanlog.lock";
+
+/// An open store's parts.
+pub struct Opened {
+    pub manifest: Manifest,
+    pub published: Arc<Published>,
+    pub log: Arc<LogFile>,
+    /// Where the next frame goes.
+    pub end: u64,
+    /// Whether the log ends with a close frame.
+    pub clean: bool,
+    pub recovery: Recovery,
+    pub cache: Arc<BlockCache>,
+    pub lock: Box<dyn Send + Sync>,
+}
+
+/// What a directory holds.
+#[derive(Debug, Default)]
+pub struct Survey {
+    pub manifest: bool,
+    pub logs: BTreeSet<u64>,
+    /// Paths of sealed files and unfinished ones.
+    pub others: Vec<PathBuf>,
+    /// An entry that no store makes.
+    pub foreign: Option<OsString>,
+}
+
+/// Opens the store in `dir`, or makes one.
+pub fn open(options: &Options, dir: &Path) -> Result<Opened> {
+    let env = &*options.env;
+    let present = survey(env, dir)?;
+    if present.is_none() {
+        create_dir(env, dir)?;
+    }
+    check_ours(dir, &present.unwrap_or_default())?;
+    let lock = lock(env, dir)?;
+    // Again, as another process may have made the store until now.
+    let survey = survey(env, dir)?.unwrap_or_default();
+    check_ours(dir, &survey)?;
+    match Manifest::load(env, dir)? {
+        Some(manifest) => Reading::read(options, dir, manifest, &survey)?.repair(options, dir, &survey, lock),
+        None => create(options, dir, lock),
+    }
+}
+
+/// Lists a directory; `None` if it is absent.
+pub fn survey(env: &dyn Env, dir: &Path) -> Result<Option<Survey>> {
+    let names = match env.list(dir) {
+        Ok(names) => names,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io("list", dir, e)),
+    };
+    let mut survey = Survey::default();
+    for name in names {
+        match name.to_str() {
+            Some(LOCK | manifest::TEMPORARY) => {}
+            Some(manifest::NAME) => survey.manifest = true,
+            Some(ours) if numbered(ours, "log-").is_some() => survey.logs.extend(numbered(ours, "log-")),
+            Some(ours) if is_part(ours) => survey.others.push(dir.join(ours)),
+            _ => survey.foreign = Some(name),
+        }
+    }
+    Ok(Some(survey))
+}
+
+fn numbered(name: &str, prefix: &str) -> Option<u64> {
+    let digits = name.strip_prefix(prefix).filter(|digits| digits.len() == 16)?;
+    u64::from_str_radix(digits, 16).ok()
+}
+
+fn is_part(name: &str) -> bool {
+    let log = name.strip_suffix(".tmp").and_then(|log| numbered(log, "log-"));
+    log.or(numbered(name, "seg-")).or(numbered(name, "run-")).is_some()
+}
+
+/// Refuses a directory without a manifest that holds anything.
+fn check_ours(dir: &Path, survey: &Survey) -> Result<()> {
+    if survey.manifest {
+        return Ok(());
+    }
+    let log = survey.logs.first().map(|id| log::path(dir, *id).into_os_string());
+    let part = survey.others.first().map(|path| path.clone().into_os_string());
+    match survey.foreign.clone().or(log).or(part) {
+        Some(entry) => Err(Error::NotAStore { dir: dir.into(), entry: entry.to_string_lossy().into() }),
+        None => Ok(()),
+    }
+}
+
+fn create_dir(env: &dyn Env, dir: &Path) -> Result<()> {
+    env.create_dir(dir).map_err(|e| Error::io("create", dir, e))?;
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    env.sync_dir(parent).map_err(|e| Error::io("sync", parent, e))
+}
+
+/// Takes the lock of the store in `dir`.
+pub fn lock(env: &dyn Env, dir: &Path) -> Result<Box<dyn Send + Sync>> {
+    let path = dir.join(LOCK);
+    env.lock(&path).map_err(|e| match e.kind() {
+        io::ErrorKind::WouldBlock => Error::Locked { dir: dir.into() },
+        _ => Error::io("lock", &path, e),
+    })
+}
+
+fn create(options: &Options, dir: &Path, lock: Box<dyn Send + Sync>) -> Result<Opened> {
+    let manifest = Manifest::new(&*options.env).map_err(|e| Error::io("draw an id for", dir, e))?;
+    save(&manifest, options, dir)?;
+    let log = first_log(options, dir, &manifest)?;
+    tracing::info!(dir = %dir.display(), "a store was made");
+    let recovery = Recovery { created: true, clean: true, ..Recovery::default() };
+    let published = Published::new(Heads::default(), log.clone(), (0, 0, 0), Base::default());
+    let cache = Arc::new(BlockCache::new(options.block_cache));
+    Ok(Opened { manifest, published, log, end: HEADER, clean: false, recovery, cache, lock })
+}
+
+fn first_log(options: &Options, dir: &Path, manifest: &Manifest) -> Result<Arc<LogFile>> {
+    let log = LogFile::create(&*options.env, dir, manifest.store, manifest.first_log, (0, 0), options.log_segment);
+    log.map(Arc::new)
+}
+
+fn save(manifest: &Manifest, options: &Options, dir: &Path) -> Result<()> {
+    manifest.store(&*options.env, dir).map_err(|error| match error {
+        StoreError::Unchanged(error) | StoreError::Unknown(error) => error,
+    })
+}
+
+impl Published {
+    fn new(heads: Heads, log: Arc<LogFile>, counts: (u64, u32, u32), base: Base) -> Arc<Published> {
+        let (version, channels, users) = counts;
+        let active = Unsealed { log, table: Memtable::new(version, channels, users) };
+        Arc::new(Published(RwLock::new(State { version, heads, active, base: Arc::new(base) })))
+    }
+}
+
+/// The first half of opening: all is read, nothing is changed.
+pub struct Reading {
+    manifest: Manifest,
+    published: Arc<Published>,
+    last: Option<(Arc<LogFile>, Scan)>,
+    recovery: Recovery,
+    cache: Arc<BlockCache>,
+    /// Bytes that are not zero behind the log's end: from there on how many.
+    torn: u64,
+}
+
+impl Reading {
+    /// Reads manifest, runs, segments and logs.
+    pub fn read(options: &Options, dir: &Path, manifest: Manifest, survey: &Survey) -> Result<Reading> {
+        let env = &*options.env;
+        let cache = Arc::new(BlockCache::new(options.block_cache));
+        let mut recovery = Recovery::default();
+        let base = open_base(env, dir, &manifest, &cache)?;
+        recovery.damaged = base.segments.iter().filter(|part| part.segment.is_err()).count() as u64;
+        let logs = open_logs(env, dir, &manifest, survey)?;
+        let (heads, counts) = load_heads(&base, &manifest)?;
+        let mut reading = Reading {
+            published: match logs.first() {
+                Some(log) => Published::new(heads, log.clone(), counts, base),
+                None => Published::new(heads, first_log(options, dir, &manifest)?, counts, base),
+            },
+            manifest,
+            last: None,
+            recovery,
+            cache,
+            torn: 0,
+        };
+        for (index, log) in logs.iter().enumerate() {
+            reading.replay(log, logs.get(index + 1).map(|next| &**next))?;
+        }
+        Ok(reading)
+    }
+
+    /// Reads one log segment and publishes its commits.
+    fn replay(&mut self, log: &Arc<LogFile>, next: Option<&LogFile>) -> Result<()> {
+        if self.last.is_some() {
+            self.published.0.write().roll(log.clone());
+        }
+        let mut replay = Replay::new(log, &self.published)?;
+        let bytes = log.read_all()?;
+        let scan = log::scan(log, &bytes, next.map(|next| next.previous_end), &mut |frame| replay.frame(frame))?;
+        self.recovery.log_segments += 1;
+        self.recovery.log_bytes += scan.end;
+        self.recovery.commits += scan.commits;
+        let behind = &bytes[scan.end as usize..];
+        self.torn = behind.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
+        self.last = Some((log.clone(), scan));
+        Ok(())
+    }
+
+    /// The store as it was found, for checking it.
+    pub fn published(&self) -> &Arc<Published> {
+        &self.published
+    }
+
+    /// Bytes of an unfinished commit at the log's end.
+    pub fn torn(&self) -> u64 {
+        self.torn
+    }
+
+    /// The second half: makes the store fit for writing.
+    fn repair(
+        mut self,
+        options: &Options,
+        dir: &Path,
+        survey: &Survey,
+        lock: Box<dyn Send + Sync>,
+    ) -> Result<Opened> {
+        self.recovery.orphans = remove_orphans(options, dir, &self.manifest, survey);
+        let active = self.published.0.read().active.log.clone();
+        let (mut log, scan) = match self.last.take() {
+            Some(last) => last,
+            None => (active, Scan::empty()),
+        };
+        let mut end = scan.end;
+        let clean = scan.closed && self.torn == 0;
+        self.recovery.clean = clean;
+        self.recovery.torn_bytes = self.torn;
+        if !clean {
+            mend(&log, &scan, self.torn)?;
+            if self.begin_incarnation(options, dir, &scan)? {
+                log = self.skip_window(options, dir, &log, end)?;
+                end = HEADER;
+            }
+        }
+        tracing::info!(dir = %dir.display(), recovery = ?self.recovery, "a store was opened");
+        let Reading { manifest, published, recovery, cache, .. } = self;
+        Ok(Opened { manifest, published, log, end, clean, recovery, cache, lock })
+    }
+
+    /// Notes that tokens of versions behind this one are void, and whether buffered messages may be lost. Returns that.
+    fn begin_incarnation(&mut self, options: &Options, dir: &Path, scan: &Scan) -> Result<bool> {
+        let (version, channels) = {
+            let state = self.published.0.read();
+            (state.version, state.names(Named::Channel))
+        };
+        let boot = options.env.boot();
+        let lost = scan.buffered && (boot.is_none() || boot != scan.boot);
+        let loss = Loss { version, channels };
+        self.manifest.forks.push(version);
+        self.recovery.gap = lost;
+        // A crash between noting a loss and going on behind it must not note it twice.
+        if lost && self.manifest.losses.last() != Some(&loss) {
+            self.manifest.losses.push(loss);
+        }
+        save(&self.manifest, options, dir)?;
+        let mut state = self.published.0.write();
+        let losses = self.manifest.losses.as_slice().into();
+        state.base = Arc::new(Base { losses, ..(*state.base).clone() });
+        Ok(lost)
+    }
+
+    /// Begins a new segment, because within one the seqs of a channel are contiguous.
+    fn skip_window(&self, options: &Options, dir: &Path, log: &LogFile, end: u64) -> Result<Arc<LogFile>> {
+        let versions = (self.published.0.read().version, end);
+        let env = &*options.env;
+        let next = LogFile::create(env, dir, self.manifest.store, log.id + 1, versions, options.log_segment)?;
+        let next = Arc::new(next);
+        self.published.0.write().roll(next.clone());
+        Ok(next)
+    }
+}
+
+impl Scan {
+    fn empty() -> Scan {
+        Scan { end: HEADER, durable: HEADER, closed: false, boot: None, buffered: false, commits: 0 }
+    }
+}
+
+/// Makes all up to the log's end durable (R2) and all behind it zero (R3).
+fn mend(log: &LogFile, scan: &Scan, torn: u64) -> Result<()> {
+    let doubtful = log.read(scan.durable, (scan.end - scan.durable) as usize)?;
+    // A copy, as a map would change under the write.
+    let doubtful = doubtful.to_vec();
+    if !doubtful.is_empty() {
+        log.write(&doubtful, scan.durable)?;
+    }
+    if torn > 0 {
+        log.write(&vec![0; torn as usize], scan.end)?;
+    }
+    log.sync()
+}
+
+fn open_base(env: &dyn Env, dir: &Path, manifest: &Manifest, cache: &Arc<BlockCache>) -> Result<Base> {
+    let open_run = |entry: &Entry| Run::open(env, dir, manifest.store, entry.id, entry.len, manifest.key);
+    let runs = manifest.runs.iter().map(|entry| open_run(entry).map(Arc::new)).collect::<Result<_>>()?;
+    let mut segments = Vec::with_capacity(manifest.segments.len());
+    for entry in &manifest.segments {
+        let segment = Segment::open(env, dir, manifest.store, entry.id, entry.len, cache.clone());
+        if let Err(error) = &segment {
+            if matches!(error, Error::Unsupported { .. }) {
+                return Err(error.clone());
+            }
+            tracing::error!(%error, "a message segment can't be read");
+        }
+        segments.push(Part { entry: *entry, segment: segment.map(Arc::new) });
+    }
+    Ok(Base { runs, segments, frozen: Vec::new(), losses: manifest.losses.as_slice().into() })
+}
+
+/// Opens the live log segments, oldest first, and checks that none is missing.
+fn open_logs(env: &dyn Env, dir: &Path, manifest: &Manifest, survey: &Survey) -> Result<Vec<Arc<LogFile>>> {
+    let live: Vec<u64> = survey.logs.range(manifest.first_log..).copied().collect();
+    let unborn = live.is_empty() && manifest.first_log == 1 && manifest.runs.is_empty();
+    let missing = (manifest.first_log..).zip(&live).find(|(expected, id)| expected != *id);
+    if (live.is_empty() && !unborn) || missing.is_some() {
+        let id = missing.map_or(manifest.first_log, |(expected, _)| expected);
+        return Err(Error::corrupt(&log::path(dir, id), 0, "the log segment is missing"));
+    }
+    let access = |id: &u64| if live.last() == Some(id) { Access::Write } else { Access::Read };
+    live.iter().map(|id| LogFile::open(env, dir, manifest.store, *id, access(id)).map(Arc::new)).collect()
+}
+
+/// The heads of all channels as of the last run, and the counts of versions, channels and users by then.
+fn load_heads(base: &Base, manifest: &Manifest) -> Result<(Heads, (u64, u32, u32))> {
+    let mut heads = Heads::default();
+    let mut counts = (0, 0, 0);
+    for run in &base.runs {
+        let (channels, users) = (run.names(Named::Channel), run.names(Named::User));
+        counts.1 = channels.first() + channels.count();
+        counts.2 = users.first() + users.count();
+        heads.grow(counts.1 as usize);
+        run.heads(&mut |channel, head| {
+            if channel.0 >= counts.1 {
+                return Err(Error::corrupt(run.path(), 0, format!("a head of unknown channel {}", channel.0)));
+            }
+            heads.set(channel, head);
+            Ok(())
+        })?;
+    }
+    counts.0 = manifest.runs.last().map_or(0, |entry| entry.versions.1);
+    Ok((heads, counts))
+}
+
+/// Removes what no manifest names. A file that can't be removed now is tried again at the next open.
+fn remove_orphans(options: &Options, dir: &Path, manifest: &Manifest, survey: &Survey) -> u64 {
+    let segments = manifest.segments.iter().map(|entry| Kind::Segment.path(dir, entry.id));
+    let runs = manifest.runs.iter().map(|entry| Kind::Run.path(dir, entry.id));
+    let named: BTreeSet<PathBuf> = segments.chain(runs).collect();
+    let sealed = survey.logs.range(..manifest.first_log).map(|id| log::path(dir, *id));
+    let parts = survey.others.iter().filter(|path| !named.contains(*path)).cloned();
+    sealed.chain(parts).filter(|path| options.env.remove(path).is_ok()).count() as u64
+}
+
+/// Replays the frames of one segment.
+struct Replay {
+    log: Arc<LogFile>,
+    published: Arc<Published>,
+    overlay: Overlay,
+}
+
+impl Replay {
+    fn new(log: &Arc<LogFile>, published: &Arc<Published>) -> Result<Replay> {
+        let overlay = Overlay::new(published.clone());
+        if log.base_version != overlay.version() {
+            let what = format!("begins behind version {}, not {}", log.base_version, overlay.version());
+            return Err(log.corrupt(0, what));
+        }
+        Ok(Replay { log: log.clone(), published: published.clone(), overlay })
+    }
+
+    fn frame(&mut self, frame: &Frame<'_>) -> Result<()> {
+        let first = (self.overlay.names(Named::Channel), self.overlay.names(Named::User));
+        if frame.header.first_version != self.overlay.version() + 1 {
+            return Err(self.log.corrupt(frame.body_offset, "a frame's versions don't follow"));
+        }
+        if frame.header.kind != FrameKind::Commit {
+            return Ok(());
+        }
+        let mut effects = Effects { first, ..Effects::default() };
+        let mut reader = Reader::new(frame.body);
+        for _ in 0..frame.header.count {
+            let at = frame.body_offset + reader.position() as u64;
+            let change = Change::decode(&mut reader).filter(|change| self.fits(change));
+            let change = change.ok_or_else(|| self.log.corrupt(at, "a change is not valid"))?;
+            self.overlay.apply(&change, at as u32 + 1, 0, &mut effects)?;
+        }
+        if !reader.is_empty() || effects.version == 0 {
+            return Err(self.log.corrupt(frame.body_offset, "a commit has not the changes that it counts"));
+        }
+        self.published.0.write().publish(&effects);
+        self.overlay.evict(0, &effects);
+        Ok(())
+    }
+
+    /// Whether a change fits the state before it.
+    fn fits(&self, change: &Change<'_>) -> bool {
+        let known = |key: &Key| {
+            key.channel.0 < self.overlay.names(Named::Channel) && key.user.0 < self.overlay.names(Named::User)
+        };
+        match change {
+            Change::NameChannel(_) | Change::NameUser(_) => true,
+            Change::Message(record) => {
+                let head = self.overlay.head(record.channel);
+                known(&Key { channel: record.channel, user: record.sender })
+                    && record.version == self.overlay.version() + 1
+                    && record.mark.seq > head.last.seq
+            }
+            Change::Join { key, .. }
+            | Change::Leave { key, .. }
+            | Change::Read { key, .. }
+            | Change::Hide { key, .. }
+            | Change::Activate { key } => known(key),
+        }
+    }
+}
