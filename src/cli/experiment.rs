@@ -183,7 +183,9 @@ mod tests {
     #[test]
     fn every_member_has_one_row_and_no_commit_is_too_large() {
         let sizes = |members| {
-            let add = |batch: &mut Batch, number| drop(batch.leave("group", member(number)));
+            let add = |batch: &mut Batch, number| {
+                batch.leave("group", member(number));
+            };
             rows(members, add).map(|batch| batch.len()).collect::<Vec<_>>()
         };
         assert_eq!(sizes(2), [2]);

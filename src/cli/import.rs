@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 
 use crate::failure::{Failure, Result};
 use crate::lines::{LIMIT, Lines, Next};
-use crate::output::{Object, Output};
+use crate::output::{self, Object, Output};
 use crate::progress;
 
 /// Write JSON lines to a store, which is made if need be.
@@ -182,7 +182,7 @@ impl<'a> Import<'a> {
 
     fn summary(&mut self, time: Duration) -> Result {
         if self.bad > 0 {
-            eprintln!("chanlog: {} bad lines were skipped", self.bad);
+            output::say(format!("{} bad lines were skipped", self.bad));
         }
         if !self.args.json {
             let seconds = time.as_secs_f64();

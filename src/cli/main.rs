@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     let Err(failure) = done else { return ExitCode::SUCCESS };
     // Whoever closed our stdout knows it, and needs no message.
     if !failure.is_broken_pipe() {
-        eprintln!("chanlog: {failure}");
+        output::say(failure);
     }
     ExitCode::FAILURE
 }

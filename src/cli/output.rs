@@ -8,7 +8,7 @@ use std::io::{self, BufWriter, StdoutLock, Write};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use chanlog::Message;
-use comfy_table::{Cell, CellAlignment, Table, presets};
+use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
 use serde::Serialize;
 
 /// How much of a text a table shows, in characters.
@@ -34,6 +34,11 @@ impl Output {
     pub fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
+}
+
+/// Says something on stderr. Where even that is gone, there is nobody left to tell.
+pub fn say(what: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "chanlog: {what}");
 }
 
 /// A JSON object under construction; keys stand in the order in which they were added.
@@ -111,7 +116,7 @@ pub fn message(message: &Message) -> Object {
 /// A table with these column heads; those that begin with `>` are numbers, set flush right.
 pub fn table(heads: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─')));
     table.set_header(heads.iter().map(|head| Cell::new(head.trim_start_matches('>'))));
     for (column, head) in heads.iter().enumerate() {
         if let (true, Some(column)) = (head.starts_with('>'), table.column_mut(column)) {

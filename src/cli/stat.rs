@@ -71,27 +71,35 @@ fn json_recovery(recovery: &Recovery) -> Object {
 }
 
 fn people(stat: &Stat, recovery: &Recovery) -> String {
-    format!("{}\n\n{}\n\n{}", counts(stat), sizes(stat), opening(recovery))
+    [counts(stat), files(stat), written(stat), opening(recovery)].map(|table| table.to_string()).join("\n\n")
 }
 
 fn counts(stat: &Stat) -> comfy_table::Table {
-    let mut table = output::table(&[">messages", ">channels", ">users", ">version", ">write amplification"]);
-    let count = |n| HumanCount(n).to_string();
-    let amplification = format!("{:.2}", stat.write_amplification());
-    let counts = [stat.messages, stat.channels, stat.users, stat.version].map(count);
-    table.add_row(counts.into_iter().chain([amplification]));
+    let mut table = output::table(&[">messages", ">channels", ">users", ">version"]);
+    table.add_row([stat.messages, stat.channels, stat.users, stat.version].map(HumanCount));
     table
 }
 
-fn sizes(stat: &Stat) -> comfy_table::Table {
-    let mut table = output::table(&["kind", ">files", ">bytes now", ">bytes ever written"]);
-    for (kind, files, written) in [
-        ("log", stat.logs, HumanBytes(stat.log_bytes).to_string()),
-        ("message segments", stat.segments, format!("{} by sealing", HumanBytes(stat.sealed_bytes))),
-        ("table runs", stat.runs, format!("{} by merging", HumanBytes(stat.merged_bytes))),
-    ] {
-        table.add_row([kind.into(), files.count.to_string(), HumanBytes(files.bytes).to_string(), written]);
+fn files(stat: &Stat) -> comfy_table::Table {
+    let mut table = output::table(&["files", ">count", ">bytes"]);
+    let kinds = [("log segments", stat.logs), ("message segments", stat.segments), ("table runs", stat.runs)];
+    for (kind, files) in kinds {
+        table.add_row([kind.into(), files.count.to_string(), HumanBytes(files.bytes).to_string()]);
     }
+    table
+}
+
+fn written(stat: &Stat) -> comfy_table::Table {
+    let mut table = output::table(&["ever written", ">bytes"]);
+    for (by, bytes) in [
+        ("given by callers", stat.user_bytes),
+        ("to the log", stat.log_bytes),
+        ("by sealing", stat.sealed_bytes),
+        ("by merging", stat.merged_bytes),
+    ] {
+        table.add_row([by.into(), HumanBytes(bytes).to_string()]);
+    }
+    table.add_row(["write amplification".into(), format!("{:.2}", stat.write_amplification())]);
     table
 }
 
