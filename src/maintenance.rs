@@ -394,16 +394,13 @@ fn due_neighbours(sizes: &[Option<u64>], cap: u64) -> Option<Range<usize>> {
     None
 }
 
-/// The runs to merge next: neighbours of about one size. So a row is rewritten once for each factor of four by which the
-/// table grows, and the number of runs grows with the logarithm of the table.
+/// The runs to merge next: the newest and its neighbours that are not of a larger tier. So a row is rewritten about once
+/// for each factor of four by which the table grows, and there are at most three runs of each tier.
 fn due_runs(entries: &[Entry]) -> Option<Range<usize>> {
     let tier = |entry: &Entry| (entry.len / SMALL_RUN).checked_ilog(RUNS as u64).map_or(0, |tier| tier + 1);
     let newest = entries.last().map(tier)?;
-    let top = entries.iter().map(tier).max()?;
-    (newest..=top).find_map(|level| {
-        let count = entries.iter().rev().take_while(|entry| tier(entry) <= level).count();
-        (count >= RUNS).then(|| entries.len() - count..entries.len())
-    })
+    let count = entries.iter().rev().take_while(|entry| tier(entry) <= newest).count();
+    (count >= RUNS).then(|| entries.len() - count..entries.len())
 }
 
 #[cfg(test)]

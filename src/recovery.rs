@@ -123,15 +123,20 @@ fn check_ours(dir: &Path, survey: &Survey) -> Result<()> {
     }
 }
 
-/// Makes a directory and those above it, with durable names.
 fn create_dir(env: &dyn Env, dir: &Path) -> Result<()> {
-    let absent = |dir: &&Path| matches!(env.list(dir), Err(e) if e.kind() == io::ErrorKind::NotFound);
-    let new: Vec<&Path> =
-        dir.ancestors().filter(|dir| !dir.as_os_str().is_empty()).take_while(absent).collect();
-    env.create_dir(dir).map_err(|e| Error::io("create", dir, e))?;
-    for made in new.iter().rev() {
-        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        env.sync_dir(parent).map_err(|e| Error::io("sync", parent, e))?;
+    env.create_dir(dir).map_err(|e| Error::io("create", dir, e))
+}
+
+/// Makes the path to a new store durable. Also where the directories exist: an opening that a crash cut may have made
+/// them.
+fn sync_path(env: &dyn Env, dir: &Path) -> Result<()> {
+    for above in dir.ancestors().skip(1) {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        match env.sync_dir(above) {
+            // Whoever may not read a directory did not make the next one in it.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced.map_err(|e| Error::io("sync", above, e))?,
+        }
     }
     Ok(())
 }
@@ -146,6 +151,7 @@ pub fn lock(env: &dyn Env, dir: &Path) -> Result<Box<dyn Send + Sync>> {
 }
 
 fn create(options: &Options, dir: &Path, lock: Box<dyn Send + Sync>) -> Result<Opened> {
+    sync_path(&*options.env, dir)?;
     let manifest = Manifest::new(&*options.env).map_err(|e| Error::io("draw an id for", dir, e))?;
     save(&manifest, options, dir)?;
     let log = first_log(options, dir, &manifest)?;
@@ -267,8 +273,10 @@ impl Reading {
         self.recovery.torn_bytes = self.torn;
         if !clean {
             mend(&log, &scan, self.torn)?;
-            if self.begin_incarnation(options, dir, &scan)? {
-                log = self.skip_window(options, dir, &log, end)?;
+            self.begin_incarnation(options, dir, &scan)?;
+            // The mark of buffered commits is left behind with the segment: what it says is settled now.
+            if scan.buffered {
+                log = self.begin_segment(options, dir, &log, end)?;
                 end = HEADER;
             }
         }
@@ -277,8 +285,8 @@ impl Reading {
         Ok(Opened { manifest, published, log, end, clean, recovery, cache, lock })
     }
 
-    /// Notes that tokens of versions behind this one are void, and whether buffered messages may be lost. Returns that.
-    fn begin_incarnation(&mut self, options: &Options, dir: &Path, scan: &Scan) -> Result<bool> {
+    /// Notes that tokens of versions behind this one are void, and whether buffered messages may be lost.
+    fn begin_incarnation(&mut self, options: &Options, dir: &Path, scan: &Scan) -> Result<()> {
         let (version, channels) = {
             let state = self.published.0.read();
             (state.version, state.names(Named::Channel))
@@ -296,11 +304,11 @@ impl Reading {
         let mut state = self.published.0.write();
         let losses = self.manifest.losses.as_slice().into();
         state.base = Arc::new(Base { losses, ..(*state.base).clone() });
-        Ok(lost)
+        Ok(())
     }
 
-    /// Begins a new segment, because within one the seqs of a channel are contiguous.
-    fn skip_window(&self, options: &Options, dir: &Path, log: &LogFile, end: u64) -> Result<Arc<LogFile>> {
+    /// Begins a new segment. Behind a loss that is a must, because within a segment a channel's seqs are contiguous.
+    fn begin_segment(&self, options: &Options, dir: &Path, log: &LogFile, end: u64) -> Result<Arc<LogFile>> {
         let versions = (self.published.0.read().version, end);
         let env = &*options.env;
         let next = LogFile::create(env, dir, self.manifest.store, log.id + 1, versions, options.log_segment)?;

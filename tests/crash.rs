@@ -483,25 +483,27 @@ fn a_gap_comes_once_and_only_where_messages_may_be_lost() {
         receipt.outcomes()[0].seq().unwrap()
     };
     append(&store, "c", Durability::Sync);
+    // A session's first buffered commit is synced before it is acknowledged, so that the log tells of it.
+    append(&store, "c", Durability::Buffered);
     append(&store, "c", Durability::Buffered);
     sim.crash_after(0);
     drop(store);
     sim.power_loss_with(Loss::Drop);
     for _ in 0..3 {
         let store = options(&sim).open(DIR).unwrap();
-        assert_eq!(store.head("c").unwrap().last.seq, 1);
+        assert_eq!(store.head("c").unwrap().last.seq, 2);
         store.close().unwrap();
     }
     let store = options(&sim).open(DIR).unwrap();
-    assert_eq!(append(&store, "c", Durability::Sync), 1 + BUFFERED_WINDOW + 1);
-    assert_eq!(append(&store, "c", Durability::Sync), 1 + BUFFERED_WINDOW + 2);
+    assert_eq!(append(&store, "c", Durability::Sync), 2 + BUFFERED_WINDOW + 1);
+    assert_eq!(append(&store, "c", Durability::Sync), 2 + BUFFERED_WINDOW + 2);
     assert_eq!(append(&store, "later", Durability::Sync), 1, "a channel that was made later has no gap");
     sim.crash_after(0);
     drop(store);
     sim.power_loss_with(Loss::Drop);
     let store = options(&sim).open(DIR).unwrap();
     assert!(!store.recovery().gap, "nothing was buffered");
-    assert_eq!(append(&store, "c", Durability::Sync), 1 + BUFFERED_WINDOW + 3);
+    assert_eq!(append(&store, "c", Durability::Sync), 2 + BUFFERED_WINDOW + 3);
 }
 
 #[test]
@@ -514,7 +516,7 @@ fn a_removal_is_told_as_long_as_its_tombstone_is_kept() {
     for hours in 0..4 {
         match store.conversations("alice").since(&token).unwrap() {
             Update::Changes { changes, .. } => assert_eq!(changes.len(), 1, "a removal is never missing"),
-            update => assert!(update == Update::Reset && hours > 1, "{update:?} after {hours} hours"),
+            update => assert!(update == Update::Reset && hours > 0, "{update:?} after {hours} hours"),
         }
         sim.advance(Duration::from_secs(3601));
         store.commit(Batch::new().append("c", Draft::new("bob", 0, "x"))).unwrap();
