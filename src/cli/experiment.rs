@@ -158,8 +158,8 @@ fn print_people(out: &mut Output, costs: &[Cost]) -> Result {
 
 fn time(time: Duration) -> String {
     match time.as_micros() {
-        0..10_000 => format!("{} µs", time.as_micros()),
-        10_000..10_000_000 => format!("{} ms", time.as_millis()),
+        micros @ 0..1_000 => format!("{micros} µs"),
+        1_000..10_000_000 => format!("{:.1} ms", time.as_secs_f64() * 1e3),
         _ => format!("{:.1} s", time.as_secs_f64()),
     }
 }
