@@ -144,7 +144,7 @@ impl Engine {
     }
 
     fn seal_step(&self) -> Result<bool> {
-        let sealed = self.maintenance.seal(&mut |_| self.check_open());
+        let sealed = self.stop_if_lost(self.maintenance.seal(&mut |_| self.check_open()));
         let mut signals = self.pace.state.lock();
         signals.failure = sealed.as_ref().err().cloned();
         self.pace.changed.notify_all();
@@ -153,7 +153,15 @@ impl Engine {
 
     fn merge_step(&self) -> Result<bool> {
         let mut rest = Rest::new(self);
-        self.maintenance.merge(&mut |bytes| rest.pause(bytes))
+        self.stop_if_lost(self.maintenance.merge(&mut |bytes| rest.pause(bytes)))
+    }
+
+    /// Stops the writer too if maintenance can't tell what is on disk.
+    fn stop_if_lost<T>(&self, result: Result<T>) -> Result<T> {
+        if let Err(error @ Error::Poisoned { .. }) = &result {
+            self.committer.syncer.poison(error.clone());
+        }
+        result
     }
 
     /// Waits until fewer log segments await sealing; without threads, seals one.
@@ -227,7 +235,6 @@ impl Engine {
                 Err(_) if self.check_open().is_err() => return,
                 Err(error @ Error::Poisoned { .. }) => {
                     tracing::error!(%error, what, "maintenance stops");
-                    self.committer.syncer.poison(error);
                     return;
                 }
                 Err(error) => {

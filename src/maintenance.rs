@@ -251,16 +251,18 @@ impl Maintenance {
         }
         let mut next = held.manifest.clone();
         edit(&mut next);
-        self.env.sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))?;
-        match next.store(&*self.env, &self.dir) {
-            Ok(()) => {}
+        // A directory that failed to sync may have lost any name, also the writer's: then all stops.
+        let names = self.env.sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e));
+        let stored = names.map_err(StoreError::Unknown).and_then(|()| next.store(&*self.env, &self.dir));
+        match stored {
+            Ok(()) => held.manifest = next,
             Err(StoreError::Unchanged(error)) => return Err(error),
             Err(StoreError::Unknown(error)) => {
-                held.lost = Some(error.clone().poison());
-                return Err(error.poison());
+                let lost = error.poison();
+                held.lost = Some(lost.clone());
+                return Err(lost);
             }
         }
-        held.manifest = next;
         let mut state = self.published.0.write();
         let mut base = (*state.base).clone();
         apply(&mut base);

@@ -271,13 +271,16 @@ impl Reading {
         let clean = scan.closed && self.torn == 0;
         self.recovery.clean = clean;
         self.recovery.torn_bytes = self.torn;
+        mend(&log, &scan, self.torn)?;
         if !clean {
-            mend(&log, &scan, self.torn)?;
             self.begin_incarnation(options, dir, &scan)?;
-            // The mark of buffered commits is left behind with the segment: what it says is settled now.
             if scan.buffered {
+                // The mark of buffered commits is left behind with the segment: what it says is settled now.
                 log = self.begin_segment(options, dir, &log, end)?;
                 end = HEADER;
+            } else if end == HEADER {
+                // What made it may have ended before its name was durable.
+                log = self.remake_segment(options, dir, &log)?;
             }
         }
         tracing::info!(dir = %dir.display(), recovery = ?self.recovery, "a store was opened");
@@ -318,23 +321,34 @@ impl Reading {
     }
 }
 
+impl Reading {
+    /// Makes an empty segment anew, under the same name.
+    fn remake_segment(&self, options: &Options, dir: &Path, log: &LogFile) -> Result<Arc<LogFile>> {
+        let versions = (log.base_version, log.previous_end);
+        let store = self.manifest.store;
+        let log = LogFile::create(&*options.env, dir, store, log.id, versions, options.log_segment)?;
+        let log = Arc::new(log);
+        self.published.0.write().active.log = log.clone();
+        Ok(log)
+    }
+}
+
 impl Scan {
     fn empty() -> Scan {
         Scan { end: HEADER, durable: HEADER, closed: false, boot: None, buffered: false, commits: 0 }
     }
 }
 
-/// Makes all up to the log's end durable (R2) and all behind it zero (R3).
+/// Makes all up to the log's end durable (R2) and all behind it zero (R3). After a clean close that is the close frame
+/// alone: its own sync may have failed.
 fn mend(log: &LogFile, scan: &Scan, torn: u64) -> Result<()> {
-    let doubtful = log.read(scan.durable, (scan.end - scan.durable) as usize)?;
     // A copy, as a map would change under the write.
-    let doubtful = doubtful.to_vec();
-    if !doubtful.is_empty() {
-        log.write(&doubtful, scan.durable)?;
+    let mut tail = log.read(scan.durable, (scan.end - scan.durable) as usize)?.to_vec();
+    tail.resize(tail.len() + torn as usize, 0);
+    if tail.is_empty() {
+        return Ok(());
     }
-    if torn > 0 {
-        log.write(&vec![0; torn as usize], scan.end)?;
-    }
+    log.write(&tail, scan.durable)?;
     log.sync()
 }
 
@@ -344,11 +358,11 @@ fn open_base(env: &dyn Env, dir: &Path, manifest: &Manifest, cache: &Arc<BlockCa
     let mut segments = Vec::with_capacity(manifest.segments.len());
     for entry in &manifest.segments {
         let segment = Segment::open(env, dir, manifest.store, entry.id, entry.len, cache.clone());
-        if let Err(error) = &segment {
-            if matches!(error, Error::Unsupported { .. }) {
-                return Err(error.clone());
-            }
-            tracing::error!(%error, "a message segment can't be read");
+        match &segment {
+            Ok(_) => {}
+            // The rest of the store stays readable.
+            Err(error @ Error::Corruption { .. }) => tracing::error!(%error, "a message segment can't be read"),
+            Err(error) => return Err(error.clone()),
         }
         segments.push(Part { entry: *entry, segment: segment.map(Arc::new) });
     }

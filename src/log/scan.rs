@@ -15,7 +15,7 @@ pub struct Scan {
     pub closed: bool,
     /// The running system that the last session named.
     pub boot: Option<[u8; 16]>,
-    /// Whether the last session acknowledged commits before it synced them.
+    /// Whether the last session acknowledged commits before it synced them, and did not end with a close.
     pub buffered: bool,
     /// How many commits there are.
     pub commits: u64,
@@ -68,7 +68,8 @@ impl Scan {
                 self.buffered |= frame.header.buffered;
                 self.commits += 1;
             }
-            FrameKind::Close => {}
+            // All before it was durable.
+            FrameKind::Close => self.buffered = false,
         }
     }
 }

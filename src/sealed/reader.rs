@@ -1,5 +1,6 @@
 //! Reads a sealed file through a memory map, checking each page when it is first touched.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -30,7 +31,10 @@ impl Sealed {
     /// Opens file `id` and checks length, header, trailer and footer. `len` is what the manifest says.
     pub fn open(env: &dyn Env, dir: &Path, kind: Kind, store: StoreId, id: u64, len: u64) -> Result<Self> {
         let path = kind.path(dir, id);
-        let file = env.open(&path, Access::Read).map_err(|e| Error::io("open", &path, e))?;
+        let file = env.open(&path, Access::Read).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => Error::corrupt(&path, 0, "the file is missing"),
+            _ => Error::io("open", &path, e),
+        })?;
         let io = |e| Error::io("map", &path, e);
         let actual = file.len().map_err(io)?;
         if actual != len {
