@@ -93,11 +93,6 @@ impl Manifest {
         self.next_file - 1
     }
 
-    /// The number of this incarnation, from 0.
-    pub fn incarnation(&self) -> u32 {
-        self.forks.len() as u32
-    }
-
     /// Reads the manifest of the store in `dir`; `None` if there is none.
     pub fn load(env: &dyn Env, dir: &Path) -> Result<Option<Manifest>> {
         let path = dir.join(NAME);

@@ -56,11 +56,6 @@ impl Chain {
         self.first_seq + self.offsets.len() as u64 - 1
     }
 
-    /// The offset of the last message's record.
-    pub fn last(&self) -> u64 {
-        self.offsets.last().copied().unwrap_or(0).into()
-    }
-
     /// The offset of each message's record, in order of seq.
     pub fn offsets(&self) -> impl Iterator<Item = u64> + '_ {
         self.offsets.iter().map(|offset| u64::from(*offset))

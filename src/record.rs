@@ -53,7 +53,7 @@ impl<'a> Record<'a> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.put_u32(self.encoded_len() as u32);
         out.put_u8(MESSAGE);
-        out.put_u8(u8::from(self.silent) * SILENT | u8::from(self.id.is_some()) * HAS_ID);
+        out.put_u8((u8::from(self.silent) * SILENT) | (u8::from(self.id.is_some()) * HAS_ID));
         out.put_u8(self.client_id.map_or(0, <[u8]>::len) as u8);
         out.put_u8(0);
         out.put_u32(self.channel.0);

@@ -243,11 +243,6 @@ impl Reading {
         Ok(())
     }
 
-    /// The store as it was found, for checking it.
-    pub fn published(&self) -> &Arc<Published> {
-        &self.published
-    }
-
     /// Bytes of an unfinished commit at the log's end.
     pub fn torn(&self) -> u64 {
         self.torn
@@ -361,7 +356,9 @@ fn open_base(env: &dyn Env, dir: &Path, manifest: &Manifest, cache: &Arc<BlockCa
         match &segment {
             Ok(_) => {}
             // The rest of the store stays readable.
-            Err(error @ Error::Corruption { .. }) => tracing::error!(%error, "a message segment can't be read"),
+            Err(error @ Error::Corruption { .. }) => {
+                tracing::error!(%error, "a message segment can't be read")
+            }
             Err(error) => return Err(error.clone()),
         }
         segments.push(Part { entry: *entry, segment: segment.map(Arc::new) });

@@ -111,11 +111,6 @@ impl Prepared {
         };
         content + 2 * MAX_NAME + 3 * crate::change::OVERHEAD
     }
-
-    /// Whether it appends a message.
-    pub fn appends(&self) -> bool {
-        matches!(self.action, Action::Append(_))
-    }
 }
 
 fn check_name(index: usize, named: Named, name: &[u8]) -> Result<()> {
@@ -336,8 +331,12 @@ impl Overlay {
                 self.rows.remove(key);
             }
         }
-        effects.channels.iter().for_each(|name| drop(self.channels.remove(name)));
-        effects.users.iter().for_each(|name| drop(self.users.remove(name)));
+        for name in &effects.channels {
+            self.channels.remove(name);
+        }
+        for name in &effects.users {
+            self.users.remove(name);
+        }
         for placed in &effects.messages {
             self.evict_mark(placed);
         }

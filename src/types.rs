@@ -15,13 +15,6 @@ impl ChannelId {
     }
 }
 
-impl UserId {
-    /// The place of this user in an array indexed by id.
-    pub fn index(self) -> usize {
-        self.0 as usize
-    }
-}
-
 /// Ids stay below this bound, so that one value is left over as a sentinel.
 pub const MAX_IDS: u32 = u32::MAX;
 

@@ -16,7 +16,6 @@ mod verify;
 
 pub use builder::SegmentBuilder;
 pub use cache::BlockCache;
-pub use format::Extent;
 pub use merge::merge;
 pub use reader::Segment;
 

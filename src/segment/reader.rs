@@ -67,11 +67,6 @@ impl Segment {
         self.sealed.id()
     }
 
-    /// The file's length in bytes.
-    pub fn len(&self) -> u64 {
-        self.sealed.len()
-    }
-
     /// How many messages it holds.
     pub fn messages(&self) -> u64 {
         self.footer.messages

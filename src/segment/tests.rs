@@ -596,7 +596,7 @@ fn what_lies_raw_is_shared_and_what_is_cached_is_not_read_again() {
     history.push(Message::new(90, 2, 440, b""));
     let (dir, cached) = segment(&history);
     check(&cached, &model(&history));
-    let uncached = open(dir.path(), ID, cached.len(), 0).unwrap();
+    let uncached = open(dir.path(), ID, cached.sealed.len(), 0).unwrap();
     let places = |segment: &Segment, channel, upto| {
         let records = read(segment, channel, 0, upto, false).unwrap();
         records.iter().map(|record| record.as_ptr()).collect::<Vec<_>>()

@@ -25,13 +25,11 @@ mod run;
 mod tests;
 mod value;
 
-// Until the store uses them all.
-#[allow(unused_imports)]
 pub use self::{
     builder::RunBuilder,
     merge::{Tombstones, merge},
     names::{Names, NamesCursor, hash},
-    run::{Counts, MemberCursor, RowCursor, Run},
+    run::{MemberCursor, RowCursor, Run},
 };
 
 use crate::types::ChannelId;

@@ -12,16 +12,6 @@ use crate::error::{Error, Result};
 use crate::sealed::{Kind, Sealed, StoreId};
 use crate::types::{ChannelId, Head, Row, UserId};
 
-/// How many entries a run has of each kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Counts {
-    pub rows: u64,
-    pub members: u64,
-    pub heads: u64,
-    pub channels: u32,
-    pub users: u32,
-}
-
 /// An open run.
 #[derive(Debug)]
 pub struct Run {
@@ -42,16 +32,6 @@ impl Run {
         Ok(Run { file, footer, key })
     }
 
-    /// The file's id.
-    pub fn id(&self) -> u64 {
-        self.file.id()
-    }
-
-    /// The file's length in bytes.
-    pub fn len(&self) -> u64 {
-        self.file.len()
-    }
-
     /// The file's path.
     pub fn path(&self) -> &Path {
         self.file.path()
@@ -60,18 +40,6 @@ impl Run {
     /// The first and the last version that the run covers.
     pub fn versions(&self) -> (u64, u64) {
         self.footer.versions
-    }
-
-    /// How many entries there are.
-    pub fn counts(&self) -> Counts {
-        let Footer { rows, members, heads, channels, users, .. } = &self.footer;
-        Counts {
-            rows: rows.entries,
-            members: members.entries,
-            heads: heads.entries,
-            channels: channels.count,
-            users: users.count,
-        }
     }
 
     fn row_list(&self) -> List<'_, Row> {
@@ -99,17 +67,9 @@ impl Run {
         self.row_list().all()
     }
 
-    /// Whether a user is a member of a channel; `None` if the run does not know.
-    pub fn member(&self, channel: ChannelId, user: UserId) -> Result<Option<bool>> {
-        self.member_list().get((channel.0, user.0))
-    }
-
     /// The members of a channel, present or gone, from `from` on.
     pub fn members(&self, channel: ChannelId, from: UserId) -> MemberCursor<'_> {
-        MemberCursor {
-            channel,
-            cursor: self.member_list().range((channel.0, from.0), (channel.0, u32::MAX), 0),
-        }
+        MemberCursor { cursor: self.member_list().range((channel.0, from.0), (channel.0, u32::MAX), 0) }
     }
 
     /// All members, by (channel, user).
@@ -207,7 +167,6 @@ impl RowCursor<'_> {
 
 /// Walks over members of one channel, by user.
 pub struct MemberCursor<'a> {
-    channel: ChannelId,
     cursor: Cursor<'a, bool>,
 }
 
@@ -215,10 +174,5 @@ impl MemberCursor<'_> {
     /// The next member, and whether they are present.
     pub fn next(&mut self) -> Result<Option<(UserId, bool)>> {
         Ok(self.cursor.next()?.map(|((_, user), present)| (UserId(user), present)))
-    }
-
-    /// Goes forward to the first member at or after `user`.
-    pub fn seek(&mut self, user: UserId) -> Result<()> {
-        self.cursor.seek((self.channel.0, user.0))
     }
 }
