@@ -26,7 +26,7 @@
 //!
 //! # Features
 //!
-//! - `sim`: [`env`]`::SimEnv`, a simulated disk that crashes, tears, fails and fills up, for tests.
+//! - `sim`: `env::SimEnv`, a simulated disk that crashes, tears, fails and fills up, for tests.
 //! - `cli`: the `chanlog` binary.
 
 mod batch;
