@@ -135,7 +135,7 @@ impl<'a> Conversations<'a> {
         found.truncate(self.limit);
         let gap =
             cut.then(|| Gap { below: found.last().map_or(below, |(_, state)| state.order()), above: 0 });
-        let as_of = Seen { gap, ..as_of };
+        let as_of = Seen { gap, at: as_of.at.max(view.at), ..as_of };
         let entries =
             found.iter().map(|(channel, state)| load(engine, *channel, state)).collect::<Result<_>>()?;
         Ok(List { entries, as_of: Token(as_of), next: cut.then_some(Page(Cut::List(as_of))) })
@@ -173,6 +173,7 @@ impl<'a> Conversations<'a> {
             None => from,
             Some((_, _, last)) => behind(engine, &from, last.version, view.version),
         };
+        let as_of = Seen { at: as_of.at.max(view.at), ..as_of };
         let told = due.iter().map(|(channel, state, due)| tell(engine, *channel, state, due));
         let changes = told.collect::<Result<_>>()?;
         Ok(Update::Changes { changes, as_of: Token(as_of), next: cut.then_some(Page(Cut::Changes(as_of))) })
@@ -187,7 +188,10 @@ impl<'a> Conversations<'a> {
 struct View<'a> {
     engine: &'a Engine,
     user: Option<UserId>,
+    /// The version of the moment when it was taken.
     version: u64,
+    /// The version of the moment when rows and heads were read together.
+    at: u64,
     base: Arc<Base>,
     active: BTreeMap<ChannelId, Row>,
 }
@@ -209,7 +213,8 @@ struct Due {
 impl<'a> View<'a> {
     fn new(engine: &'a Engine, user: &[u8]) -> Result<View<'a>> {
         let user = engine.published.user(user)?;
-        let mut view = View { engine, user, version: 0, base: Arc::default(), active: BTreeMap::new() };
+        let mut view =
+            View { engine, user, version: 0, at: 0, base: Arc::default(), active: BTreeMap::new() };
         view.refresh(&engine.published.0.read());
         Ok(view)
     }
@@ -302,6 +307,7 @@ impl<'a> View<'a> {
             self.refresh(&state);
             return None;
         }
+        self.at = state.version;
         let now = |(channel, row): (ChannelId, Row)| {
             let newer = self.user.and_then(|user| state.active.table.rows.get(&Key { user, channel }));
             (channel, State { row: newer.copied().unwrap_or(row), head: state.heads.get(channel) })
@@ -356,7 +362,7 @@ impl State {
 
 /// What a client has seen who got an answer of `version` in full.
 fn seen(engine: &Engine, version: u64) -> Seen {
-    Seen { store: engine.store, incarnation: engine.forks.len() as u32, version, gap: None }
+    Seen { store: engine.store, incarnation: engine.forks.len() as u32, version, at: version, gap: None }
 }
 
 /// What a client has seen who asked from `from` and got all changes up to `last`, which a limit made the last.
@@ -374,7 +380,7 @@ fn known(engine: &Engine, from: &Seen, version: u64) -> bool {
         None if from.incarnation as usize == engine.forks.len() => version,
         None => return false,
     };
-    from.store == engine.store && from.version <= end
+    from.store == engine.store && from.at <= end
 }
 
 fn tell(engine: &Engine, channel: ChannelId, state: &State, due: &Due) -> Result<Change> {

@@ -114,7 +114,8 @@ impl<'a> Listing<'a> {
             if present {
                 names.push(engine.published.name(Named::User, user.0)?);
             }
-            from = UserId(user.0 + 1);
+            let Some(next) = user.0.checked_add(1) else { break };
+            from = UserId(next);
         }
         Ok(names)
     }

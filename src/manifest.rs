@@ -188,7 +188,7 @@ pub enum StoreError {
 
 fn decode_body(r: &mut Reader<'_>) -> Option<Manifest> {
     let mut manifest = Manifest { store: r.id()?, key: r.id()?, ..Manifest::default() };
-    (manifest.next_file, manifest.first_log) = (r.u64()?, r.u64()?);
+    (manifest.next_file, manifest.first_log) = (number(r)?, number(r)?);
     manifest.totals =
         Totals { logged: r.u64()?, sealed: r.u64()?, merged: r.u64()?, user: r.u64()?, messages: r.u64()? };
     for _ in 0..r.u32()? {
@@ -200,6 +200,11 @@ fn decode_body(r: &mut Reader<'_>) -> Option<Manifest> {
     manifest.segments = entries(r)?;
     manifest.runs = entries(r)?;
     Some(manifest)
+}
+
+/// A number that counts up from 1. It is never near its end, so that nobody who counts on must fear it.
+fn number(r: &mut Reader<'_>) -> Option<u64> {
+    r.u64().filter(|number| *number < u64::MAX / 2)
 }
 
 fn put_entries(out: &mut Vec<u8>, entries: &[Entry]) {
@@ -216,7 +221,12 @@ fn put_entries(out: &mut Vec<u8>, entries: &[Entry]) {
 fn entries(r: &mut Reader<'_>) -> Option<Vec<Entry>> {
     let mut entries = Vec::new();
     for _ in 0..r.u32()? {
-        entries.push(Entry { id: r.u64()?, versions: (r.u64()?, r.u64()?), len: r.u64()?, level: r.u32()? });
+        entries.push(Entry {
+            id: r.u64()?,
+            versions: (number(r)?, number(r)?),
+            len: r.u64()?,
+            level: r.u32()?,
+        });
     }
     Some(entries)
 }

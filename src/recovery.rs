@@ -75,9 +75,18 @@ pub fn open(options: &Options, dir: &Path) -> Result<Opened> {
     let survey = survey(env, dir)?.unwrap_or_default();
     check_ours(dir, &survey)?;
     match Manifest::load(env, dir)? {
+        Some(manifest) if is_unborn(&manifest, &survey) => create(options, dir, manifest, lock),
         Some(manifest) => Reading::read(options, dir, manifest, &survey)?.repair(options, dir, &survey, lock),
-        None => create(options, dir, lock),
+        None => {
+            let manifest = Manifest::new(&*options.env).map_err(|e| Error::io("draw an id for", dir, e))?;
+            create(options, dir, manifest, lock)
+        }
     }
+}
+
+/// Whether a crash cut the making of a store between its manifest and its first log segment.
+pub fn is_unborn(manifest: &Manifest, survey: &Survey) -> bool {
+    survey.logs.is_empty() && manifest.first_log == 1 && manifest.runs.is_empty()
 }
 
 /// Lists a directory; `None` if it is absent.
@@ -150,11 +159,11 @@ pub fn lock(env: &dyn Env, dir: &Path) -> Result<Box<dyn Send + Sync>> {
     })
 }
 
-fn create(options: &Options, dir: &Path, lock: Box<dyn Send + Sync>) -> Result<Opened> {
+fn create(options: &Options, dir: &Path, manifest: Manifest, lock: Box<dyn Send + Sync>) -> Result<Opened> {
     sync_path(&*options.env, dir)?;
-    let manifest = Manifest::new(&*options.env).map_err(|e| Error::io("draw an id for", dir, e))?;
     save(&manifest, options, dir)?;
-    let log = first_log(options, dir, &manifest)?;
+    let (env, size) = (&*options.env, options.log_segment);
+    let log = LogFile::create(env, dir, manifest.store, manifest.first_log, (0, 0), size).map(Arc::new)?;
     tracing::info!(dir = %dir.display(), "a store was made");
     let recovery = Recovery { created: true, clean: true, ..Recovery::default() };
     let published = Published::new(
@@ -165,12 +174,6 @@ fn create(options: &Options, dir: &Path, lock: Box<dyn Send + Sync>) -> Result<O
     );
     let cache = Arc::new(BlockCache::new(options.block_cache));
     Ok(Opened { manifest, published, log, end: HEADER, clean: false, recovery, cache, lock })
-}
-
-fn first_log(options: &Options, dir: &Path, manifest: &Manifest) -> Result<Arc<LogFile>> {
-    let log =
-        LogFile::create(&*options.env, dir, manifest.store, manifest.first_log, (0, 0), options.log_segment);
-    log.map(Arc::new)
 }
 
 fn save(manifest: &Manifest, options: &Options, dir: &Path) -> Result<()> {
@@ -191,11 +194,11 @@ impl Published {
 pub struct Reading {
     manifest: Manifest,
     published: Arc<Published>,
-    last: Option<(Arc<LogFile>, Scan)>,
+    /// The last log segment, and what was found in it.
+    log: Arc<LogFile>,
+    scan: Scan,
     recovery: Recovery,
     cache: Arc<BlockCache>,
-    /// Bytes that are not zero behind the log's end: from there on how many.
-    torn: u64,
 }
 
 impl Reading {
@@ -208,44 +211,26 @@ impl Reading {
         recovery.damaged = base.segments.iter().filter(|part| part.segment.is_err()).count() as u64;
         let logs = open_logs(env, dir, &manifest, survey)?;
         let (heads, counts) = load_heads(&base, &manifest)?;
-        let mut reading = Reading {
-            published: match logs.first() {
-                Some(log) => Published::new(heads, log.clone(), counts, base),
-                None => Published::new(heads, first_log(options, dir, &manifest)?, counts, base),
-            },
-            manifest,
-            last: None,
-            recovery,
-            cache,
-            torn: 0,
-        };
+        let (mut active, mut scan) = (logs[0].clone(), Scan::default());
+        let published = Published::new(heads, active.clone(), counts, base);
         for (index, log) in logs.iter().enumerate() {
-            reading.replay(log, logs.get(index + 1).map(|next| &**next))?;
+            if index > 0 {
+                published.0.write().roll(log.clone());
+            }
+            active = log.clone();
+            scan = replay(log, logs.get(index + 1).map(|next| next.previous_end), &published)?;
+            recovery.log_segments += 1;
+            recovery.log_bytes += scan.end;
+            recovery.commits += scan.commits;
         }
-        Ok(reading)
-    }
-
-    /// Reads one log segment and publishes its commits.
-    fn replay(&mut self, log: &Arc<LogFile>, next: Option<&LogFile>) -> Result<()> {
-        if self.last.is_some() {
-            self.published.0.write().roll(log.clone());
-        }
-        let mut replay = Replay::new(log, &self.published)?;
-        let bytes = log.read_all()?;
-        let scan =
-            log::scan(log, &bytes, next.map(|next| next.previous_end), &mut |frame| replay.frame(frame))?;
-        self.recovery.log_segments += 1;
-        self.recovery.log_bytes += scan.end;
-        self.recovery.commits += scan.commits;
-        let behind = &bytes[scan.end as usize..];
-        self.torn = behind.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
-        self.last = Some((log.clone(), scan));
-        Ok(())
+        recovery.clean = scan.closed && scan.torn == 0;
+        recovery.torn_bytes = scan.torn;
+        Ok(Reading { manifest, published, log: active, scan, recovery, cache })
     }
 
     /// Bytes of an unfinished commit at the log's end.
     pub fn torn(&self) -> u64 {
-        self.torn
+        self.scan.torn
     }
 
     /// The second half: makes the store fit for writing.
@@ -257,16 +242,9 @@ impl Reading {
         lock: Box<dyn Send + Sync>,
     ) -> Result<Opened> {
         self.recovery.orphans = remove_orphans(options, dir, &self.manifest, survey);
-        let active = self.published.0.read().active.log.clone();
-        let (mut log, scan) = match self.last.take() {
-            Some(last) => last,
-            None => (active, Scan::empty()),
-        };
-        let mut end = scan.end;
-        let clean = scan.closed && self.torn == 0;
-        self.recovery.clean = clean;
-        self.recovery.torn_bytes = self.torn;
-        mend(&log, &scan, self.torn)?;
+        let (mut log, scan) = (self.log.clone(), self.scan);
+        let (mut end, clean) = (scan.end, self.recovery.clean);
+        mend(&log, &scan)?;
         if !clean {
             self.begin_incarnation(options, dir, &scan)?;
             if scan.buffered {
@@ -305,6 +283,16 @@ impl Reading {
         Ok(())
     }
 
+    /// Makes an empty segment anew, under the same name.
+    fn remake_segment(&self, options: &Options, dir: &Path, log: &LogFile) -> Result<Arc<LogFile>> {
+        let versions = (log.base_version, log.previous_end);
+        let store = self.manifest.store;
+        let log = LogFile::create(&*options.env, dir, store, log.id, versions, options.log_segment)?;
+        let log = Arc::new(log);
+        self.published.0.write().active.log = log.clone();
+        Ok(log)
+    }
+
     /// Begins a new segment. Behind a loss that is a must, because within a segment a channel's seqs are contiguous.
     fn begin_segment(&self, options: &Options, dir: &Path, log: &LogFile, end: u64) -> Result<Arc<LogFile>> {
         let versions = (self.published.0.read().version, end);
@@ -316,30 +304,12 @@ impl Reading {
     }
 }
 
-impl Reading {
-    /// Makes an empty segment anew, under the same name.
-    fn remake_segment(&self, options: &Options, dir: &Path, log: &LogFile) -> Result<Arc<LogFile>> {
-        let versions = (log.base_version, log.previous_end);
-        let store = self.manifest.store;
-        let log = LogFile::create(&*options.env, dir, store, log.id, versions, options.log_segment)?;
-        let log = Arc::new(log);
-        self.published.0.write().active.log = log.clone();
-        Ok(log)
-    }
-}
-
-impl Scan {
-    fn empty() -> Scan {
-        Scan { end: HEADER, durable: HEADER, closed: false, boot: None, buffered: false, commits: 0 }
-    }
-}
-
 /// Makes all up to the log's end durable (R2) and all behind it zero (R3). After a clean close that is the close frame
 /// alone: its own sync may have failed.
-fn mend(log: &LogFile, scan: &Scan, torn: u64) -> Result<()> {
+fn mend(log: &LogFile, scan: &Scan) -> Result<()> {
     // A copy, as a map would change under the write.
     let mut tail = log.read(scan.durable, (scan.end - scan.durable) as usize)?.to_vec();
-    tail.resize(tail.len() + torn as usize, 0);
+    tail.resize(tail.len() + scan.torn as usize, 0);
     if tail.is_empty() {
         return Ok(());
     }
@@ -370,9 +340,8 @@ fn open_base(env: &dyn Env, dir: &Path, manifest: &Manifest, cache: &Arc<BlockCa
 /// Opens the live log segments, oldest first, and checks that none is missing.
 fn open_logs(env: &dyn Env, dir: &Path, manifest: &Manifest, survey: &Survey) -> Result<Vec<Arc<LogFile>>> {
     let live: Vec<u64> = survey.logs.range(manifest.first_log..).copied().collect();
-    let unborn = live.is_empty() && manifest.first_log == 1 && manifest.runs.is_empty();
     let missing = (manifest.first_log..).zip(&live).find(|(expected, id)| expected != *id);
-    if (live.is_empty() && !unborn) || missing.is_some() {
+    if live.is_empty() || missing.is_some() {
         let id = missing.map_or(manifest.first_log, |(expected, _)| expected);
         return Err(Error::corrupt(&log::path(dir, id), 0, "the log segment is missing"));
     }
@@ -413,6 +382,12 @@ fn remove_orphans(options: &Options, dir: &Path, manifest: &Manifest, survey: &S
     let sealed = survey.logs.range(..manifest.first_log).map(|id| log::path(dir, *id));
     let parts = survey.others.iter().filter(|path| !named.contains(*path)).cloned();
     sealed.chain(parts).filter(|path| options.env.remove(path).is_ok()).count() as u64
+}
+
+/// Reads one log segment and publishes its commits.
+fn replay(log: &Arc<LogFile>, end: Option<u64>, published: &Arc<Published>) -> Result<Scan> {
+    let mut replay = Replay::new(log, published)?;
+    log::scan(log, &log.read_all()?, end, &mut |frame| replay.frame(frame))
 }
 
 /// Replays the frames of one segment.
@@ -468,6 +443,7 @@ impl Replay {
                 known(&Key { channel: record.channel, user: record.sender })
                     && record.version == self.overlay.version() + 1
                     && record.mark.seq > head.last.seq
+                    && (record.mark.seq - head.last.seq == 1 || !self.overlay.has_messages(record.channel))
             }
             Change::Join { key, .. }
             | Change::Leave { key, .. }

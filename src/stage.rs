@@ -109,7 +109,11 @@ impl Prepared {
             Action::Append(draft) => draft.payload.len() + crate::record::HEADER + MAX_CLIENT_ID + 8,
             _ => 0,
         };
-        content + 2 * MAX_NAME + 3 * crate::change::OVERHEAD
+        let name = |name: &Name| match name {
+            Name::Known(_) => 0,
+            Name::Unknown(bytes) => bytes.len() + 2,
+        };
+        content + name(&self.channel) + name(&self.user) + crate::change::OVERHEAD
     }
 }
 
@@ -217,11 +221,19 @@ impl Overlay {
         Ok(Mark { seq, ordinal: mark.ordinal })
     }
 
+    /// Whether the active log segment has a message of a channel, published or not.
+    pub fn has_messages(&self, channel: ChannelId) -> bool {
+        let published = || self.published.0.read().active.table.messages.contains_key(&channel);
+        self.marks.contains_key(&channel) || published()
+    }
+
     /// The seq of a channel's next message.
-    fn next_seq(&self, channel: ChannelId, head: &Head) -> u64 {
+    fn next_seq(&self, channel: ChannelId, head: &Head) -> Result<u64> {
         let hit = |loss: &&Loss| head.version <= loss.version && channel.0 < loss.channels;
         let losses = self.losses.iter().rev().take_while(hit).count() as u64;
-        head.last.seq + losses * BUFFERED_WINDOW + 1
+        let last = head.last.seq;
+        let full = || Error::TooLarge { what: "a channel (messages)", len: last, limit: u64::MAX };
+        last.checked_add(losses * BUFFERED_WINDOW + 1).ok_or_else(full)
     }
 
     /// Lays a change over the state. `offset` is where a message's record lies.
@@ -388,7 +400,7 @@ impl Transaction<'_> {
         let sender = UserId(self.intern(Named::User, &op.user)?);
         let head = self.overlay.head(channel);
         let mark = Mark {
-            seq: self.overlay.next_seq(channel, &head),
+            seq: self.overlay.next_seq(channel, &head)?,
             ordinal: head.last.ordinal + u64::from(!draft.silent),
         };
         let version = self.overlay.version + 1;

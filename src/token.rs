@@ -3,7 +3,9 @@
 //! ```text
 //! kind u8        1 = token, 2 = page of a list, 3 = page of changes
 //! store id 16 B
-//! incarnation v, version v       v = varint
+//! incarnation v                  v = varint
+//! version v                      what changed up to it was told
+//! at v                           the version of the state that the answer was made from, as the difference to version
 //! gap u8         1 = a gap follows
 //! below v, above v               of the list that was cut, what is ordered below, and changed after, was not delivered
 //! crc u32
@@ -40,7 +42,10 @@ pub struct Page(pub(crate) Cut);
 pub struct Seen {
     pub store: [u8; 16],
     pub incarnation: u32,
+    /// What changed up to this version was told.
     pub version: u64,
+    /// The version of the state that the answer was made from. If that state is lost, so is what was told of it.
+    pub at: u64,
     pub gap: Option<Gap>,
 }
 
@@ -70,6 +75,7 @@ fn write(kind: u8, seen: &Seen, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     out.put(&seen.store);
     out.put_varint(seen.incarnation.into());
     out.put_varint(seen.version);
+    out.put_varint(seen.at.saturating_sub(seen.version));
     out.put_u8(seen.gap.is_some().into());
     if let Some(gap) = seen.gap {
         out.put_varint(gap.below);
@@ -94,11 +100,12 @@ fn read(text: &str) -> Option<(u8, Seen)> {
     let mut r = Reader::new(body);
     let kind = r.u8()?;
     let (store, incarnation, version) = (r.id()?, r.varint32()?, r.varint()?);
+    let at = version.checked_add(r.varint()?)?;
     let gap = match r.u8()? {
         0 => None,
         _ => Some(Gap { below: r.varint()?, above: r.varint()? }),
     };
-    r.is_empty().then_some((kind, Seen { store, incarnation, version, gap }))
+    r.is_empty().then_some((kind, Seen { store, incarnation, version, at, gap }))
 }
 
 impl fmt::Display for Token {
@@ -146,9 +153,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn tokens_round_trip(store: [u8; 16], incarnation: u32, version: u64, gap: Option<(u64, u64)>) {
+        fn tokens_round_trip(store: [u8; 16], incarnation: u32, version in 0..u64::MAX / 2, ahead in 0..u64::MAX / 2, gap: Option<(u64, u64)>) {
             let gap = gap.map(|(below, above)| Gap { below, above });
-            let seen = Seen { store, incarnation, version, gap };
+            let seen = Seen { store, incarnation, version, at: version + ahead, gap };
             prop_assert_eq!(Token(seen).to_string().parse::<Token>().unwrap(), Token(seen));
             let page = Page(Cut::Changes(seen));
             prop_assert_eq!(page.to_string().parse::<Page>().unwrap(), page.clone());

@@ -78,7 +78,7 @@ impl Check<'_> {
             self.log(&manifest, *id, live.get(index + 1).copied());
         }
         // What every file says by itself is right; now whether they fit together.
-        if self.found.faults.is_empty() {
+        if self.found.faults.is_empty() && !recovery::is_unborn(&manifest, survey) {
             match Reading::read(self.options, self.dir, manifest, survey) {
                 Ok(reading) => self.found.torn_bytes = reading.torn(),
                 Err(fault) => self.found.faults.push(fault),

@@ -5,7 +5,7 @@ use super::frame::{self, ALIGN, Frame, FrameKind};
 use crate::error::Result;
 
 /// What a scan found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scan {
     /// Where the last whole frame ends.
     pub end: u64,
@@ -19,6 +19,8 @@ pub struct Scan {
     pub buffered: bool,
     /// How many commits there are.
     pub commits: u64,
+    /// How far behind the end there are bytes that are not zero.
+    pub torn: u64,
 }
 
 /// Visits each frame of a segment.
@@ -32,15 +34,26 @@ pub fn scan(
     end: Option<u64>,
     visit: &mut dyn FnMut(&Frame<'_>) -> Result<()>,
 ) -> Result<Scan> {
-    let mut scan =
-        Scan { end: HEADER, durable: HEADER, closed: false, boot: None, buffered: false, commits: 0 };
+    let mut scan = Scan {
+        end: HEADER,
+        durable: HEADER,
+        closed: false,
+        boot: None,
+        buffered: false,
+        commits: 0,
+        torn: 0,
+    };
     while let Some(frame) = frame::read(bytes, scan.end, &log.binding) {
         visit(&frame)?;
         scan.note(&frame);
     }
-    let durable = end.unwrap_or_else(|| scan.durable.max(durable_behind(log, bytes, scan.end)));
+    scan.torn = nonzero(&bytes[scan.end as usize..]) as u64;
+    let durable = end.unwrap_or_else(|| scan.durable.max(durable_behind(log, bytes, &scan)));
     if scan.end < durable {
         return Err(log.corrupt(scan.end, format!("no valid frame, though durable up to {durable}")));
+    }
+    if end.is_some_and(|end| end < scan.end) {
+        return Err(log.corrupt(scan.end, "frames behind the end that the next segment states"));
     }
     Ok(scan)
 }
@@ -74,11 +87,21 @@ impl Scan {
     }
 }
 
+/// The length of `bytes` without the zeros at their end.
+fn nonzero(bytes: &[u8]) -> usize {
+    const CHUNK: usize = 4096;
+    let full = |chunk: &&[u8]| chunk.iter().fold(0, |any, byte| any | byte) != 0;
+    let zeros = bytes.chunks(CHUNK).rev().take_while(|chunk| !full(chunk)).count();
+    let chunks = bytes.len().div_ceil(CHUNK) - zeros;
+    let rest = &bytes[..(chunks * CHUNK).min(bytes.len())];
+    rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
+}
+
 /// The greatest durable mark of the valid frames behind `from`, where no frame begins.
-fn durable_behind(log: &LogFile, bytes: &[u8], from: u64) -> u64 {
+fn durable_behind(log: &LogFile, bytes: &[u8], scan: &Scan) -> u64 {
     let mut durable = 0;
-    let mut at = from + ALIGN as u64;
-    while at < bytes.len() as u64 {
+    let mut at = scan.end + ALIGN as u64;
+    while at < scan.end + scan.torn {
         match frame::read(bytes, at, &log.binding) {
             Some(frame) => {
                 durable = durable.max(frame.header.durable);
