@@ -13,7 +13,6 @@ use crate::fetch;
 use crate::message::Message;
 use crate::rows::{self, Rows};
 use crate::state::{self, Base, Named};
-use crate::store::Store;
 use crate::token::{Cut, Gap, Page, Seen, Token};
 use crate::types::{ChannelId, Head, Row, UserId};
 
@@ -83,7 +82,7 @@ pub enum Update {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Conversations<'a> {
-    store: &'a Store,
+    engine: &'a Engine,
     user: Vec<u8>,
     limit: usize,
     after: Option<Page>,
@@ -91,8 +90,8 @@ pub struct Conversations<'a> {
 }
 
 impl<'a> Conversations<'a> {
-    pub(crate) fn new(store: &'a Store, user: &[u8]) -> Self {
-        Conversations { store, user: user.into(), limit: usize::MAX, after: None, unread_only: false }
+    pub(crate) fn new(engine: &'a Engine, user: &[u8]) -> Self {
+        Conversations { engine, user: user.into(), limit: usize::MAX, after: None, unread_only: false }
     }
 
     /// At most so many entries.
@@ -121,7 +120,8 @@ impl<'a> Conversations<'a> {
     /// # Errors
     /// [`Error::InvalidArgument`] for a page of a `since` answer.
     pub fn list(self) -> Result<List> {
-        let engine = self.store.engine()?;
+        let engine = self.engine;
+        engine.check_open()?;
         let mut view = View::new(engine, &self.user)?;
         let (as_of, below) = match self.after.as_ref().map(|page| page.0) {
             None => (seen(engine, view.version), u64::MAX),
@@ -150,7 +150,8 @@ impl<'a> Conversations<'a> {
     /// # Errors
     /// [`Error::InvalidArgument`] for a page of a list.
     pub fn since(self, token: &Token) -> Result<Update> {
-        let engine = self.store.engine()?;
+        let engine = self.engine;
+        engine.check_open()?;
         let from = match self.after.as_ref().map(|page| page.0) {
             None => token.0,
             Some(Cut::Changes(seen)) => seen,

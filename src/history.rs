@@ -7,14 +7,13 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::fetch::{Senders, Snapshot};
 use crate::message::Message;
-use crate::store::Store;
 use crate::types::{ChannelId, Row};
 
 /// A range of a channel's messages, to be read. Made by [`Store::history`](crate::Store::history).
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct History<'a> {
-    store: &'a Store,
+    engine: &'a Engine,
     channel: Vec<u8>,
     from: u64,
     to: u64,
@@ -25,9 +24,9 @@ pub struct History<'a> {
 }
 
 impl<'a> History<'a> {
-    pub(crate) fn new(store: &'a Store, channel: &[u8]) -> Self {
+    pub(crate) fn new(engine: &'a Engine, channel: &[u8]) -> Self {
         History {
-            store,
+            engine,
             channel: channel.into(),
             from: 1,
             to: u64::MAX,
@@ -100,7 +99,8 @@ impl<'a> History<'a> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn visit(self, visit: &mut dyn FnMut(Message) -> Result<ControlFlow<()>>) -> Result<()> {
-        let engine = self.store.engine()?;
+        let engine = self.engine;
+        engine.check_open()?;
         let Some(channel) = engine.published.channel(&self.channel)? else { return Ok(()) };
         let Some(from) = self.first_seen(engine, channel)? else { return Ok(()) };
         if self.limit == 0 {

@@ -9,7 +9,6 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::rows::Rows;
 use crate::state::{Base, Named, Unsealed};
-use crate::store::Store;
 use crate::table::{MemberCursor, NamesCursor, Run};
 use crate::types::{ChannelId, Row, UserId};
 
@@ -35,15 +34,15 @@ pub(crate) enum Of {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Listing<'a> {
-    store: &'a Store,
+    engine: &'a Engine,
     of: Of,
     after: Option<Vec<u8>>,
     limit: usize,
 }
 
 impl<'a> Listing<'a> {
-    pub(crate) fn new(store: &'a Store, of: Of) -> Self {
-        Listing { store, of, after: None, limit: usize::MAX }
+    pub(crate) fn new(engine: &'a Engine, of: Of) -> Self {
+        Listing { engine, of, after: None, limit: usize::MAX }
     }
 
     /// Begins behind this name, the last one of the page before. A name that the store never met gives an empty list of
@@ -61,7 +60,8 @@ impl<'a> Listing<'a> {
 
     /// The names.
     pub fn list(self) -> Result<Vec<Bytes>> {
-        let engine = self.store.engine()?;
+        let engine = self.engine;
+        engine.check_open()?;
         match &self.of {
             Of::Names(named) => self.by_name(engine, *named),
             Of::Members(channel) => match engine.published.channel(channel)? {

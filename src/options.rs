@@ -1,7 +1,6 @@
 //! What a store can be told when it is opened.
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +26,7 @@ pub const BUFFERED_WINDOW: u64 = 65_536;
 /// The largest payload limit that can be set, in bytes.
 pub const MAX_PAYLOAD: u32 = 16 << 20;
 
-/// Builds a store's settings and opens it.
+/// Builds a store's settings; [`Options::open`] opens it.
 ///
 /// Nothing here is stored on disk: each open may choose anew.
 ///
@@ -146,16 +145,6 @@ impl Options {
     pub fn background(mut self, background: bool) -> Self {
         self.background = background;
         self
-    }
-
-    /// Opens the store in `dir`, or makes one if the directory is absent or empty.
-    ///
-    /// # Errors
-    /// [`Error::Locked`] if it is open elsewhere, [`Error::NotAStore`] if the directory holds something else,
-    /// [`Error::Unsupported`] if a newer release wrote it, [`Error::Corruption`] if it is damaged; in all these cases
-    /// nothing was changed.
-    pub fn open(self, dir: impl AsRef<Path>) -> Result<crate::Store> {
-        crate::Store::open_with(self, dir.as_ref())
     }
 
     pub(crate) fn check(&self) -> Result<()> {

@@ -113,19 +113,32 @@ impl Commit {
     }
 }
 
+impl Options {
+    /// Opens the store in `dir`, or makes one if the directory is absent or empty.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if it is open elsewhere, [`Error::NotAStore`] if the directory holds something else,
+    /// [`Error::Unsupported`] if a newer release wrote it, [`Error::Corruption`] if it is damaged; in all these cases
+    /// nothing was changed.
+    ///
+    /// [`Error::Locked`]: crate::Error::Locked
+    /// [`Error::NotAStore`]: crate::Error::NotAStore
+    /// [`Error::Unsupported`]: crate::Error::Unsupported
+    /// [`Error::Corruption`]: crate::Error::Corruption
+    pub fn open(self, dir: impl AsRef<Path>) -> Result<Store> {
+        let engine = Engine::open(self, dir.as_ref())?;
+        Ok(Store { handle: Arc::new(Handle { engine }) })
+    }
+}
+
 impl Store {
     /// Opens the store in `dir` with the default options, or makes one. See [`Options::open`].
     pub fn open(dir: impl AsRef<Path>) -> Result<Store> {
         Options::new().open(dir)
     }
 
-    pub(crate) fn open_with(options: Options, dir: &Path) -> Result<Store> {
-        let engine = Engine::open(options, dir)?;
-        Ok(Store { handle: Arc::new(Handle { engine }) })
-    }
-
     /// The open store; an error once it is closed.
-    pub(crate) fn engine(&self) -> Result<&Engine> {
+    fn engine(&self) -> Result<&Engine> {
         self.handle.engine.check_open()?;
         Ok(&self.handle.engine)
     }
@@ -201,7 +214,7 @@ impl Store {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn history(&self, channel: impl AsRef<[u8]>) -> History<'_> {
-        History::new(self, channel.as_ref())
+        History::new(&self.handle.engine, channel.as_ref())
     }
 
     /// One membership; `None` for a non-member.
@@ -236,27 +249,27 @@ impl Store {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn conversations(&self, user: impl AsRef<[u8]>) -> Conversations<'_> {
-        Conversations::new(self, user.as_ref())
+        Conversations::new(&self.handle.engine, user.as_ref())
     }
 
     /// The members of a channel, in the order in which the store first met them.
     pub fn members(&self, channel: impl AsRef<[u8]>) -> Listing<'_> {
-        Listing::new(self, Of::Members(channel.as_ref().into()))
+        Listing::new(&self.handle.engine, Of::Members(channel.as_ref().into()))
     }
 
     /// The channels that a user is a member of, in the order in which the store first met them.
     pub fn channels_of(&self, user: impl AsRef<[u8]>) -> Listing<'_> {
-        Listing::new(self, Of::Channels(user.as_ref().into()))
+        Listing::new(&self.handle.engine, Of::Channels(user.as_ref().into()))
     }
 
     /// All channels, by name.
     pub fn channels(&self) -> Listing<'_> {
-        Listing::new(self, Of::Names(Named::Channel))
+        Listing::new(&self.handle.engine, Of::Names(Named::Channel))
     }
 
     /// All users, by name: whoever joined or sent.
     pub fn users(&self) -> Listing<'_> {
-        Listing::new(self, Of::Names(Named::User))
+        Listing::new(&self.handle.engine, Of::Names(Named::User))
     }
 
     /// Whether a user is or ever was a member of a channel.

@@ -1,3 +1,5 @@
+//! Sealed files: what is written is read, and whatever is hurt is noticed.
+
 use super::*;
 use crate::env::{Access, Env, OsEnv};
 use crate::error::Error;

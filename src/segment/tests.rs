@@ -1,3 +1,5 @@
+//! Message segments: built, read and merged like the plain list they stand for; no damage goes unnoticed.
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;

@@ -1,3 +1,5 @@
+//! Runs: built, read and merged like the plain maps they stand for; no damage goes unnoticed.
+
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
