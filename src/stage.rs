@@ -218,7 +218,7 @@ impl Overlay {
     }
 
     /// The seq of a channel's next message.
-    fn next_seq(&self, channel: ChannelId, head: &Head) -> u64 {
+    pub fn next_seq(&self, channel: ChannelId, head: &Head) -> u64 {
         let hit = |loss: &&Loss| head.version <= loss.version && channel.0 < loss.channels;
         let losses = self.losses.iter().rev().take_while(hit).count() as u64;
         head.last.seq + losses * BUFFERED_WINDOW + 1
@@ -314,7 +314,7 @@ impl Overlay {
 
     fn set_member(&mut self, key: Key, present: bool, lsn: u64, effects: &mut Effects) {
         let mut head = self.head(key.channel);
-        head.members = if present { head.members + 1 } else { head.members.saturating_sub(1) };
+        head.members = if present { head.members.saturating_add(1) } else { head.members.saturating_sub(1) };
         self.set_head(key.channel, head, lsn, effects);
         effects.members.push((key, present));
     }
