@@ -20,14 +20,14 @@ macro_rules! targets {
 }
 
 targets! {
-    record: 5000, 200;
-    change: 5000, 400;
-    manifest: 5000, 60;
+    record: 20000, 200;
+    change: 20000, 400;
+    manifest: 20000, 60;
     token: 5000, 80;
-    sealed: 2000, 60;
-    segment: 2000, 60;
-    run: 2000, 60;
-    log: 1000, 300;
-    store: 300, 60;
-    ops: 150, 400;
+    sealed: 20000, 60;
+    segment: 5000, 60;
+    run: 5000, 60;
+    log: 3000, 300;
+    store: 1000, 60;
+    ops: 500, 400;
 }

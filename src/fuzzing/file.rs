@@ -95,7 +95,9 @@ pub fn sealed(data: &[u8]) {
     assert_eq!(whole.is_ok(), faults == 0);
     assert!(file.bytes(file.content_end(), 1).is_err());
     let offset = input.number();
-    assert!(file.slice(offset, input.number().min(1 << 40) as usize).is_err() || offset <= file.content_end());
+    assert!(
+        file.slice(offset, input.number().min(1 << 40) as usize).is_err() || offset <= file.content_end()
+    );
 }
 
 fn reseal_frame(bytes: &mut [u8]) {
@@ -219,13 +221,18 @@ pub fn run(data: &[u8]) {
     let _ = (read_rows(&run, &mut input), read_members(&run, &mut input));
     let _ = (read_names(run.channel_names(), &mut input), read_names(run.user_names(), &mut input));
     let _ = run.heads(&mut |_, _| Ok(()));
+    let _ = collect(&run);
     let mut sound = true;
     run.verify(&mut |_| sound = false);
     let merged = merge_run(&run);
     if sound {
         let merged = merged.expect("a sound run can be merged");
         merged.verify(&mut |fault| panic!("a merge of a sound run is damaged: {fault}"));
-        assert_eq!(merged.counts(), run.counts());
+        let found = collect(&run).expect("a sound run can be read");
+        assert_eq!(collect(&merged).expect("and its merge"), found);
+        for ((user, channel), row) in found.0 {
+            assert_eq!(run.row(UserId(user), ChannelId(channel)).expect("also by key"), Some(row));
+        }
     }
 }
 
@@ -270,11 +277,8 @@ fn example_row(number: u32) -> Row {
 }
 
 fn read_rows(run: &Run, input: &mut Input<'_>) -> Result<()> {
-    let mut all = run.all_rows();
-    while let Some(((user, channel), row)) = all.next()? {
-        assert_eq!(run.row(UserId(user), ChannelId(channel))?, Some(row));
-    }
     let (user, from, seek) = (input.number() as u32, input.number() as u32, input.number() as u32);
+    run.row(UserId(user), ChannelId(from))?;
     let mut rows = run.rows(UserId(user), ChannelId(from), input.number());
     rows.next()?;
     rows.seek(ChannelId(seek))?;
@@ -287,15 +291,29 @@ fn read_rows(run: &Run, input: &mut Input<'_>) -> Result<()> {
 }
 
 fn read_members(run: &Run, input: &mut Input<'_>) -> Result<()> {
-    let mut all = run.all_members();
-    while let Some(((channel, user), present)) = all.next()? {
-        assert_eq!(run.member(ChannelId(channel), UserId(user))?, Some(present));
-    }
     let (channel, from) = (ChannelId(input.number() as u32), UserId(input.number() as u32));
     let mut members = run.members(channel, from);
-    members.seek(UserId(input.number() as u32))?;
     while members.next()?.is_some() {}
     Ok(())
+}
+
+/// Everything in a run but its names, whose numbers stand for them.
+type Collected = (Vec<((u32, u32), Row)>, Vec<((u32, u32), bool)>, Vec<(ChannelId, Head)>, (u32, u32));
+
+fn collect(run: &Run) -> Result<Collected> {
+    let (mut rows, mut members, mut heads) = (run.all_rows(), run.all_members(), run.all_heads());
+    let names = (run.channel_names().count(), run.user_names().count());
+    let mut all = (Vec::new(), Vec::new(), Vec::new(), names);
+    while let Some(row) = rows.next()? {
+        all.0.push(row);
+    }
+    while let Some(member) = members.next()? {
+        all.1.push(member);
+    }
+    while let Some(head) = heads.next()? {
+        all.2.push(head);
+    }
+    Ok(all)
 }
 
 fn read_names(names: table::Names<'_>, input: &mut Input<'_>) -> Result<()> {

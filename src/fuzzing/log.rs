@@ -72,7 +72,8 @@ fn prelude(bytes: &mut Vec<u8>, file: &LogFile, expected: &mut Expected) {
     let key = Key { channel: ChannelId(0), user: UserId(0) };
     let (base, read) = (Mark::default(), Mark::default());
     let (one, two) = (&b"one"[..], &b"two"[..]);
-    let names = [Change::NameChannel(one), Change::NameChannel(two), Change::NameUser(one), Change::NameUser(two)];
+    let names =
+        [Change::NameChannel(one), Change::NameChannel(two), Change::NameUser(one), Change::NameUser(two)];
     names.iter().chain([&Change::Join { key, base, read }]).for_each(|change| change.encode(bytes));
     let kind = FrameKind::Commit;
     let header = FrameHeader { kind, buffered: false, count: 5, first_version: 1, durable: HEADER };
@@ -99,8 +100,7 @@ fn frame(bytes: &mut Vec<u8>, file: &LogFile, input: &mut Input<'_>, expected: &
         }
         _ => bytes.extend_from_slice(input.bytes(16)),
     }
-    let mut header =
-        FrameHeader { kind, buffered: choice & 32 != 0, count, first_version, durable: HEADER };
+    let mut header = FrameHeader { kind, buffered: choice & 32 != 0, count, first_version, durable: HEADER };
     if choice & 64 != 0 {
         match input.u8() % 3 {
             0 => header.first_version = input.number(),

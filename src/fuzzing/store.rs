@@ -155,12 +155,7 @@ fn is_log(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("log-"))
 }
 
-fn damage_manifest(
-    sim: &Arc<SimEnv>,
-    dir: &Path,
-    manifest: &Manifest,
-    input: &mut Input<'_>,
-) -> Result<()> {
+fn damage_manifest(sim: &Arc<SimEnv>, dir: &Path, manifest: &Manifest, input: &mut Input<'_>) -> Result<()> {
     let mut bytes = mutate(manifest.encode(), input);
     if bytes.len() >= 4 {
         put_crc(&mut bytes);
@@ -350,7 +345,8 @@ impl User {
             if changes.is_empty() {
                 return;
             }
-            let told = changes.iter().all(|change| matches!(change, Change::Entry(_) | Change::Removed { .. }));
+            let told =
+                changes.iter().all(|change| matches!(change, Change::Entry(_) | Change::Removed { .. }));
             assert!(told);
             token = as_of;
         }
