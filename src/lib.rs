@@ -38,6 +38,9 @@ mod engine;
 pub mod env;
 mod error;
 mod fetch;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod heads;
 mod history;
 mod listing;

@@ -31,6 +31,8 @@ const KIND: u32 = 4;
 const FORMAT: u32 = 1;
 /// No manifest is longer, in bytes.
 const LIMIT: u64 = 256 << 20;
+/// No number that counts something in a store ever comes near this.
+const BOUND: u64 = 1 << 56;
 
 /// The set of files and what must outlive them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -119,7 +121,8 @@ impl Manifest {
         renamed.map_err(io("replace", &path)).map_err(StoreError::Unknown)
     }
 
-    fn encode(&self) -> Vec<u8> {
+    /// The bytes of the file.
+    pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.put(MAGIC);
         out.put_u32(KIND);
@@ -173,7 +176,21 @@ impl Manifest {
         if !ascends(&manifest.segments) || !ascends(&manifest.runs) {
             return Err(fault(16, "version ranges overlap"));
         }
+        if !manifest.sane() {
+            return Err(fault(16, "a number can't be"));
+        }
         Ok(manifest)
+    }
+}
+
+impl Manifest {
+    /// Whether numbers are in their bounds, so that nobody who counts on from them has to care.
+    fn sane(&self) -> bool {
+        let Totals { logged, sealed, merged, user, messages } = self.totals;
+        let files = || self.segments.iter().chain(&self.runs);
+        let counts = [self.next_file, self.first_log, logged, sealed, merged, user, messages];
+        files().all(|file| file.id < self.next_file)
+            && files().flat_map(|file| [file.versions.1, file.len]).chain(counts).all(|count| count < BOUND)
     }
 }
 
@@ -243,7 +260,7 @@ mod tests {
 
     fn example() -> Manifest {
         let mut manifest = Manifest::new(&OsEnv::new()).unwrap();
-        manifest.take_file();
+        manifest.next_file = 4;
         manifest.forks = vec![3, 9];
         manifest.losses = vec![Loss { version: 9, channels: 2 }];
         manifest.segments = vec![

@@ -26,13 +26,15 @@ use crate::heads::Heads;
 use crate::log::{self, Frame, FrameKind, HEADER, LogFile, Scan};
 use crate::manifest::{self, Entry, Loss, Manifest, StoreError};
 use crate::memtable::Memtable;
-use crate::options::Options;
+use crate::options::{BUFFERED_WINDOW, Options};
+use crate::record::Record;
 use crate::sealed::Kind;
 use crate::segment::{BlockCache, Segment};
 use crate::stage::Overlay;
 use crate::stat::Recovery;
 use crate::state::{Base, Effects, Named, Part, Published, State, Unsealed};
 use crate::table::Run;
+use crate::types::{Head, Mark};
 
 /// The name of the file that is locked while a store is open.
 pub const LOCK: &str = "chanlog.lock";
@@ -355,16 +357,18 @@ fn load_heads(base: &Base, manifest: &Manifest) -> Result<(Heads, (u64, u32, u32
     let mut counts = (0, 0, 0);
     for run in &base.runs {
         let (channels, users) = (run.names(Named::Channel), run.names(Named::User));
-        counts.1 = channels.first() + channels.count();
-        counts.2 = users.first() + users.count();
+        if (channels.first(), users.first()) != (counts.1, counts.2) {
+            return Err(run.corrupt("its names don't follow those of the run before"));
+        }
+        counts.1 += channels.count();
+        counts.2 += users.count();
         heads.grow(counts.1 as usize);
         run.heads(&mut |channel, head| {
-            if channel.0 >= counts.1 {
-                return Err(Error::corrupt(
-                    run.path(),
-                    0,
-                    format!("a head of unknown channel {}", channel.0),
-                ));
+            let versions = heads.get(channel).version..=run.versions().1;
+            // Each message took a version, and each loss made at most one gap.
+            let most = head.version + manifest.losses.len() as u64 * BUFFERED_WINDOW;
+            if channel.0 >= counts.1 || !versions.contains(&head.version) || head.last.seq > most {
+                return Err(run.corrupt(format!("the head of channel {} can't be", channel.0)));
             }
             heads.set(channel, head);
             Ok(())
@@ -436,20 +440,29 @@ impl Replay {
         let known = |key: &Key| {
             key.channel.0 < self.overlay.names(Named::Channel) && key.user.0 < self.overlay.names(Named::User)
         };
+        let reached = |key: &Key, mark: &Mark| mark.seq <= self.overlay.head(key.channel).last.seq;
         match change {
             Change::NameChannel(_) | Change::NameUser(_) => true,
             Change::Message(record) => {
                 let head = self.overlay.head(record.channel);
                 known(&Key { channel: record.channel, user: record.sender })
                     && record.version == self.overlay.version() + 1
-                    && record.mark.seq > head.last.seq
-                    && (record.mark.seq - head.last.seq == 1 || !self.overlay.has_messages(record.channel))
+                    && self.follows(record, &head)
             }
-            Change::Join { key, .. }
-            | Change::Leave { key, .. }
-            | Change::Read { key, .. }
-            | Change::Hide { key, .. }
-            | Change::Activate { key } => known(key),
+            Change::Join { key, base, read } => known(key) && reached(key, base) && reached(key, read),
+            Change::Read { key, mark } | Change::Hide { key, mark } => known(key) && reached(key, mark),
+            Change::Leave { key, .. } | Change::Activate { key } => known(key),
         }
+    }
+
+    /// Whether a message may be the next one behind a channel's head. Only a new segment may begin behind a gap, and none
+    /// is longer than what was lost by then.
+    fn follows(&self, record: &Record<'_>, head: &Head) -> bool {
+        let Some(next) = head.last.seq.checked_add(1) else { return false };
+        let begun = head.version > self.log.base_version;
+        let Ok(latest) = self.overlay.next_seq(record.channel, head) else { return false };
+        let latest = if begun { next } else { latest };
+        let ordinal = head.last.ordinal + u64::from(!record.silent);
+        (next..=latest).contains(&record.mark.seq) && record.mark.ordinal == ordinal
     }
 }

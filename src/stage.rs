@@ -221,14 +221,8 @@ impl Overlay {
         Ok(Mark { seq, ordinal: mark.ordinal })
     }
 
-    /// Whether the active log segment has a message of a channel, published or not.
-    pub fn has_messages(&self, channel: ChannelId) -> bool {
-        let published = || self.published.0.read().active.table.messages.contains_key(&channel);
-        self.marks.contains_key(&channel) || published()
-    }
-
     /// The seq of a channel's next message.
-    fn next_seq(&self, channel: ChannelId, head: &Head) -> Result<u64> {
+    pub fn next_seq(&self, channel: ChannelId, head: &Head) -> Result<u64> {
         let hit = |loss: &&Loss| head.version <= loss.version && channel.0 < loss.channels;
         let losses = self.losses.iter().rev().take_while(hit).count() as u64;
         let last = head.last.seq;
@@ -326,7 +320,7 @@ impl Overlay {
 
     fn set_member(&mut self, key: Key, present: bool, lsn: u64, effects: &mut Effects) {
         let mut head = self.head(key.channel);
-        head.members = if present { head.members + 1 } else { head.members.saturating_sub(1) };
+        head.members = if present { head.members.saturating_add(1) } else { head.members.saturating_sub(1) };
         self.set_head(key.channel, head, lsn, effects);
         effects.members.push((key, present));
     }

@@ -1,0 +1,170 @@
+//! Whole lives of a store: batches, reads, maintenance, reopening, faults and crashes, as the input says.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::input::Input;
+use super::store::{DIR, Digest, open, options};
+use crate::batch::{Batch, Draft, Visible};
+use crate::env::{Op, SimEnv};
+use crate::error::{Error, Result};
+use crate::options::Durability;
+use crate::store::Store;
+
+/// How many steps one life has at most.
+const STEPS: usize = 200;
+
+/// A store's life and what it has promised.
+struct Life {
+    sim: Arc<SimEnv>,
+    store: Option<Store>,
+    /// What was acknowledged or seen: the payload of each seq of each channel, and whether no loss of power may take it.
+    promised: BTreeMap<(u8, u64), (Bytes, bool)>,
+    messages: u64,
+}
+
+/// Runs one life. What was acknowledged as durable must be there to its end, and no seq may change its message.
+pub fn ops(data: &[u8]) {
+    let mut life = Life { sim: SimEnv::new(3), store: None, promised: BTreeMap::new(), messages: 0 };
+    let mut input = Input::new(data);
+    for _ in 0..STEPS {
+        if input.is_empty() {
+            break;
+        }
+        life.step(&mut input);
+    }
+    life.sim.clear_faults();
+    life.end(|sim| sim.crash());
+    let store = life.reopen().expect("a store opens after a crash");
+    store.close().expect("a store without a fault closes");
+    drop(store);
+    life.store = None;
+    let found = crate::verify(DIR, &options(&life.sim)).expect("it can be verified");
+    assert!(found.faults.is_empty(), "{:?}", found.faults);
+}
+
+impl Life {
+    fn step(&mut self, input: &mut Input<'_>) {
+        let Ok(store) = self.open() else {
+            // A fault struck while opening: the next process tries again.
+            return self.end(|sim| sim.crash());
+        };
+        match input.u8() % 32 {
+            0..=13 => self.commit(&store, input),
+            14..=17 => drop((0..=input.u8() % 4).map(|_| store.maintain()).collect::<Vec<_>>()),
+            18 | 19 => drop(store.seal()),
+            20 | 21 => drop(Digest::read(&store)),
+            22 => self.sync(store.sync()),
+            23 | 24 => {
+                self.sync(store.close());
+                drop(store);
+                self.store = None;
+            }
+            25 => self.sim.crash_after(input.u8().into()),
+            26 => self.sim.fail_nth(&Op::ALL, 1 + u64::from(input.u8()), ErrorKind::StorageFull),
+            27 => self.sim.fail_nth(&[Op::Write, Op::Sync], 1 + u64::from(input.u8()), ErrorKind::Other),
+            28 | 29 => {
+                drop(store);
+                self.end(|sim| sim.crash());
+            }
+            _ => {
+                drop(store);
+                self.end(|sim| sim.power_loss());
+                self.promised.retain(|_, (_, durable)| *durable);
+            }
+        }
+    }
+
+    /// The open store, opened now if need be.
+    fn open(&mut self) -> Result<Store> {
+        match &self.store {
+            Some(store) => Ok(store.clone()),
+            None => self.reopen(),
+        }
+    }
+
+    /// Opens the store and checks its promises. What is there after that is durable.
+    fn reopen(&mut self) -> Result<Store> {
+        let store = open(&self.sim)?;
+        self.store = Some(store.clone());
+        self.check(&store)?;
+        Ok(store)
+    }
+
+    fn check(&mut self, store: &Store) -> Result<()> {
+        let mut found = BTreeMap::new();
+        for channel in 0..4 {
+            for message in store.history([channel]).list()? {
+                found.insert((channel, message.seq), (message.payload, true));
+            }
+        }
+        for (place, (payload, _)) in &self.promised {
+            assert_eq!(found.get(place).map(|found| &found.0), Some(payload), "seq {place:?}");
+        }
+        self.promised = found;
+        Ok(())
+    }
+
+    /// Ends the process as it is, and then lets something happen to its disk.
+    fn end(&mut self, fate: impl FnOnce(&SimEnv)) {
+        self.sim.crash_after(0);
+        self.store = None;
+        fate(&self.sim);
+    }
+
+    fn sync(&mut self, synced: Result<()>) {
+        if synced.is_ok() {
+            self.promised.values_mut().for_each(|promise| promise.1 = true);
+        }
+    }
+
+    fn commit(&mut self, store: &Store, input: &mut Input<'_>) {
+        let (mut batch, mut sent) = (Batch::new(), Vec::new());
+        let choice = input.u8();
+        for _ in 0..=choice % 4 {
+            self.operation(&mut batch, &mut sent, input);
+        }
+        let durability = if choice & 64 == 0 { Durability::Sync } else { Durability::Buffered };
+        match store.commit(batch.durability(durability)) {
+            Ok(receipt) => {
+                let seqs = receipt.outcomes().iter().filter_map(|outcome| outcome.seq());
+                for (seq, (channel, payload)) in seqs.zip(sent) {
+                    let before =
+                        self.promised.insert((channel, seq), (payload, durability == Durability::Sync));
+                    assert_eq!(before, None, "seq {seq} of channel {channel} was given out twice");
+                }
+            }
+            // Whether it is there will show.
+            Err(Error::Poisoned { .. }) => self.end(|sim| sim.crash()),
+            Err(_) => {}
+        }
+    }
+
+    fn operation(&mut self, batch: &mut Batch, sent: &mut Vec<(u8, Bytes)>, input: &mut Input<'_>) {
+        let (choice, names) = (input.u8(), input.u8());
+        let (channel, user) = ([names % 4], [names / 4 % 5]);
+        match choice % 16 {
+            0..=6 => {
+                self.messages += 1;
+                let mut payload = self.messages.to_le_bytes().to_vec();
+                payload.resize(8 + usize::from(input.u8()) * (1 + usize::from(choice / 128) * 7), choice);
+                let payload = Bytes::from(payload);
+                sent.push((channel[0], payload.clone()));
+                let draft = Draft::new(user, input.number() as i64, payload);
+                batch.append(channel, if choice & 16 == 0 { draft } else { draft.silent() });
+            }
+            7 | 8 => drop(batch.join(channel, user)),
+            9 | 10 => {
+                let visible = Visible::FromSeq(input.number());
+                batch.join_with(channel, user, visible, Some(input.number()));
+            }
+            11 => drop(batch.leave(channel, user)),
+            12 | 13 => drop(batch.read(channel, user, input.number())),
+            14 => drop(batch.hide(channel, user)),
+            _ => drop(batch.activate(channel, user)),
+        }
+    }
+}

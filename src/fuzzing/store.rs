@@ -1,0 +1,355 @@
+//! A whole store: a small valid one, of which one file is changed behind right checksums.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use super::file::{put_crc, write};
+use super::input::{Input, mutate};
+use crate::batch::{Batch, Draft, Visible};
+use crate::conversation::{Change, Conversation, Update};
+use crate::env::{Access, SimEnv};
+use crate::error::{Error, Result};
+use crate::log::{self, FrameHeader, HEADER as LOG_HEADER, LogFile, finish_frame, start_frame};
+use crate::manifest::{self, Entry, Manifest};
+use crate::message::Message;
+use crate::options::{Durability, Options};
+use crate::sealed::{HEADER, Kind, Sealed};
+use crate::store::Store;
+use crate::types::Head;
+
+/// Where stores lie on their simulated disks.
+pub const DIR: &str = "/store";
+/// How many channels and users are read at most, each with each.
+const NAMES: usize = 12;
+
+/// Opens a store of tiny files whose maintenance runs only when it is told to.
+pub fn open(sim: &Arc<SimEnv>) -> Result<Store> {
+    options(sim).open(DIR)
+}
+
+/// What [`open`] uses.
+pub fn options(sim: &Arc<SimEnv>) -> Options {
+    Options::new()
+        .env(sim.clone())
+        .log_segment(8 << 10)
+        .memtable(4 << 10)
+        .message_segment(8 << 10)
+        .block_cache(16 << 10)
+        .background(false)
+}
+
+/// Changes one file of a store; then it is verified, opened, read, written to, maintained, closed and opened again.
+pub fn store(data: &[u8]) {
+    let sim = example().fork(0);
+    let mut input = Input::new(data);
+    let dir = Path::new(DIR);
+    let manifest = Manifest::load(&*sim, dir).ok().flatten().expect("the example has a manifest");
+    let damaged = damage(&sim, dir, manifest, &mut input);
+    damaged.expect("the simulated disk has room, and the example is sound");
+    let sound = crate::verify(DIR, &options(&sim)).is_ok_and(|found| found.faults.is_empty());
+    let store = match open(&sim) {
+        Ok(store) => store,
+        Err(error) => {
+            assert!(!sound, "verified, but does not open: {error}");
+            return;
+        }
+    };
+    let found = Digest::read(&store);
+    if !live_on(&sim, store, &found) && sound {
+        panic!("verified, but does not work");
+    }
+}
+
+/// Goes on with an open store, and tells whether all of it worked. What was found there must be found to the end.
+fn live_on(sim: &Arc<SimEnv>, store: Store, found: &Digest) -> bool {
+    let mut works = store.seal().is_ok();
+    while store.maintain().is_ok_and(|worked| worked) {}
+    assert_eq!(Digest::read(&store), *found);
+    works &= store.close().is_ok();
+    drop(store);
+    let Ok(store) = open(sim) else { return false };
+    assert_eq!(Digest::read(&store), *found);
+    works &= store.commit(&hour(7)).is_ok();
+    let after = Digest::read(&store);
+    works &= store.close().is_ok();
+    drop(store);
+    let Ok(store) = open(sim) else { return false };
+    assert_eq!(Digest::read(&store), after);
+    works
+}
+
+/// A store with sealed and merged files, frozen logs, an active one that was not closed, and a loss of power.
+fn example() -> &'static Arc<SimEnv> {
+    static EXAMPLE: OnceLock<Arc<SimEnv>> = OnceLock::new();
+    EXAMPLE.get_or_init(|| build().expect("nothing is wrong with the simulated disk"))
+}
+
+fn build() -> Result<Arc<SimEnv>> {
+    let sim = SimEnv::new(2);
+    let store = open(&sim)?;
+    for i in 0..30 {
+        store.commit(&hour(i))?;
+        if i % 6 == 5 {
+            store.seal()?;
+            store.maintain()?;
+        }
+    }
+    store.commit(hour(30).durability(Durability::Buffered))?;
+    sim.crash_after(0);
+    drop(store);
+    sim.power_loss();
+    let store = open(&sim)?;
+    for i in 31..42 {
+        store.commit(&hour(i))?;
+    }
+    sim.crash_after(0);
+    drop(store);
+    sim.crash();
+    Ok(sim)
+}
+
+fn hour(i: u64) -> Batch {
+    let channel = format!("channel {}", i % 7);
+    let user = |i: u64| format!("user {}", i % 5);
+    let noise: Vec<u8> = (1..60 + i * 13 % 200).map(|n| ((n * n + i) * 7919 >> 4) as u8).collect();
+    let mut batch = Batch::new();
+    batch
+        .join_with(&channel, user(i), Visible::FromStart, Some(0))
+        .join(&channel, user(i + 1))
+        .append(&channel, Draft::new(user(i), 0, noise).id(i))
+        .append(&channel, Draft::new(user(i + 2), 1, "a text that compresses".repeat(9)).client_id("c"))
+        .append("general", Draft::new("nobody", 2, "psst").silent())
+        .read(&channel, user(i + 1), i / 2);
+    match i % 5 {
+        0 => batch.hide(&channel, user(i)),
+        1 => batch.leave(&channel, user(i + 1)),
+        2 => batch.activate(&channel, user(i)),
+        _ => &mut batch,
+    };
+    batch
+}
+
+/// Changes the file that the input chooses.
+fn damage(sim: &Arc<SimEnv>, dir: &Path, manifest: Manifest, input: &mut Input<'_>) -> Result<()> {
+    let logs: Vec<PathBuf> = sim.files().into_iter().filter(|path| is_log(path)).collect();
+    let (segments, runs) = (manifest.segments.len(), manifest.runs.len());
+    let mut choice = input.below(1 + segments + runs + logs.len());
+    if choice == 0 {
+        return damage_manifest(sim, dir, &manifest, input);
+    }
+    choice -= 1;
+    if choice < segments {
+        return damage_sealed(sim, dir, manifest, Kind::Segment, choice, input);
+    }
+    choice -= segments;
+    if choice < runs {
+        return damage_sealed(sim, dir, manifest, Kind::Run, choice, input);
+    }
+    let oldest = (logs.len() - 1) as u64;
+    damage_log(sim, dir, &manifest, manifest.first_log + oldest - (choice - runs) as u64, input)
+}
+
+fn is_log(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("log-"))
+}
+
+fn damage_manifest(sim: &Arc<SimEnv>, dir: &Path, manifest: &Manifest, input: &mut Input<'_>) -> Result<()> {
+    let mut bytes = mutate(manifest.encode(), input);
+    if bytes.len() >= 4 {
+        put_crc(&mut bytes);
+    }
+    replace(sim, dir.join(manifest::NAME), bytes)
+}
+
+fn damage_sealed(
+    sim: &Arc<SimEnv>,
+    dir: &Path,
+    mut manifest: Manifest,
+    kind: Kind,
+    index: usize,
+    input: &mut Input<'_>,
+) -> Result<()> {
+    let entries = if kind == Kind::Segment { &mut manifest.segments } else { &mut manifest.runs };
+    let entry: &mut Entry = &mut entries[index];
+    let file = Sealed::open(&**sim, dir, kind, manifest.store, entry.id, entry.len)?;
+    let content = file.bytes(HEADER as u64, (file.content_end() - HEADER as u64) as usize)?.to_vec();
+    let footer = mutate(file.footer().to_vec(), input);
+    let content = mutate(content, input);
+    entry.len = write(&**sim, dir, kind, manifest.store, entry.id, &content, &footer)?;
+    replace(sim, dir.join(manifest::NAME), manifest.encode())
+}
+
+fn damage_log(
+    sim: &Arc<SimEnv>,
+    dir: &Path,
+    manifest: &Manifest,
+    id: u64,
+    input: &mut Input<'_>,
+) -> Result<()> {
+    let file = LogFile::open(&**sim, dir, manifest.store, id, Access::Read)?;
+    let mut bytes = file.read(0, LOG_HEADER as usize)?.to_vec();
+    let choice = input.u8();
+    if choice.is_multiple_of(8) {
+        // Base version and previous end, and their checksum.
+        let fields = mutate(bytes[48..60].to_vec(), input);
+        bytes[48..60].iter_mut().zip(fields).for_each(|(old, new)| *old = new);
+        put_crc(&mut bytes[..64]);
+    }
+    let mut frames = Vec::new();
+    log::scan(&file, &file.read_all()?, None, &mut |frame| {
+        frames.push((frame.header, frame.body.to_vec()));
+        Ok(())
+    })?;
+    let hit = input.below(frames.len());
+    for (number, (mut header, mut body)) in frames.into_iter().enumerate() {
+        if number == hit {
+            damage_header(&mut header, choice, input);
+            body = mutate(body, input);
+        }
+        let at = start_frame(&mut bytes);
+        bytes.extend_from_slice(&body);
+        finish_frame(&mut bytes, at, &file.binding, at as u64, &header);
+    }
+    bytes.resize(bytes.len().max(file.capacity as usize), 0);
+    replace(sim, file.path.clone(), bytes)
+}
+
+fn damage_header(header: &mut FrameHeader, choice: u8, input: &mut Input<'_>) {
+    match choice % 16 {
+        1 => header.count = input.number() as u32,
+        2 => header.first_version = input.number(),
+        3 => header.durable = input.number(),
+        5 => header.buffered = !header.buffered,
+        _ => {}
+    }
+}
+
+fn replace(sim: &Arc<SimEnv>, path: PathBuf, bytes: Vec<u8>) -> Result<()> {
+    sim.write_file(&path, bytes).map_err(|e| Error::io("replace", &path, e))
+}
+
+/// What a store answers to every kind of question. A question that fails has no answer here.
+#[derive(Debug, Default, PartialEq)]
+pub struct Digest {
+    channels: Vec<(Bytes, Channel)>,
+    users: Vec<(Bytes, User)>,
+}
+
+#[derive(Debug, PartialEq)]
+struct Channel {
+    head: Option<Head>,
+    history: Option<Vec<Message>>,
+    members: Option<Vec<Bytes>>,
+}
+
+#[derive(Debug, PartialEq)]
+struct User {
+    list: Option<Vec<Conversation>>,
+    channels: Option<Vec<Bytes>>,
+    rows: bool,
+}
+
+impl Digest {
+    /// Asks everything, also what the digest does not keep.
+    pub fn read(store: &Store) -> Digest {
+        let mut channels = store.channels().list().unwrap_or_default();
+        let mut users = store.users().list().unwrap_or_default();
+        channels.truncate(NAMES);
+        users.truncate(NAMES);
+        let _ = store.stat();
+        for channel in &channels {
+            for user in &users {
+                let membership = store.membership(channel, user);
+                let _ = membership.map(|found| found.map(|row| row.cursor()));
+                let _ = store.history(channel).seen_by(user).limit(3).list();
+            }
+        }
+        let channel = |name: Bytes| (name.clone(), Channel::read(store, &name));
+        let user = |name: Bytes| (name.clone(), User::read(store, &name));
+        Digest {
+            channels: channels.into_iter().map(channel).collect(),
+            users: users.into_iter().map(user).collect(),
+        }
+    }
+}
+
+impl Channel {
+    fn read(store: &Store, name: &Bytes) -> Channel {
+        let history = store.history(name).list().ok();
+        let reverse = store.history(name).reverse().list();
+        if let (Some(up), Ok(mut down)) = (&history, reverse) {
+            down.reverse();
+            assert_eq!(*up, down);
+        }
+        let middle = history.as_ref().and_then(|found| found.get(found.len() / 2)).map(|message| message.seq);
+        if let (Some(seq), Some(all)) = (middle, &history) {
+            let mut from = all.clone();
+            from.retain(|message| message.seq >= seq);
+            if let Ok(found) = store.history(name).from(seq).list() {
+                assert_eq!(found, from);
+            }
+        }
+        let _ = store.history(name).last(2);
+        let members = store.members(name).list().ok();
+        let first = members.as_ref().and_then(|members| members.first());
+        let _ = first.map(|first| store.members(name).after(first).limit(2).list());
+        Channel { head: store.head(name).ok(), history, members }
+    }
+}
+
+impl User {
+    fn read(store: &Store, name: &Bytes) -> User {
+        let list = store.conversations(name).list();
+        let pages = User::pages(store, name);
+        if let (Ok(list), Ok(pages)) = (&list, pages) {
+            assert!(list.entries.len() > 99 || list.entries == pages);
+        }
+        let _ = store.conversations(name).unread_only().list();
+        if let Ok(first) = store.conversations(name).limit(1).list() {
+            User::follow(store, name, &first.as_of);
+        }
+        User {
+            list: list.ok().map(|list| list.entries),
+            channels: store.channels_of(name).list().ok(),
+            rows: store.has_memberships(name).unwrap_or_default(),
+        }
+    }
+
+    /// The list, page by page, as far as a hundred pages.
+    fn pages(store: &Store, name: &Bytes) -> Result<Vec<Conversation>> {
+        let mut entries = Vec::new();
+        let mut next = None;
+        for _ in 0..100 {
+            let asked = store.conversations(name).limit(2);
+            let page = match &next {
+                Some(next) => asked.after(next).list()?,
+                None => asked.list()?,
+            };
+            entries.extend(page.entries);
+            next = page.next;
+            if next.is_none() {
+                break;
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Follows a list that was cut until nothing is left to be told, which must be so after some steps.
+    fn follow(store: &Store, name: &Bytes, token: &crate::Token) {
+        let mut token = token.clone();
+        for _ in 0..200 {
+            let update = store.conversations(name).limit(1).since(&token);
+            let Ok(Update::Changes { changes, as_of, .. }) = update else { return };
+            if changes.is_empty() {
+                return;
+            }
+            let told =
+                changes.iter().all(|change| matches!(change, Change::Entry(_) | Change::Removed { .. }));
+            assert!(told);
+            token = as_of;
+        }
+        panic!("an update never ends");
+    }
+}
