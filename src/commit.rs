@@ -314,6 +314,7 @@ impl Committer {
 
     /// Begins another segment, with room for a frame of `bound` bytes.
     fn roll(&self, writer: &mut Writer, bound: u64, make_room: MakeRoom<'_>) -> Result<()> {
+        self.scrub(writer)?;
         self.syncer.sync()?;
         if self.published.base().frozen.len() >= self.options.unsealed {
             make_room()?;
@@ -384,9 +385,7 @@ impl Committer {
 
     /// Writes bytes behind the log's end, and moves it.
     fn write(&self, writer: &mut Writer, bytes: &[u8]) -> Result<()> {
-        if writer.scrub > 0 {
-            self.scrub(writer)?;
-        }
+        self.scrub(writer)?;
         match writer.log.write(bytes, writer.end) {
             Ok(()) => {
                 writer.end += bytes.len() as u64;
@@ -395,7 +394,11 @@ impl Committer {
             }
             Err(full @ Error::OutOfSpace { .. }) => {
                 writer.scrub = bytes.len() as u64;
-                Err(full)
+                match self.scrub(writer) {
+                    Err(error @ Error::Poisoned { .. }) => Err(error),
+                    // If that failed too, it is tried again before anything else.
+                    _ => Err(full),
+                }
             }
             Err(error) => Err(self.syncer.poison(error)),
         }
@@ -403,6 +406,9 @@ impl Committer {
 
     /// Zeroes what a failed write left behind the end (C1).
     fn scrub(&self, writer: &mut Writer) -> Result<()> {
+        if writer.scrub == 0 {
+            return Ok(());
+        }
         let zeros = vec![0; writer.scrub as usize];
         match writer.log.write(&zeros, writer.end).and_then(|()| writer.log.sync()) {
             Ok(()) => {
@@ -448,6 +454,7 @@ impl Committer {
         }
         self.syncer.sync()?;
         self.syncer.check()?;
+        self.scrub(&mut writer)?;
         if writer.clean {
             return Ok(());
         }

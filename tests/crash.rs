@@ -331,6 +331,55 @@ fn a_full_disk_is_told_and_nothing_else_changes() {
     }
 }
 
+#[test]
+fn what_a_full_disk_cut_off_is_gone_whatever_comes_next() {
+    for next in 0..3 {
+        for (seed, also_scrub) in (0..40).map(|i| (i, i % 2 == 0)) {
+            let sim = SimEnv::new(seed);
+            let options = options(&sim).log_segment(16 << 10);
+            let mut witness = Witness::default();
+            let store = options.clone().open(DIR).unwrap();
+            witness.commit(&store, &hour(&witness.model, 0), Durability::Sync);
+            store.close().unwrap();
+            // A session's first write begins with a frame of its own, which may be whole where the write was cut.
+            let store = options.clone().open(DIR).unwrap();
+            sim.fail_nth(&[Disk::Write], 1, ErrorKind::StorageFull);
+            if also_scrub && next > 0 {
+                sim.fail_nth(&[Disk::Write], 2, ErrorKind::StorageFull);
+            }
+            // So may the commit itself: the file holds zeros, as the end of the payload does.
+            let payload = [vec![1; 500], vec![0; 3000]].concat();
+            let refused = witness.try_commit(&store, &[with(payload, 1)], Durability::Sync);
+            assert!(matches!(refused, Err(Error::OutOfSpace { .. })), "{refused:?}");
+            match next {
+                0 => {}
+                1 => store.close().unwrap(),
+                _ => {
+                    witness.commit(&store, &[with(vec![1; 14_000], 2)], Durability::Sync);
+                    assert_eq!(store.stat().unwrap().logs.count, 2, "a long message begins a segment");
+                }
+            }
+            // As the process ends here. Dropping the store would zero what is left.
+            let sim = sim.fork(seed);
+            drop(store);
+            let store = self::options(&sim).open(DIR).unwrap();
+            check::everything(&store, &witness.model);
+            assert!(store.recovery().clean || next != 1, "a close leaves nothing behind the end");
+            drop(store);
+            recover(&sim, &witness, End::Close);
+        }
+    }
+}
+
+/// A message with this payload.
+fn with(payload: Vec<u8>, number: u64) -> Op {
+    let mut message = post(0, 0, number);
+    if let Op::Append { post, .. } = &mut message {
+        post.payload = payload.into();
+    }
+    message
+}
+
 /// Reads all there is. What comes back must be right; an error may come in its place.
 fn read_all(store: &Store, model: &Model) -> Result<(), Error> {
     for channel in model.channels() {
