@@ -192,10 +192,10 @@ fn damage_log(
     let mut bytes = file.read(0, LOG_HEADER as usize)?.to_vec();
     let choice = input.u8();
     if choice.is_multiple_of(8) {
-        // Base version and previous end, and their checksum.
-        let fields = mutate(bytes[48..60].to_vec(), input);
-        bytes[48..60].iter_mut().zip(fields).for_each(|(old, new)| *old = new);
-        put_crc(&mut bytes[..64]);
+        // Base version, previous end and length, and their checksum.
+        let fields = mutate(bytes[48..68].to_vec(), input);
+        bytes[48..68].iter_mut().zip(fields).for_each(|(old, new)| *old = new);
+        put_crc(&mut bytes[..72]);
     }
     let mut frames = Vec::new();
     log::scan(&file, &file.read_all()?, None, &mut |frame| {

@@ -15,7 +15,7 @@ use crate::sealed::StoreId;
 /// The length of the header, and so the offset of the first frame.
 pub const HEADER: u64 = 4096;
 /// The length of the header's fields; zeros follow.
-pub const FIELDS: usize = 64;
+pub const FIELDS: usize = 72;
 const MAGIC: &[u8; 8] = b"chanlog\0";
 const KIND: u32 = 3;
 const FORMAT: u32 = 1;
@@ -54,7 +54,7 @@ impl LogFile {
         let mut salt = [0; 8];
         env.random(&mut salt).map_err(|e| Error::io("draw a salt for", &path, e))?;
         let binding = Binding { store, segment: id, salt: u64::from_le_bytes(salt) };
-        let header = encode_header(&binding, base_version, previous_end);
+        let header = encode_header(&binding, base_version, previous_end, capacity);
         let write = |file: &dyn File| {
             file.allocate(capacity)?;
             file.write_at(&header, 0)?;
@@ -83,7 +83,11 @@ impl LogFile {
             return Err(Error::corrupt(&path, 0, "shorter than its header"));
         }
         file.read_at(&mut header, 0).map_err(|e| Error::io("read", &path, e))?;
-        let (binding, base_version, previous_end) = decode_header(&path, store, id, &header)?;
+        let (binding, base_version, previous_end, capacity) = decode_header(&path, store, id, &header)?;
+        // Commits may have gone with the bytes that are missing, and no frame before them can tell.
+        if len < capacity {
+            return Err(Error::corrupt(&path, len, format!("{len} bytes long, not {capacity}")));
+        }
         LogFile::with(path, id, binding, (base_version, previous_end), file)
     }
 
@@ -146,7 +150,7 @@ impl std::fmt::Debug for LogFile {
     }
 }
 
-fn encode_header(binding: &Binding, base_version: u64, previous_end: u64) -> Vec<u8> {
+fn encode_header(binding: &Binding, base_version: u64, previous_end: u64, capacity: u64) -> Vec<u8> {
     let mut header = Vec::with_capacity(HEADER as usize);
     header.put(MAGIC);
     header.put_u32(KIND);
@@ -156,17 +160,23 @@ fn encode_header(binding: &Binding, base_version: u64, previous_end: u64) -> Vec
     header.put_u64(binding.salt);
     header.put_u64(base_version);
     header.put_u32(previous_end as u32);
+    header.put_u64(capacity);
     header.put_u32(crc(&[&header]));
     header.resize(HEADER as usize, 0);
     header
 }
 
-fn decode_header(path: &Path, store: StoreId, id: u64, header: &[u8; FIELDS]) -> Result<(Binding, u64, u64)> {
+fn decode_header(
+    path: &Path,
+    store: StoreId,
+    id: u64,
+    header: &[u8; FIELDS],
+) -> Result<(Binding, u64, u64, u64)> {
     let mut r = Reader::new(header);
     let mut decode =
-        || Some((r.bytes(8)?, r.u32()?, r.u32()?, r.id()?, r.u64()?, r.u64()?, r.u64()?, r.u32()?));
+        || Some((r.bytes(8)?, r.u32()?, r.u32()?, r.id()?, r.u64()?, r.u64()?, r.u64()?, r.u32()?, r.u64()?));
     let fields = decode().filter(|fields| fields.0 == MAGIC && fields.1 == KIND);
-    let Some((_, _, format, file_store, segment, salt, base_version, previous_end)) = fields else {
+    let Some((_, _, format, file_store, segment, salt, base_version, previous_end, capacity)) = fields else {
         return Err(Error::corrupt(path, 0, "no log segment"));
     };
     if crc(&[&header[..FIELDS - 4]]).to_le_bytes() != header[FIELDS - 4..] {
@@ -178,5 +188,5 @@ fn decode_header(path: &Path, store: StoreId, id: u64, header: &[u8; FIELDS]) ->
     if file_store != store || segment != id {
         return Err(Error::corrupt(path, 0, "another segment's header"));
     }
-    Ok((Binding { store, segment, salt }, base_version, u64::from(previous_end)))
+    Ok((Binding { store, segment, salt }, base_version, u64::from(previous_end), capacity))
 }

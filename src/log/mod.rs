@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! header   4096 B  magic "chanlog\0", kind u32 = 3, format u32, store id 16 B, segment id u64, salt u64, base version
-//!                  u64, previous end u64, crc u32 of the bytes before, zeros
+//!                  u64, previous end u32, the file's length u64, crc u32 of the bytes before, zeros
 //! frames   each 8-byte aligned, one for a commit
 //! zeros    to the allocated length
 //!
