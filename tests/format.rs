@@ -85,7 +85,7 @@ fn hour(i: u64) -> Vec<Op> {
     let channel = |n: u64| format!("channel {}", n % 5).into_bytes();
     let user = |n: u64| format!("user {}", n % 7).into_bytes();
     let (c, u) = (channel(i * 3), user(i));
-    let noise = |n: u64| (i * 131 + n * n * 7 + (n * i >> 3)) as u8;
+    let noise = |n: u64| (i * 131 + n * n * 7 + ((n * i) >> 3)) as u8;
     let payload = (0..700 + i * 53 % 900).map(noise).collect();
     let client_id = (i % 4 == 1).then(|| format!("id {i}").into());
     let post =
