@@ -31,6 +31,8 @@ use crate::sync::{Pending, Syncer, Wait};
 pub const MAX_OPS: usize = 65_536;
 /// The most bytes that one batch may take in the log.
 pub const MAX_BATCH: usize = 256 << 20;
+/// The bytes that a group's buffer begins with: enough for a few messages without growing step by step.
+const GROUP: usize = 4 << 10;
 /// Room that is kept in each segment for an open and a close frame.
 const RESERVE: u64 = 256;
 
@@ -170,7 +172,7 @@ impl Committer {
     /// Stages and writes a group, and answers each of its requests.
     fn lead(&self, writer: &mut Writer, requests: Vec<Arc<Request>>, make_room: MakeRoom<'_>) {
         self.evict(writer);
-        let mut group = Group::default();
+        let mut group = Group { buffer: Vec::with_capacity(GROUP), ..Group::default() };
         for request in requests {
             if let Err(error) = self.stage(writer, &mut group, &request, make_room) {
                 *request.answer.lock() = Some(Err(error));

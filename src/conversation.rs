@@ -130,9 +130,13 @@ impl<'a> Conversations<'a> {
         };
         let mut found = view.all()?;
         found.retain(|(_, state)| state.listed(self.unread_only) && state.order() < below);
-        found.sort_unstable_by_key(|(_, state)| Reverse(state.order()));
+        let newest_first = |(_, state): &(ChannelId, State)| Reverse(state.order());
         let cut = found.len() > self.limit;
-        found.truncate(self.limit);
+        if cut {
+            found.select_nth_unstable_by_key(self.limit, newest_first);
+            found.truncate(self.limit);
+        }
+        found.sort_unstable_by_key(newest_first);
         let gap =
             cut.then(|| Gap { below: found.last().map_or(below, |(_, state)| state.order()), above: 0 });
         let as_of = Seen { gap, at: as_of.at.max(view.at), ..as_of };
@@ -309,9 +313,13 @@ impl<'a> View<'a> {
             return None;
         }
         self.at = state.version;
+        // Both lists ascend, so that the lock is held for no look-up of a row.
+        let active = self.user.iter().flat_map(|user| state.active.table.rows_of(*user, ChannelId(0)));
+        let mut active = active.peekable();
         let now = |(channel, row): (ChannelId, Row)| {
-            let newer = self.user.and_then(|user| state.active.table.rows.get(&Key { user, channel }));
-            (channel, State { row: newer.copied().unwrap_or(row), head: state.heads.get(channel) })
+            while active.next_if(|(before, _)| *before < channel).is_some() {}
+            let newer = active.next_if(|(same, _)| *same == channel);
+            (channel, State { row: newer.map_or(row, |(_, row)| *row), head: state.heads.get(channel) })
         };
         Some(found.into_iter().map(now).collect())
     }

@@ -183,7 +183,7 @@ impl Maintenance {
             (held.manifest.store, held.manifest.key)
         };
         let mut builder = RunBuilder::create(&*self.env, &self.dir, store, id, key, pace)?;
-        for (key, row) in &table.rows {
+        for (key, row) in table.rows.range(..) {
             builder.row(key.user, key.channel, row)?;
         }
         for ((channel, user), present) in &table.members {

@@ -4,7 +4,7 @@
 //! Invariant: within one segment a channel's seqs are contiguous, because a loss of power begins a new segment.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
+use std::ops::{RangeBounds, RangeInclusive};
 
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -16,7 +16,7 @@ use crate::types::{ChannelId, Head, Mark, Row, UserId};
 /// The index of one log segment.
 #[derive(Debug)]
 pub struct Memtable {
-    pub rows: BTreeMap<Key, Row>,
+    pub rows: RowTable,
     pub members: BTreeMap<(ChannelId, UserId), bool>,
     /// The heads that changed, as of the segment's end.
     pub heads: HashMap<ChannelId, Head>,
@@ -29,6 +29,39 @@ pub struct Memtable {
     pub user_bytes: u64,
     /// How many messages it indexes.
     pub count: u64,
+}
+
+/// Rows by user and channel. Most look-ups are of one key, and often of one that is not there: they cost one probe. The
+/// tree knows the order.
+#[derive(Debug, Default)]
+pub struct RowTable {
+    rows: Vec<Row>,
+    places: HashMap<Key, u32>,
+    order: BTreeMap<Key, u32>,
+}
+
+impl RowTable {
+    /// The row of a key.
+    pub fn get(&self, key: &Key) -> Option<&Row> {
+        self.places.get(key).map(|place| &self.rows[*place as usize])
+    }
+
+    /// Sets a key's row.
+    pub fn insert(&mut self, key: Key, row: Row) {
+        let next = self.rows.len() as u32;
+        let place = *self.places.entry(key).or_insert(next);
+        if place == next {
+            self.order.insert(key, place);
+            self.rows.push(row);
+        } else {
+            self.rows[place as usize] = row;
+        }
+    }
+
+    /// The rows of a range of keys, ascending.
+    pub fn range(&self, keys: impl RangeBounds<Key>) -> impl Iterator<Item = (Key, &Row)> {
+        self.order.range(keys).map(|(key, place)| (*key, &self.rows[*place as usize]))
+    }
 }
 
 /// Names that were made in one log segment: a contiguous range of ids.
@@ -126,7 +159,7 @@ impl Memtable {
     /// An empty index of a segment that begins behind `version`, with so many channels and users already named.
     pub fn new(version: u64, channels: u32, users: u32) -> Self {
         Memtable {
-            rows: BTreeMap::new(),
+            rows: RowTable::default(),
             members: BTreeMap::new(),
             heads: HashMap::new(),
             channels: Names::new(channels),
@@ -164,9 +197,10 @@ impl Memtable {
 
     /// About how much memory it takes, in bytes.
     pub fn memory(&self) -> usize {
-        // An entry of a B-tree takes its size and about half as much again in slack; a name stands twice.
+        // An entry of a B-tree takes its size and about half as much again in slack, a row the slack of its vector; a name
+        // stands twice.
         let names = |names: &Names| names.bytes + names.by_id.len() * 120;
-        let (rows, members) = (self.rows.len() * 200, self.members.len() * 20);
+        let (rows, members) = (self.rows.rows.len() * 160, self.members.len() * 20);
         rows + members
             + self.heads.len() * 64
             + self.messages.len() * 80
@@ -177,7 +211,7 @@ impl Memtable {
 
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.rows.rows.is_empty()
             && self.heads.is_empty()
             && self.channels.by_id.is_empty()
             && self.users.by_id.is_empty()

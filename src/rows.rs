@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::change::Key;
 use crate::error::Result;
 use crate::state::Base;
 use crate::table::{FLOOR, RowCursor};
@@ -41,28 +40,23 @@ impl<'a> Rows<'a> {
     pub fn seek(&mut self, from: ChannelId) -> Result<Option<(ChannelId, Row)>> {
         self.next = self.next.max(from.0);
         let from = ChannelId(self.next);
-        let mut best: Option<(ChannelId, Row)> = self.active.range(from..).next().map(|(c, row)| (*c, *row));
-        let mut offer = |candidate: Option<(ChannelId, Row)>| {
-            let Some((channel, _)) = candidate else { return };
-            // An equal channel of an older source loses.
-            if best.is_none_or(|(least, _)| channel < least) {
-                best = candidate;
-            }
-        };
-        let last = Key { user: self.user, channel: ChannelId(u32::MAX) };
-        for frozen in self.base.frozen.iter().rev() {
-            let row = frozen.table.rows.range(Key { user: self.user, channel: from }..=last).next();
-            offer(row.map(|(key, row)| (key.channel, *row)));
-        }
         for source in &mut self.runs {
-            if source.current.is_some_and(|(channel, _)| channel < from) {
+            if source.current.as_ref().is_some_and(|(channel, _)| *channel < from) {
                 source.cursor.seek(from)?;
                 source.current = source.cursor.next()?;
             }
-            offer(source.current);
         }
+        let active = self.active.range(from..).next().map(|(channel, row)| (*channel, row));
+        let frozen =
+            self.base.frozen.iter().rev().filter_map(|frozen| frozen.table.rows_of(self.user, from).next());
+        let runs = self
+            .runs
+            .iter()
+            .filter_map(|source| source.current.as_ref().map(|(channel, row)| (*channel, row)));
+        // The first of several least ones, which is the newest source's.
+        let best = active.into_iter().chain(frozen).chain(runs).min_by_key(|(channel, _)| *channel);
         // A floor is no channel's row, and comes last.
-        Ok(best.filter(|(channel, _)| *channel != FLOOR))
+        Ok(best.filter(|(channel, _)| *channel != FLOOR).map(|(channel, row)| (channel, *row)))
     }
 
     /// The next row.

@@ -112,7 +112,7 @@ impl State {
             table.heads.insert(*channel, *head);
         }
         self.heads.grow(table.channels.end() as usize);
-        table.rows.extend(effects.rows.iter().copied());
+        effects.rows.iter().for_each(|(key, row)| table.rows.insert(*key, *row));
         for (key, present) in &effects.members {
             table.members.insert((key.channel, key.user), *present);
         }

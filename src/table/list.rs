@@ -1,7 +1,7 @@
 //! A sorted list of `(u32, u32) -> value`, in blocks. Rows and members are such lists.
 //!
 //! ```text
-//! blocks   of up to 64 entries, each:
+//! blocks   of up to 16 entries, each:
 //!   lead   varint   4 * (step of the first half of the key) + tag of the value, 0 to 3
 //!   minor  varint   the second half of the key; as a difference where the step is 0
 //!   value           see `value`
@@ -22,8 +22,9 @@ use crate::sealed::Sealed;
 /// What a list is sorted by.
 pub type Key = (u32, u32);
 
-/// How many entries a block has at most. A look-up decodes half a block.
-const BLOCK: usize = 64;
+/// How many entries a block has at most. A look-up decodes half a block in every run, which is most of its cost; the index
+/// takes 1.5 bytes an entry.
+const BLOCK: usize = 16;
 /// The length of an entry of the index.
 const ENTRY: usize = 24;
 
@@ -183,10 +184,9 @@ impl<'a, V: Value> List<'a, V> {
         decode().ok_or_else(|| self.file.corrupt(offset, "short index"))
     }
 
-    /// The last block from `low` on that begins at or before `key`; `low` if there is none. It gallops, because what is
-    /// sought mostly lies near.
-    fn locate(&self, mut low: u64, key: Key) -> Result<u64> {
-        let mut step = 1;
+    /// The last block from `low` on that begins at or before `key`; `low` if there is none. It gallops by growing steps, the
+    /// first of which is `step`: 1 if what is sought is near, the number of blocks if it may be anywhere.
+    fn locate(&self, mut low: u64, mut step: u64, key: Key) -> Result<u64> {
         while low + step < self.place.blocks && self.index(low + step)?.first <= key {
             low += step;
             step *= 2;
@@ -273,7 +273,8 @@ impl<V: Value> Cursor<'_, V> {
 
     /// Enters the next block that may hold an entry of the range. False if there is none.
     fn enter(&mut self) -> Result<bool> {
-        self.next = self.list.locate(self.next, self.from)?;
+        let step = if self.last.is_none() { self.list.place.blocks } else { 1 };
+        self.next = self.list.locate(self.next, step, self.from)?;
         while self.next < self.list.place.blocks {
             let block = self.list.index(self.next)?;
             if block.first > self.to {
