@@ -161,7 +161,7 @@ fn example_segment() -> Parts {
 
 /// A record. In the first channel payloads hardly compress, so that its block is kept raw.
 fn example_record(channel: ChannelId, seq: u64, version: u64) -> Bytes {
-    let noise = |i: u64| ((i + 1) * (seq + 11) * 7919 >> 5) as u8;
+    let noise = |i: u64| (((i + 1) * (seq + 11) * 7919) >> 5) as u8;
     let payload: Vec<u8> = match channel.0 {
         0 => (0..400).map(noise).collect(),
         _ => (0..30 + seq).map(|i| b'a' + (i % 3) as u8).collect(),
@@ -174,7 +174,7 @@ fn example_record(channel: ChannelId, seq: u64, version: u64) -> Bytes {
         timestamp: -1,
         silent: seq % 2 == 1,
         id: Some(seq).filter(|seq| seq % 3 == 0),
-        client_id: Some(&b"client"[..]).filter(|_| seq % 5 == 0),
+        client_id: Some(&b"client"[..]).filter(|_| seq.is_multiple_of(5)),
         payload: &payload,
     };
     let mut bytes = Vec::new();

@@ -111,7 +111,7 @@ pub fn mutate(mut bytes: Vec<u8>, input: &mut Input<'_>) -> Vec<u8> {
 fn resize(bytes: &mut Vec<u8>, at: usize, input: &mut Input<'_>) {
     let len = input.u8();
     let count = usize::from(len / 2);
-    if len % 2 == 0 {
+    if len.is_multiple_of(2) {
         bytes.drain(at..(at + count).min(bytes.len()));
     } else {
         bytes.splice(at..at, std::iter::repeat_n(input.u8(), count));

@@ -113,7 +113,7 @@ fn build() -> Result<Arc<SimEnv>> {
 fn hour(i: u64) -> Batch {
     let channel = format!("channel {}", i % 7);
     let user = |i: u64| format!("user {}", i % 5);
-    let noise: Vec<u8> = (1..60 + i * 13 % 200).map(|n| ((n * n + i) * 7919 >> 4) as u8).collect();
+    let noise: Vec<u8> = (1..60 + i * 13 % 200).map(|n| (((n * n + i) * 7919) >> 4) as u8).collect();
     let mut batch = Batch::new();
     batch
         .join_with(&channel, user(i), Visible::FromStart, Some(0))
