@@ -315,6 +315,7 @@ impl Committer {
     /// Begins another segment, with room for a frame of `bound` bytes.
     fn roll(&self, writer: &mut Writer, bound: u64, make_room: MakeRoom<'_>) -> Result<()> {
         self.syncer.sync()?;
+        self.scrub(writer)?;
         if self.published.base().frozen.len() >= self.options.unsealed {
             make_room()?;
         }
@@ -332,7 +333,6 @@ impl Committer {
         tracing::debug!(segment = log.id, "a log segment begins");
         writer.log = log;
         writer.end = HEADER;
-        writer.scrub = 0;
         (writer.opened, writer.declared, writer.clean) = (false, false, false);
         Ok(())
     }
@@ -384,9 +384,7 @@ impl Committer {
 
     /// Writes bytes behind the log's end, and moves it.
     fn write(&self, writer: &mut Writer, bytes: &[u8]) -> Result<()> {
-        if writer.scrub > 0 {
-            self.scrub(writer)?;
-        }
+        self.scrub(writer)?;
         match writer.log.write(bytes, writer.end) {
             Ok(()) => {
                 writer.end += bytes.len() as u64;
@@ -395,6 +393,8 @@ impl Committer {
             }
             Err(full @ Error::OutOfSpace { .. }) => {
                 writer.scrub = bytes.len() as u64;
+                // At once, as a crash may come next. If that fails too, it comes before whatever is written next.
+                let _ = self.scrub(writer);
                 Err(full)
             }
             Err(error) => Err(self.syncer.poison(error)),
@@ -403,6 +403,9 @@ impl Committer {
 
     /// Zeroes what a failed write left behind the end (C1).
     fn scrub(&self, writer: &mut Writer) -> Result<()> {
+        if writer.scrub == 0 {
+            return Ok(());
+        }
         let zeros = vec![0; writer.scrub as usize];
         match writer.log.write(&zeros, writer.end).and_then(|()| writer.log.sync()) {
             Ok(()) => {
@@ -448,7 +451,7 @@ impl Committer {
         }
         self.syncer.sync()?;
         self.syncer.check()?;
-        if writer.clean {
+        if writer.clean && writer.scrub == 0 {
             return Ok(());
         }
         let mut frame = Vec::new();
