@@ -335,7 +335,6 @@ impl Committer {
         tracing::debug!(segment = log.id, "a log segment begins");
         writer.log = log;
         writer.end = HEADER;
-        writer.scrub = 0;
         (writer.opened, writer.declared, writer.clean) = (false, false, false);
         Ok(())
     }

@@ -227,6 +227,13 @@ impl Reading {
         }
         recovery.clean = scan.closed && scan.torn == 0;
         recovery.torn_bytes = scan.torn;
+        // Behind a loss channels go on beyond a gap, which no segment may have in it.
+        let unfinished = scan.buffered && !recovery.clean;
+        let begun = if unfinished { published.0.read().version } else { active.base_version };
+        if manifest.losses.iter().any(|loss| loss.version > begun) {
+            let what = "no log segment begins behind a loss of power";
+            return Err(Error::corrupt(&dir.join(manifest::NAME), 0, what));
+        }
         Ok(Reading { manifest, published, log: active, scan, recovery, cache })
     }
 
@@ -464,5 +471,30 @@ impl Replay {
         let latest = if begun { next } else { latest };
         let ordinal = head.last.ordinal + u64::from(!record.silent);
         (next..=latest).contains(&record.mark.seq) && record.mark.ordinal == ordinal
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{Batch, Draft};
+    use crate::env::SimEnv;
+
+    #[test]
+    fn a_loss_that_no_segment_follows_is_corruption() {
+        let sim = SimEnv::new(0);
+        let options = || Options::new().env(sim.clone()).background(false);
+        let store = options().open("/store").unwrap();
+        store.commit(Batch::new().append("general", Draft::new("alice", 0, "hi"))).unwrap();
+        store.close().unwrap();
+        let dir = Path::new("/store");
+        for (version, open) in [(0, true), (1, false), (u64::MAX, false)] {
+            let mut manifest = Manifest::load(&*sim, dir).unwrap().unwrap();
+            manifest.losses = vec![Loss { version, channels: 1 }];
+            assert!(manifest.store(&*sim, dir).is_ok());
+            let opened = options().open(dir).map(drop);
+            assert!(matches!(opened, Ok(()) | Err(Error::Corruption { .. })), "{opened:?}");
+            assert_eq!(opened.is_ok(), open, "a loss behind version {version}");
+        }
     }
 }

@@ -641,3 +641,34 @@ fn a_clean_close_leaves_nothing_to_recover_and_nothing_to_lose() {
     assert_eq!((recovery.clean, recovery.gap, recovery.torn_bytes), (true, false, 0));
     check::everything(&store, &run.witness.model);
 }
+
+#[test]
+fn what_a_full_disk_refused_stays_away_whatever_comes_next() {
+    let refused = Batch::new().append("refused", Draft::new("alice", 1, "late")).clone();
+    let large = Batch::new().append("general", Draft::new("alice", 2, vec![7; 6 << 10])).clone();
+    for seed in 0..96 {
+        let sim = SimEnv::new(seed);
+        let mut store = options(&sim).open(DIR).unwrap();
+        if seed % 2 == 0 {
+            store.commit(Batch::new().append("general", Draft::new("alice", 0, "early"))).unwrap();
+            store.close().unwrap();
+            store = options(&sim).open(DIR).unwrap();
+        }
+        // By chance the failed write leaves nothing, a part, or all of it.
+        sim.fail_nth(&[Disk::Write], 1, ErrorKind::StorageFull);
+        assert!(matches!(store.commit(&refused), Err(Error::OutOfSpace { .. })));
+        match seed / 2 % 3 {
+            0 => drop(store.commit(&large).unwrap()),
+            1 => store.close().unwrap(),
+            _ => sim.crash_after(0),
+        }
+        drop(store);
+        sim.crash();
+        let store = options(&sim).open(DIR).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert_eq!(store.head("refused").unwrap().last.seq, 0, "seed {seed}");
+        store.close().unwrap();
+        drop(store);
+        let found = chanlog::verify(DIR, &options(&sim)).unwrap();
+        assert!(found.faults.is_empty(), "seed {seed}: {:?}", found.faults);
+    }
+}
