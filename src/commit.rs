@@ -395,6 +395,8 @@ impl Committer {
             }
             Err(full @ Error::OutOfSpace { .. }) => {
                 writer.scrub = bytes.len() as u64;
+                // At once, so that a crash does not bring back what was refused. If it fails, the next write tries again.
+                let _ = self.scrub(writer);
                 Err(full)
             }
             Err(error) => Err(self.syncer.poison(error)),
@@ -448,7 +450,7 @@ impl Committer {
         }
         self.syncer.sync()?;
         self.syncer.check()?;
-        if writer.clean {
+        if writer.clean && writer.scrub == 0 {
             return Ok(());
         }
         let mut frame = Vec::new();

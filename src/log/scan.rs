@@ -34,9 +34,15 @@ pub fn scan(
 ) -> Result<Scan> {
     let mut scan =
         Scan { end: HEADER, durable: HEADER, closed: false, boot: None, buffered: false, commits: 0 };
-    while let Some(frame) = frame::read(bytes, scan.end, &log.binding) {
+    // Behind a known end may lie whole frames of a write that found the disk full: nobody was told that they count.
+    while end.is_none_or(|end| scan.end < end)
+        && let Some(frame) = frame::read(bytes, scan.end, &log.binding)
+    {
         visit(&frame)?;
         scan.note(&frame);
+    }
+    if end.is_some_and(|end| scan.end > end) {
+        return Err(log.corrupt(scan.end, "a frame reaches beyond the segment's end"));
     }
     let durable = end.unwrap_or_else(|| scan.durable.max(durable_behind(log, bytes, scan.end)));
     if scan.end < durable {
