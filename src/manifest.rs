@@ -3,7 +3,7 @@
 //! ```text
 //! magic "chanlog\0", kind u32 = 4, format u32
 //! store id 16 B, hash key 16 B
-//! next file id u64, first live log segment u64
+//! next file id u64, first live log segment u64 (0 = none was made yet)
 //! bytes ever logged u64, sealed u64, merged u64; user bytes ever sealed u64; messages ever sealed u64
 //! forks    count u32, then version u64 each
 //! losses   count u32, then version u64, channels u32 each
@@ -39,6 +39,7 @@ pub struct Manifest {
     /// The key of the hashes in table runs, so that no caller can choose names that collide.
     pub key: [u8; 16],
     pub next_file: u64,
+    /// The oldest log segment that is not sealed; 0 until the first one was made.
     pub first_log: u64,
     pub totals: Totals,
     /// Where each incarnation but the first began: the last version that the one before passed on.
@@ -81,10 +82,15 @@ pub struct Entry {
 impl Manifest {
     /// A new store's manifest.
     pub fn new(env: &dyn Env) -> std::io::Result<Manifest> {
-        let mut manifest = Manifest { next_file: 1, first_log: 1, ..Manifest::default() };
+        let mut manifest = Manifest { next_file: 1, ..Manifest::default() };
         env.random(&mut manifest.store)?;
         env.random(&mut manifest.key)?;
         Ok(manifest)
+    }
+
+    /// Whether a crash cut the store's creation before its first log segment was there. Nothing was written to it yet.
+    pub fn unborn(&self) -> bool {
+        self.first_log == 0
     }
 
     /// Takes the next file id.

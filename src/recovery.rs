@@ -75,6 +75,7 @@ pub fn open(options: &Options, dir: &Path) -> Result<Opened> {
     let survey = survey(env, dir)?.unwrap_or_default();
     check_ours(dir, &survey)?;
     match Manifest::load(env, dir)? {
+        Some(manifest) if manifest.unborn() => begin(options, dir, manifest, lock),
         Some(manifest) => Reading::read(options, dir, manifest, &survey)?.repair(options, dir, &survey, lock),
         None => create(options, dir, lock),
     }
@@ -154,7 +155,21 @@ fn create(options: &Options, dir: &Path, lock: Box<dyn Send + Sync>) -> Result<O
     sync_path(&*options.env, dir)?;
     let manifest = Manifest::new(&*options.env).map_err(|e| Error::io("draw an id for", dir, e))?;
     save(&manifest, options, dir)?;
-    let log = first_log(options, dir, &manifest)?;
+    begin(options, dir, manifest, lock)
+}
+
+/// Makes the first log segment of a store that has a manifest, and says so in the manifest: if that segment is missing
+/// later, it was lost.
+fn begin(
+    options: &Options,
+    dir: &Path,
+    mut manifest: Manifest,
+    lock: Box<dyn Send + Sync>,
+) -> Result<Opened> {
+    let env = &*options.env;
+    let log = Arc::new(LogFile::create(env, dir, manifest.store, 1, (0, 0), options.log_segment)?);
+    manifest.first_log = log.id;
+    save(&manifest, options, dir)?;
     tracing::info!(dir = %dir.display(), "a store was made");
     let recovery = Recovery { created: true, clean: true, ..Recovery::default() };
     let published = Published::new(
@@ -165,12 +180,6 @@ fn create(options: &Options, dir: &Path, lock: Box<dyn Send + Sync>) -> Result<O
     );
     let cache = Arc::new(BlockCache::new(options.block_cache));
     Ok(Opened { manifest, published, log, end: HEADER, clean: false, recovery, cache, lock })
-}
-
-fn first_log(options: &Options, dir: &Path, manifest: &Manifest) -> Result<Arc<LogFile>> {
-    let log =
-        LogFile::create(&*options.env, dir, manifest.store, manifest.first_log, (0, 0), options.log_segment);
-    log.map(Arc::new)
 }
 
 fn save(manifest: &Manifest, options: &Options, dir: &Path) -> Result<()> {
@@ -191,7 +200,8 @@ impl Published {
 pub struct Reading {
     manifest: Manifest,
     published: Arc<Published>,
-    last: Option<(Arc<LogFile>, Scan)>,
+    /// The log segment where writing goes on, and what it holds.
+    last: (Arc<LogFile>, Scan),
     recovery: Recovery,
     cache: Arc<BlockCache>,
     /// Bytes that are not zero behind the log's end: from there on how many.
@@ -208,18 +218,13 @@ impl Reading {
         recovery.damaged = base.segments.iter().filter(|part| part.segment.is_err()).count() as u64;
         let logs = open_logs(env, dir, &manifest, survey)?;
         let (heads, counts) = load_heads(&base, &manifest)?;
-        let mut reading = Reading {
-            published: match logs.first() {
-                Some(log) => Published::new(heads, log.clone(), counts, base),
-                None => Published::new(heads, first_log(options, dir, &manifest)?, counts, base),
-            },
-            manifest,
-            last: None,
-            recovery,
-            cache,
-            torn: 0,
-        };
+        let published = Published::new(heads, logs[0].clone(), counts, base);
+        let last = (logs[0].clone(), Scan::empty());
+        let mut reading = Reading { manifest, published, last, recovery, cache, torn: 0 };
         for (index, log) in logs.iter().enumerate() {
+            if index > 0 {
+                reading.published.0.write().roll(log.clone());
+            }
             reading.replay(log, logs.get(index + 1).map(|next| &**next))?;
         }
         Ok(reading)
@@ -227,9 +232,6 @@ impl Reading {
 
     /// Reads one log segment and publishes its commits.
     fn replay(&mut self, log: &Arc<LogFile>, next: Option<&LogFile>) -> Result<()> {
-        if self.last.is_some() {
-            self.published.0.write().roll(log.clone());
-        }
         let mut replay = Replay::new(log, &self.published)?;
         let bytes = log.read_all()?;
         let scan =
@@ -239,7 +241,7 @@ impl Reading {
         self.recovery.commits += scan.commits;
         let behind = &bytes[scan.end as usize..];
         self.torn = behind.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
-        self.last = Some((log.clone(), scan));
+        self.last = (log.clone(), scan);
         Ok(())
     }
 
@@ -257,11 +259,7 @@ impl Reading {
         lock: Box<dyn Send + Sync>,
     ) -> Result<Opened> {
         self.recovery.orphans = remove_orphans(options, dir, &self.manifest, survey);
-        let active = self.published.0.read().active.log.clone();
-        let (mut log, scan) = match self.last.take() {
-            Some(last) => last,
-            None => (active, Scan::empty()),
-        };
+        let (mut log, scan) = self.last.clone();
         let mut end = scan.end;
         let clean = scan.closed && self.torn == 0;
         self.recovery.clean = clean;
@@ -367,12 +365,11 @@ fn open_base(env: &dyn Env, dir: &Path, manifest: &Manifest, cache: &Arc<BlockCa
     Ok(Base { runs, segments, frozen: Vec::new(), losses, key: manifest.key })
 }
 
-/// Opens the live log segments, oldest first, and checks that none is missing.
+/// Opens the live log segments, oldest first, and checks that none is missing. There is at least one.
 fn open_logs(env: &dyn Env, dir: &Path, manifest: &Manifest, survey: &Survey) -> Result<Vec<Arc<LogFile>>> {
     let live: Vec<u64> = survey.logs.range(manifest.first_log..).copied().collect();
-    let unborn = live.is_empty() && manifest.first_log == 1 && manifest.runs.is_empty();
     let missing = (manifest.first_log..).zip(&live).find(|(expected, id)| expected != *id);
-    if (live.is_empty() && !unborn) || missing.is_some() {
+    if live.is_empty() || missing.is_some() {
         let id = missing.map_or(manifest.first_log, |(expected, _)| expected);
         return Err(Error::corrupt(&log::path(dir, id), 0, "the log segment is missing"));
     }
