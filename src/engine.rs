@@ -278,6 +278,7 @@ impl Engine {
                 let _ = handle.join();
             }
         }
+        self.maintenance.close();
         let closed = self.committer.close();
         *self.lock.lock() = None;
         closed
