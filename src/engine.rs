@@ -197,8 +197,12 @@ impl Engine {
         let (sync, syncs) = channel::bounded(1);
         let next = merge.clone();
         let sealer = self.spawn("chanlog-seal", seals, move |engine| {
-            engine.repeat("seal", Engine::seal_step);
-            let _ = next.try_send(());
+            engine.repeat("seal", |engine| {
+                let sealed = engine.seal_step();
+                // After each, as under load there may be no last one.
+                let _ = next.try_send(());
+                sealed
+            });
         });
         let merger = self.spawn("chanlog-merge", merges, |engine| engine.repeat("merge", Engine::merge_step));
         let syncer = self.spawn("chanlog-sync", syncs, Engine::sync_behind);
