@@ -262,8 +262,14 @@ impl Engine {
     /// Waits for a time, or until the store closes.
     fn doze(&self, time: Duration) {
         let mut signals = self.pace.state.lock();
-        let deadline = Instant::now() + time;
-        while !signals.closed && !self.pace.changed.wait_until(&mut signals, deadline).timed_out() {}
+        let deadline = Instant::now().checked_add(time);
+        while !signals.closed {
+            match deadline {
+                Some(deadline) if self.pace.changed.wait_until(&mut signals, deadline).timed_out() => return,
+                Some(_) => {}
+                None => self.pace.changed.wait(&mut signals),
+            }
+        }
     }
 
     /// Ends the threads, makes all durable, and lets go of the lock.
