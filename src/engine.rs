@@ -115,7 +115,7 @@ impl Engine {
 
     /// Whether waiting for a commit would return at once.
     pub fn is_done(&self, submitted: &Submitted) -> bool {
-        self.committer.syncer.is_done(submitted.lsn)
+        self.committer.syncer.is_done(submitted.lsn, submitted.wait)
     }
 
     /// Makes all that was written durable.

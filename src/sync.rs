@@ -66,6 +66,16 @@ pub enum Wait {
     Durable,
 }
 
+impl Progress {
+    /// The last commit whose waiters need not wait any more.
+    fn reached(&self, wait: Wait) -> u64 {
+        match wait {
+            Wait::Published => self.published,
+            Wait::Durable => self.durable.lsn.min(self.published),
+        }
+    }
+}
+
 impl Syncer {
     /// Starts with a segment that is durable up to `end`.
     pub fn new(published: Arc<Published>, log: Arc<LogFile>, end: u64) -> Self {
@@ -158,11 +168,7 @@ impl Syncer {
     pub fn wait(&self, lsn: u64, wait: Wait) -> Result<()> {
         let mut state = self.state.lock();
         loop {
-            let reached = match wait {
-                Wait::Published => state.published,
-                Wait::Durable => state.durable.lsn.min(state.published),
-            };
-            if reached >= lsn {
+            if state.reached(wait) >= lsn {
                 return Ok(());
             }
             if let Some(failure) = &state.failure {
@@ -177,9 +183,9 @@ impl Syncer {
     }
 
     /// Whether waiting for a commit would return at once.
-    pub fn is_done(&self, lsn: u64) -> bool {
+    pub fn is_done(&self, lsn: u64, wait: Wait) -> bool {
         let state = self.state.lock();
-        state.published >= lsn || state.failure.is_some()
+        state.reached(wait) >= lsn || state.failure.is_some()
     }
 
     /// Makes all that is written durable.
@@ -210,6 +216,9 @@ impl Syncer {
 
     /// Publishes what may be seen.
     fn publish(&self, state: &mut Progress) {
+        if state.failure.is_some() {
+            return;
+        }
         let durable = state.durable.lsn;
         let may = |commit: &Pending| commit.early || commit.lsn <= durable;
         if !state.pending.front().is_some_and(may) {
