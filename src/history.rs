@@ -128,7 +128,7 @@ impl<'a> History<'a> {
         let Some(viewer) = &self.viewer else { return Ok(Some(from)) };
         let Some(user) = engine.published.user(viewer)? else { return Ok(None) };
         let row = engine.published.row(Key { user, channel })?.filter(Row::present);
-        Ok(row.map(|row| from.max(row.floor().seq + 1)))
+        Ok(row.map(|row| from.max(row.floor().seq.saturating_add(1))))
     }
 
     /// The last `count` messages of the range, oldest first.

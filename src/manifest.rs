@@ -21,6 +21,7 @@ use crate::codec::{Put, Reader, crc};
 use crate::env::{Access, Env, read_all};
 use crate::error::{Error, Result};
 use crate::sealed::StoreId;
+use crate::types::MAX_SEQ;
 
 /// The manifest's file name.
 pub const NAME: &str = "chanlog.manifest";
@@ -91,6 +92,14 @@ impl Manifest {
     /// Whether a crash cut the store's creation before its first log segment was there. Nothing was written to it yet.
     pub fn unborn(&self) -> bool {
         self.first_log == 0
+    }
+
+    /// The greatest of the numbers that are added to.
+    fn greatest(&self) -> u64 {
+        let Totals { logged, sealed, merged, user, messages } = self.totals;
+        let last = self.segments.iter().chain(&self.runs).map(|entry| entry.versions.1.max(entry.len)).max();
+        let numbers = [self.next_file, self.first_log, logged, sealed, merged, user, messages];
+        numbers.into_iter().chain(last).max().unwrap_or(0)
     }
 
     /// Takes the next file id.
@@ -178,6 +187,9 @@ impl Manifest {
         let manifest = manifest.ok_or_else(|| fault(16 + body.position(), "does not decode"))?;
         if !ascends(&manifest.segments) || !ascends(&manifest.runs) {
             return Err(fault(16, "version ranges overlap"));
+        }
+        if manifest.greatest() > MAX_SEQ {
+            return Err(fault(16, "a number is out of range"));
         }
         Ok(manifest)
     }

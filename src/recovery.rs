@@ -33,6 +33,7 @@ use crate::stage::Overlay;
 use crate::stat::Recovery;
 use crate::state::{Base, Effects, Named, Part, Published, State, Unsealed};
 use crate::table::Run;
+use crate::types::{MAX_SEQ, Mark};
 
 /// The name of the file that is locked while a store is open.
 pub const LOCK: &str = "chanlog.lock";
@@ -394,6 +395,10 @@ fn load_heads(base: &Base, manifest: &Manifest) -> Result<(Heads, (u64, u32, u32
                     format!("a head of unknown channel {}", channel.0),
                 ));
             }
+            if head.last.seq > MAX_SEQ || head.version < heads.get(channel).version {
+                let what = format!("the head of channel {} steps back or is out of range", channel.0);
+                return Err(Error::corrupt(run.path(), 0, what));
+            }
             heads.set(channel, head);
             Ok(())
         })?;
@@ -458,19 +463,97 @@ impl Replay {
         let known = |key: &Key| {
             key.channel.0 < self.overlay.names(Named::Channel) && key.user.0 < self.overlay.names(Named::User)
         };
+        let within = |key: &Key, mark: &Mark| {
+            let end = self.overlay.head(key.channel).last;
+            mark.seq <= end.seq && mark.ordinal <= end.ordinal
+        };
         match change {
             Change::NameChannel(_) | Change::NameUser(_) => true,
             Change::Message(record) => {
                 let head = self.overlay.head(record.channel);
                 known(&Key { channel: record.channel, user: record.sender })
                     && record.version == self.overlay.version() + 1
-                    && record.mark.seq > head.last.seq
+                    && record.mark.seq == self.overlay.next_seq(record.channel, &head)
+                    && record.mark.ordinal == head.last.ordinal + u64::from(!record.silent)
             }
-            Change::Join { key, .. }
-            | Change::Leave { key, .. }
-            | Change::Read { key, .. }
-            | Change::Hide { key, .. }
-            | Change::Activate { key } => known(key),
+            Change::Join { key, base, read } => known(key) && within(key, base) && within(key, read),
+            Change::Read { key, mark } | Change::Hide { key, mark } => known(key) && within(key, mark),
+            Change::Leave { key, .. } | Change::Activate { key } => known(key),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::SimEnv;
+    use crate::log::{FrameHeader, finish_frame, start_frame};
+    use crate::record::Record;
+    use crate::types::{ChannelId, UserId};
+
+    const DIR: &str = "/store";
+    const KEY: Key = Key { user: UserId(0), channel: ChannelId(0) };
+
+    fn message(seq: u64, ordinal: u64, version: u64) -> Change<'static> {
+        let (channel, sender, mark) = (KEY.channel, KEY.user, Mark { seq, ordinal });
+        let record = Record {
+            channel,
+            sender,
+            mark,
+            version,
+            timestamp: 0,
+            silent: false,
+            id: None,
+            client_id: None,
+            payload: b"x",
+        };
+        Change::Message(record)
+    }
+
+    /// Opens a store whose log holds one commit of these changes behind the names of one channel and one user.
+    fn open_with(changes: &[Change<'_>]) -> Result<Opened> {
+        let sim = SimEnv::new(1);
+        let options = Options::new().env(sim.clone()).log_segment(8 << 10).background(false);
+        let made = open(&options, Path::new(DIR))?;
+        let mut bytes = Vec::new();
+        let at = start_frame(&mut bytes);
+        let names = [Change::NameChannel(b"c"), Change::NameUser(b"u")];
+        names.iter().chain(changes).for_each(|change| change.encode(&mut bytes));
+        let count = (names.len() + changes.len()) as u32;
+        let header = FrameHeader {
+            kind: FrameKind::Commit,
+            buffered: false,
+            count,
+            first_version: 1,
+            durable: HEADER,
+        };
+        finish_frame(&mut bytes, at, &made.log.binding, HEADER, &header);
+        made.log.write(&bytes, HEADER)?;
+        drop(made);
+        open(&options, Path::new(DIR))
+    }
+
+    #[test]
+    fn changes_that_contradict_the_rules_are_corruption_behind_a_good_checksum() {
+        let zero = Mark::default();
+        let far = Mark { seq: u64::MAX, ordinal: 0 };
+        let join = |base, read| Change::Join { key: KEY, base, read };
+        let good = [message(1, 1, 1), message(2, 2, 2), join(zero, Mark { seq: 2, ordinal: 2 })];
+        assert!(open_with(&good).is_ok());
+        let bad: [&[Change<'_>]; 9] = [
+            &[message(2, 1, 1)],
+            &[message(1, 1, 1), message(3, 2, 2)],
+            &[message(u64::MAX, 1, 1)],
+            &[message(1, 0, 1)],
+            &[message(1, 1, 2)],
+            &[join(far, zero)],
+            &[join(zero, far)],
+            &[join(zero, zero), Change::Read { key: KEY, mark: far }],
+            &[join(zero, zero), Change::Hide { key: KEY, mark: far }],
+        ];
+        for changes in bad {
+            let opened = open_with(changes).map(drop);
+            assert!(matches!(opened, Err(Error::Corruption { .. })), "{changes:?}: {opened:?}");
         }
     }
 }

@@ -59,7 +59,7 @@ pub struct Membership {
 impl From<Row> for Membership {
     fn from(row: Row) -> Membership {
         Membership {
-            join_seq: row.base.seq + 1,
+            join_seq: row.base.seq.saturating_add(1),
             read: row.read,
             own: row.own,
             deleted: row.deleted,

@@ -18,6 +18,9 @@ impl ChannelId {
 /// Ids stay below this bound, so that one value is left over as a sentinel.
 pub const MAX_IDS: u32 = u32::MAX;
 
+/// No seq, version or file number gets here. A greater one on disk is damage, so that sums don't overflow.
+pub const MAX_SEQ: u64 = 1 << 62;
+
 /// The longest channel or user name, in bytes.
 pub const MAX_NAME: usize = 255;
 
