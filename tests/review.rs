@@ -201,6 +201,31 @@ fn a_closed_store_changes_no_file_any_more() {
 }
 
 #[test]
+fn runs_are_merged_while_the_sealer_is_busy() {
+    let store = Options::new().env(SimEnv::new(1)).log_segment(8 << 10).unsealed(1).open(DIR).unwrap();
+    let long = "x".repeat(9000);
+    for _ in 0..3000 {
+        append(&store, &long).unwrap();
+        if store.stat().unwrap().merged_bytes > 0 {
+            return;
+        }
+    }
+    panic!("{} runs, and none was merged", store.stat().unwrap().runs.count);
+}
+
+#[test]
+fn a_long_batch_into_one_channel_is_no_burden_to_the_next() {
+    let store = options(SimEnv::new(1)).log_segment(64 << 20).open(DIR).unwrap();
+    let mut batch = Batch::new();
+    (0..65_536).for_each(|_| _ = batch.append("c", Draft::new("u", 0, "x")));
+    for round in 1..=3 {
+        let last = store.commit(&batch).unwrap().outcomes()[65_535].seq();
+        assert_eq!(last, Some(round * 65_536));
+    }
+    assert_eq!(store.history("c").from(65_530).limit(20).list().unwrap().len(), 20);
+}
+
+#[test]
 fn a_membership_tells_its_cursor_with_the_right_ordinal() {
     let sim = SimEnv::new(1);
     let store = options(sim).open(DIR).unwrap();
