@@ -298,7 +298,8 @@ impl Engine {
     pub fn stat(&self) -> Result<Stat> {
         self.check_open()?;
         let manifest = self.maintenance.manifest();
-        let end = self.committer.syncer.end();
+        // Before the state's lock, which publishing takes while it holds the syncer's.
+        let (end, syncs) = (self.committer.syncer.end(), self.committer.syncer.syncs());
         let state = self.published.0.read();
         let unsealed = || state.base.frozen.iter().map(|frozen| &**frozen).chain([&state.active]);
         let logs = || unsealed().map(|log| &log.log);
@@ -322,7 +323,7 @@ impl Engine {
             log_bytes: manifest.totals.logged + live.map(|(_, end)| end).sum::<u64>(),
             sealed_bytes: manifest.totals.sealed,
             merged_bytes: manifest.totals.merged,
-            syncs: self.committer.syncer.syncs(),
+            syncs,
         })
     }
 }
