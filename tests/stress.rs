@@ -40,7 +40,7 @@ fn append(store: &Store, writer: usize, i: usize, durability: Durability) -> Res
 }
 
 fn alternating(i: usize) -> Durability {
-    if i % 3 == 0 { Durability::Buffered } else { Durability::Sync }
+    if i.is_multiple_of(3) { Durability::Buffered } else { Durability::Sync }
 }
 
 /// Calls `step` until the store is closed.
