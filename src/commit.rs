@@ -214,14 +214,18 @@ impl Committer {
             self.open_session(writer, group);
         }
         let at = start_frame(&mut group.buffer);
+        let body = group.buffer.len();
         match self.run(writer, group, request) {
             Ok((outcomes, effects, count)) => {
                 self.finish(writer, group, request, at, outcomes, effects, count);
                 Ok(())
             }
             Err(error) => {
+                // Most refused batches are refused before they changed anything.
+                if group.buffer.len() > body {
+                    self.rebuild(writer);
+                }
                 group.buffer.truncate(at);
-                self.rebuild(writer);
                 Err(error)
             }
         }

@@ -197,8 +197,12 @@ impl Engine {
         let (sync, syncs) = channel::bounded(1);
         let next = merge.clone();
         let sealer = self.spawn("chanlog-seal", seals, move |engine| {
-            engine.repeat("seal", Engine::seal_step);
-            let _ = next.try_send(());
+            engine.repeat("seal", |engine| {
+                let sealed = engine.seal_step();
+                // After each, as under load there may be no last one.
+                let _ = next.try_send(());
+                sealed
+            });
         });
         let merger = self.spawn("chanlog-merge", merges, |engine| engine.repeat("merge", Engine::merge_step));
         let syncer = self.spawn("chanlog-sync", syncs, Engine::sync_behind);
@@ -258,8 +262,14 @@ impl Engine {
     /// Waits for a time, or until the store closes.
     fn doze(&self, time: Duration) {
         let mut signals = self.pace.state.lock();
-        let deadline = Instant::now() + time;
-        while !signals.closed && !self.pace.changed.wait_until(&mut signals, deadline).timed_out() {}
+        let deadline = Instant::now().checked_add(time);
+        while !signals.closed {
+            match deadline {
+                Some(deadline) if self.pace.changed.wait_until(&mut signals, deadline).timed_out() => return,
+                Some(_) => {}
+                None => self.pace.changed.wait(&mut signals),
+            }
+        }
     }
 
     /// Ends the threads, makes all durable, and lets go of the lock.
@@ -278,6 +288,7 @@ impl Engine {
                 let _ = handle.join();
             }
         }
+        self.maintenance.close();
         let closed = self.committer.close();
         *self.lock.lock() = None;
         closed
@@ -287,7 +298,8 @@ impl Engine {
     pub fn stat(&self) -> Result<Stat> {
         self.check_open()?;
         let manifest = self.maintenance.manifest();
-        let end = self.committer.syncer.end();
+        // Before the state's lock, which publishing takes while it holds the syncer's.
+        let (end, syncs) = (self.committer.syncer.end(), self.committer.syncer.syncs());
         let state = self.published.0.read();
         let unsealed = || state.base.frozen.iter().map(|frozen| &**frozen).chain([&state.active]);
         let logs = || unsealed().map(|log| &log.log);
@@ -311,7 +323,7 @@ impl Engine {
             log_bytes: manifest.totals.logged + live.map(|(_, end)| end).sum::<u64>(),
             sealed_bytes: manifest.totals.sealed,
             merged_bytes: manifest.totals.merged,
-            syncs: self.committer.syncer.syncs(),
+            syncs,
         })
     }
 }

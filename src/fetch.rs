@@ -28,6 +28,7 @@ pub struct Snapshot {
     active: Option<Active>,
     range: RangeInclusive<u64>,
     reverse: bool,
+    limit: usize,
 }
 
 struct Active {
@@ -65,7 +66,15 @@ impl Snapshot {
             first_seq: chain.first_seq,
             previous: chain.previous,
         });
-        Snapshot { channel, head: state.heads.get(channel), base: state.base.clone(), active, range, reverse }
+        Snapshot {
+            channel,
+            head: state.heads.get(channel),
+            base: state.base.clone(),
+            active,
+            range,
+            reverse,
+            limit,
+        }
     }
 
     /// Visits the messages of the range, in its direction.
@@ -191,7 +200,7 @@ impl Source {
         match self {
             Source::Frozen(frozen) => {
                 let chain = frozen.table.messages.get(&channel);
-                let offsets = chain.map(|chain| chain.range(range, snapshot.reverse, usize::MAX));
+                let offsets = chain.map(|chain| chain.range(range, snapshot.reverse, snapshot.limit));
                 read_log(&frozen.log, &offsets.unwrap_or_default(), visit)
             }
             Source::Segment(segment) => {

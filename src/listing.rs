@@ -98,15 +98,16 @@ impl<'a> Listing<'a> {
         let mut cursors = member_cursors(&base, channel, from)?;
         while names.len() < self.limit {
             // The active segment is read step by step. If it rolls meanwhile, its members are in the new base.
-            let active = {
+            let (active, now) = {
                 let state = engine.published.0.read();
-                if !Arc::ptr_eq(&state.base, &base) {
-                    drop(cursors);
-                    base = state.base.clone();
-                    cursors = member_cursors(&base, channel, from)?;
-                }
-                state.active.table.members_of(channel, from).next()
+                let now = (!Arc::ptr_eq(&state.base, &base)).then(|| state.base.clone());
+                (state.active.table.members_of(channel, from).next(), now)
             };
+            if let Some(now) = now {
+                drop(cursors);
+                base = now;
+                cursors = member_cursors(&base, channel, from)?;
+            }
             let Some((user, present)) = next_member(active, &base.frozen, &mut cursors, channel, from)?
             else {
                 break;

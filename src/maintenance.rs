@@ -53,11 +53,17 @@ pub struct Maintenance {
     merging: Mutex<()>,
 }
 
-/// The manifest, as it is on disk unless `lost`.
+/// The manifest, as it is on disk unless `stopped`.
 struct Held {
     manifest: Manifest,
-    /// Why it is not known which manifest is on disk.
-    lost: Option<Error>,
+    /// Why it must not be replaced any more: the store is closed, or it is not known which manifest is on disk.
+    stopped: Option<Error>,
+}
+
+impl Held {
+    fn check(&self) -> Result<()> {
+        self.stopped.clone().map_or(Ok(()), Err)
+    }
 }
 
 /// Which of the two lists of sealed files.
@@ -82,7 +88,7 @@ impl Maintenance {
             options,
             published,
             cache,
-            manifest: Mutex::new(Held { manifest, lost: None }),
+            manifest: Mutex::new(Held { manifest, stopped: None }),
             sealing: Mutex::new(()),
             merging: Mutex::new(()),
         }
@@ -93,18 +99,31 @@ impl Maintenance {
         self.manifest.lock().manifest.clone()
     }
 
+    /// Waits for steps that are under way in callers' threads, and allows no more. Afterwards the directory may be
+    /// another's.
+    pub fn close(&self) {
+        let _alone = (self.sealing.lock(), self.merging.lock());
+        self.manifest.lock().stopped.get_or_insert(Error::Closed);
+    }
+
+    /// An error if no step may be done any more.
+    fn check(&self) -> Result<()> {
+        self.manifest.lock().check()
+    }
+
     /// Seals the oldest frozen log segment, if there is one, and tells whether it did.
     pub fn seal(&self, pace: &mut Pace<'_>) -> Result<bool> {
         let _alone = self.sealing.lock();
+        self.check()?;
         let base = self.published.base();
         let Some(frozen) = base.frozen.first() else { return Ok(false) };
         let end = self.end_of(&base);
         log::scan(&frozen.log, &frozen.log.read_all()?, Some(end), &mut |_| Ok(()))?;
-        let made = self.write_sealed(frozen, pace).and_then(|(segment, run)| {
-            self.install_sealed(frozen, end, segment, run)?;
-            Ok(())
-        });
-        made?;
+        let (segment, run) = self.write_sealed(frozen, pace)?;
+        self.install_sealed(frozen, end, segment, run).inspect_err(|error| {
+            self.discard_refused(error, Kind::Segment, segment);
+            self.discard_refused(error, Kind::Run, run);
+        })?;
         tracing::debug!(segment = frozen.log.id, "a log segment was sealed");
         // If it stays, the next open removes it.
         let _ = self.env.remove(&frozen.log.path);
@@ -149,6 +168,13 @@ impl Maintenance {
 
     fn discard(&self, kind: Kind, id: u64) {
         let _ = self.env.remove(&kind.path(&self.dir, id));
+    }
+
+    /// Removes a file that the manifest was not to name after all, unless the manifest on disk may name it.
+    fn discard_refused(&self, error: &Error, kind: Kind, entry: Option<Entry>) {
+        if let Some(entry) = entry.filter(|_| !matches!(error, Error::Poisoned { .. })) {
+            self.discard(kind, entry.id);
+        }
     }
 
     fn write_segment(
@@ -246,9 +272,7 @@ impl Maintenance {
     /// Makes an edit durable, then visible.
     fn edit(&self, edit: impl FnOnce(&mut Manifest), apply: impl FnOnce(&mut Base)) -> Result<()> {
         let mut held = self.manifest.lock();
-        if let Some(lost) = &held.lost {
-            return Err(lost.clone());
-        }
+        held.check()?;
         let mut next = held.manifest.clone();
         edit(&mut next);
         // A directory that failed to sync may have lost any name, also the writer's: then all stops.
@@ -259,7 +283,7 @@ impl Maintenance {
             Err(StoreError::Unchanged(error)) => return Err(error),
             Err(StoreError::Unknown(error)) => {
                 let lost = error.poison();
-                held.lost = Some(lost.clone());
+                held.stopped = Some(lost.clone());
                 return Err(lost);
             }
         }
@@ -273,6 +297,7 @@ impl Maintenance {
     /// Does one merge, if one is due, and tells whether it did.
     pub fn merge(&self, pace: &mut Pace<'_>) -> Result<bool> {
         let _alone = self.merging.lock();
+        self.check()?;
         // In this order: the manifest may by now hold more than the base, at the end of its lists, but never less.
         let base = self.published.base();
         let manifest = self.manifest();
@@ -305,11 +330,8 @@ impl Maintenance {
         let level = entries.iter().map(|entry| entry.level).max().unwrap_or(0) + 1;
         let versions = (entries[0].versions.0, entries[entries.len() - 1].versions.1);
         let entry = Entry { id, versions, len, level };
-        self.install_merged(merge, entry, range).inspect_err(|error| {
-            if !matches!(error, Error::Poisoned { .. }) {
-                self.discard(kind, id);
-            }
-        })?;
+        self.install_merged(merge, entry, range)
+            .inspect_err(|error| self.discard_refused(error, kind, Some(entry)))?;
         tracing::debug!(?kind, files = entries.len(), bytes = len, "files were merged");
         for entry in entries {
             self.discard(kind, entry.id);

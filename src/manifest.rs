@@ -3,7 +3,7 @@
 //! ```text
 //! magic "chanlog\0", kind u32 = 4, format u32
 //! store id 16 B, hash key 16 B
-//! next file id u64, first live log segment u64
+//! next file id u64, first live log segment u64 (0 = none was made yet)
 //! bytes ever logged u64, sealed u64, merged u64; user bytes ever sealed u64; messages ever sealed u64
 //! forks    count u32, then version u64 each
 //! losses   count u32, then version u64, channels u32 each
@@ -41,6 +41,7 @@ pub struct Manifest {
     /// The key of the hashes in table runs, so that no caller can choose names that collide.
     pub key: [u8; 16],
     pub next_file: u64,
+    /// The oldest log segment that is not sealed; 0 until the first one was made.
     pub first_log: u64,
     pub totals: Totals,
     /// Where each incarnation but the first began: the last version that the one before passed on.
@@ -83,10 +84,15 @@ pub struct Entry {
 impl Manifest {
     /// A new store's manifest.
     pub fn new(env: &dyn Env) -> std::io::Result<Manifest> {
-        let mut manifest = Manifest { next_file: 1, first_log: 1, ..Manifest::default() };
+        let mut manifest = Manifest { next_file: 1, ..Manifest::default() };
         env.random(&mut manifest.store)?;
         env.random(&mut manifest.key)?;
         Ok(manifest)
+    }
+
+    /// Whether a crash cut the store's creation before its first log segment was there. Nothing was written to it yet.
+    pub fn unborn(&self) -> bool {
+        self.first_log == 0
     }
 
     /// Takes the next file id.
@@ -205,7 +211,7 @@ pub enum StoreError {
 
 fn decode_body(r: &mut Reader<'_>) -> Option<Manifest> {
     let mut manifest = Manifest { store: r.id()?, key: r.id()?, ..Manifest::default() };
-    (manifest.next_file, manifest.first_log) = (number(r)?, number(r)?);
+    (manifest.next_file, manifest.first_log) = (r.u64()?, r.u64()?);
     manifest.totals =
         Totals { logged: r.u64()?, sealed: r.u64()?, merged: r.u64()?, user: r.u64()?, messages: r.u64()? };
     for _ in 0..r.u32()? {
@@ -217,11 +223,6 @@ fn decode_body(r: &mut Reader<'_>) -> Option<Manifest> {
     manifest.segments = entries(r)?;
     manifest.runs = entries(r)?;
     Some(manifest)
-}
-
-/// A number that counts up from 1. It is never near its end, so that nobody who counts on must fear it.
-fn number(r: &mut Reader<'_>) -> Option<u64> {
-    r.u64().filter(|number| *number < u64::MAX / 2)
 }
 
 fn put_entries(out: &mut Vec<u8>, entries: &[Entry]) {
@@ -238,12 +239,7 @@ fn put_entries(out: &mut Vec<u8>, entries: &[Entry]) {
 fn entries(r: &mut Reader<'_>) -> Option<Vec<Entry>> {
     let mut entries = Vec::new();
     for _ in 0..r.u32()? {
-        entries.push(Entry {
-            id: r.u64()?,
-            versions: (number(r)?, number(r)?),
-            len: r.u64()?,
-            level: r.u32()?,
-        });
+        entries.push(Entry { id: r.u64()?, versions: (r.u64()?, r.u64()?), len: r.u64()?, level: r.u32()? });
     }
     Some(entries)
 }

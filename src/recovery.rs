@@ -27,14 +27,13 @@ use crate::log::{self, Frame, FrameKind, HEADER, LogFile, Scan};
 use crate::manifest::{self, Entry, Loss, Manifest, StoreError};
 use crate::memtable::Memtable;
 use crate::options::{BUFFERED_WINDOW, Options};
-use crate::record::Record;
 use crate::sealed::Kind;
 use crate::segment::{BlockCache, Segment};
 use crate::stage::Overlay;
 use crate::stat::Recovery;
 use crate::state::{Base, Effects, Named, Part, Published, State, Unsealed};
 use crate::table::Run;
-use crate::types::{Head, Mark};
+use crate::types::Mark;
 
 /// The name of the file that is locked while a store is open.
 pub const LOCK: &str = "chanlog.lock";
@@ -77,18 +76,10 @@ pub fn open(options: &Options, dir: &Path) -> Result<Opened> {
     let survey = survey(env, dir)?.unwrap_or_default();
     check_ours(dir, &survey)?;
     match Manifest::load(env, dir)? {
-        Some(manifest) if is_unborn(&manifest, &survey) => create(options, dir, manifest, lock),
+        Some(manifest) if manifest.unborn() => begin(options, dir, manifest, lock),
         Some(manifest) => Reading::read(options, dir, manifest, &survey)?.repair(options, dir, &survey, lock),
-        None => {
-            let manifest = Manifest::new(&*options.env).map_err(|e| Error::io("draw an id for", dir, e))?;
-            create(options, dir, manifest, lock)
-        }
+        None => create(options, dir, lock),
     }
-}
-
-/// Whether a crash cut the making of a store between its manifest and its first log segment.
-pub fn is_unborn(manifest: &Manifest, survey: &Survey) -> bool {
-    survey.logs.is_empty() && manifest.first_log == 1 && manifest.runs.is_empty()
 }
 
 /// Lists a directory; `None` if it is absent.
@@ -161,11 +152,25 @@ pub fn lock(env: &dyn Env, dir: &Path) -> Result<Box<dyn Send + Sync>> {
     })
 }
 
-fn create(options: &Options, dir: &Path, manifest: Manifest, lock: Box<dyn Send + Sync>) -> Result<Opened> {
+fn create(options: &Options, dir: &Path, lock: Box<dyn Send + Sync>) -> Result<Opened> {
     sync_path(&*options.env, dir)?;
+    let manifest = Manifest::new(&*options.env).map_err(|e| Error::io("draw an id for", dir, e))?;
     save(&manifest, options, dir)?;
-    let (env, size) = (&*options.env, options.log_segment);
-    let log = LogFile::create(env, dir, manifest.store, manifest.first_log, (0, 0), size).map(Arc::new)?;
+    begin(options, dir, manifest, lock)
+}
+
+/// Makes the first log segment of a store that has a manifest, and says so in the manifest: if that segment is missing
+/// later, it was lost.
+fn begin(
+    options: &Options,
+    dir: &Path,
+    mut manifest: Manifest,
+    lock: Box<dyn Send + Sync>,
+) -> Result<Opened> {
+    let env = &*options.env;
+    let log = Arc::new(LogFile::create(env, dir, manifest.store, 1, (0, 0), options.log_segment)?);
+    manifest.first_log = log.id;
+    save(&manifest, options, dir)?;
     tracing::info!(dir = %dir.display(), "a store was made");
     let recovery = Recovery { created: true, clean: true, ..Recovery::default() };
     let published = Published::new(
@@ -346,7 +351,7 @@ fn open_base(env: &dyn Env, dir: &Path, manifest: &Manifest, cache: &Arc<BlockCa
     Ok(Base { runs, segments, frozen: Vec::new(), losses, key: manifest.key })
 }
 
-/// Opens the live log segments, oldest first, and checks that none is missing.
+/// Opens the live log segments, oldest first, and checks that none is missing. There is at least one.
 fn open_logs(env: &dyn Env, dir: &Path, manifest: &Manifest, survey: &Survey) -> Result<Vec<Arc<LogFile>>> {
     let live: Vec<u64> = survey.logs.range(manifest.first_log..).copied().collect();
     let missing = (manifest.first_log..).zip(&live).find(|(expected, id)| expected != *id);
@@ -447,30 +452,23 @@ impl Replay {
         let known = |key: &Key| {
             key.channel.0 < self.overlay.names(Named::Channel) && key.user.0 < self.overlay.names(Named::User)
         };
-        let reached = |key: &Key, mark: &Mark| mark.seq <= self.overlay.head(key.channel).last.seq;
+        let within = |key: &Key, mark: &Mark| {
+            let end = self.overlay.head(key.channel).last;
+            mark.seq <= end.seq && mark.ordinal <= end.ordinal
+        };
         match change {
             Change::NameChannel(_) | Change::NameUser(_) => true,
             Change::Message(record) => {
                 let head = self.overlay.head(record.channel);
                 known(&Key { channel: record.channel, user: record.sender })
                     && record.version == self.overlay.version() + 1
-                    && self.follows(record, &head)
+                    && self.overlay.next_seq(record.channel, &head).is_ok_and(|next| record.mark.seq == next)
+                    && record.mark.ordinal == head.last.ordinal + u64::from(!record.silent)
             }
-            Change::Join { key, base, read } => known(key) && reached(key, base) && reached(key, read),
-            Change::Read { key, mark } | Change::Hide { key, mark } => known(key) && reached(key, mark),
+            Change::Join { key, base, read } => known(key) && within(key, base) && within(key, read),
+            Change::Read { key, mark } | Change::Hide { key, mark } => known(key) && within(key, mark),
             Change::Leave { key, .. } | Change::Activate { key } => known(key),
         }
-    }
-
-    /// Whether a message may be the next one behind a channel's head. Only a new segment may begin behind a gap, and none
-    /// is longer than what was lost by then.
-    fn follows(&self, record: &Record<'_>, head: &Head) -> bool {
-        let Some(next) = head.last.seq.checked_add(1) else { return false };
-        let begun = head.version > self.log.base_version;
-        let Ok(latest) = self.overlay.next_seq(record.channel, head) else { return false };
-        let latest = if begun { next } else { latest };
-        let ordinal = head.last.ordinal + u64::from(!record.silent);
-        (next..=latest).contains(&record.mark.seq) && record.mark.ordinal == ordinal
     }
 }
 
@@ -479,6 +477,75 @@ mod tests {
     use super::*;
     use crate::batch::{Batch, Draft};
     use crate::env::SimEnv;
+    use crate::log::{FrameHeader, finish_frame, start_frame};
+    use crate::record::Record;
+    use crate::types::{ChannelId, UserId};
+
+    const DIR: &str = "/store";
+    const KEY: Key = Key { user: UserId(0), channel: ChannelId(0) };
+
+    fn message(seq: u64, ordinal: u64, version: u64) -> Change<'static> {
+        let (channel, sender, mark) = (KEY.channel, KEY.user, Mark { seq, ordinal });
+        let record = Record {
+            channel,
+            sender,
+            mark,
+            version,
+            timestamp: 0,
+            silent: false,
+            id: None,
+            client_id: None,
+            payload: b"x",
+        };
+        Change::Message(record)
+    }
+
+    /// Opens a store whose log holds one commit of these changes behind the names of one channel and one user.
+    fn open_with(changes: &[Change<'_>]) -> Result<Opened> {
+        let sim = SimEnv::new(1);
+        let options = Options::new().env(sim.clone()).log_segment(8 << 10).background(false);
+        let made = open(&options, Path::new(DIR))?;
+        let mut bytes = Vec::new();
+        let at = start_frame(&mut bytes);
+        let names = [Change::NameChannel(b"c"), Change::NameUser(b"u")];
+        names.iter().chain(changes).for_each(|change| change.encode(&mut bytes));
+        let count = (names.len() + changes.len()) as u32;
+        let header = FrameHeader {
+            kind: FrameKind::Commit,
+            buffered: false,
+            count,
+            first_version: 1,
+            durable: HEADER,
+        };
+        finish_frame(&mut bytes, at, &made.log.binding, HEADER, &header);
+        made.log.write(&bytes, HEADER)?;
+        drop(made);
+        open(&options, Path::new(DIR))
+    }
+
+    #[test]
+    fn changes_that_contradict_the_rules_are_corruption_behind_a_good_checksum() {
+        let zero = Mark::default();
+        let far = Mark { seq: u64::MAX, ordinal: 0 };
+        let join = |base, read| Change::Join { key: KEY, base, read };
+        let good = [message(1, 1, 1), message(2, 2, 2), join(zero, Mark { seq: 2, ordinal: 2 })];
+        assert!(open_with(&good).is_ok());
+        let bad: [&[Change<'_>]; 9] = [
+            &[message(2, 1, 1)],
+            &[message(1, 1, 1), message(3, 2, 2)],
+            &[message(u64::MAX, 1, 1)],
+            &[message(1, 0, 1)],
+            &[message(1, 1, 2)],
+            &[join(far, zero)],
+            &[join(zero, far)],
+            &[join(zero, zero), Change::Read { key: KEY, mark: far }],
+            &[join(zero, zero), Change::Hide { key: KEY, mark: far }],
+        ];
+        for changes in bad {
+            let opened = open_with(changes).map(drop);
+            assert!(matches!(opened, Err(Error::Corruption { .. })), "{changes:?}: {opened:?}");
+        }
+    }
 
     #[test]
     fn a_loss_that_no_segment_follows_is_corruption() {

@@ -8,6 +8,7 @@
 //! * S1. No effect of a message grows with the number of members: it is one head, one index entry, one row at most.
 //! * S2. A seq that a reader may have seen is never assigned again: behind a loss of power each channel skips the window.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -32,7 +33,7 @@ pub struct Overlay {
     channels: HashMap<Bytes, u32>,
     users: HashMap<Bytes, u32>,
     /// The marks of unpublished messages, ascending.
-    marks: HashMap<ChannelId, Vec<Mark>>,
+    marks: HashMap<ChannelId, VecDeque<Mark>>,
     next_channel: u32,
     next_user: u32,
     version: u64,
@@ -212,10 +213,12 @@ impl Overlay {
         if seq == head.last.seq {
             return Ok(head.last);
         }
-        let unpublished = self.marks.get(&channel).map_or(&[][..], Vec::as_slice);
-        let after = unpublished.partition_point(|mark| mark.seq <= seq);
-        let mark = match unpublished[..after].last() {
-            Some(mark) => *mark,
+        let unpublished = self.marks.get(&channel).and_then(|marks| {
+            let after = marks.partition_point(|mark| mark.seq <= seq);
+            marks.get(after.checked_sub(1)?).copied()
+        });
+        let mark = match unpublished {
+            Some(mark) => mark,
             None => mark_at(&self.published, channel, seq)?,
         };
         Ok(Mark { seq, ordinal: mark.ordinal })
@@ -223,8 +226,10 @@ impl Overlay {
 
     /// The seq of a channel's next message.
     pub fn next_seq(&self, channel: ChannelId, head: &Head) -> Result<u64> {
+        // Recovery also replays what was written before the last losses.
+        let later = |loss: &&Loss| loss.version > self.version;
         let hit = |loss: &&Loss| head.version <= loss.version && channel.0 < loss.channels;
-        let losses = self.losses.iter().rev().take_while(hit).count() as u64;
+        let losses = self.losses.iter().rev().skip_while(later).take_while(hit).count() as u64;
         let last = head.last.seq;
         let full = || Error::TooLarge { what: "a channel (messages)", len: last, limit: u64::MAX };
         last.checked_add(losses * BUFFERED_WINDOW + 1).ok_or_else(full)
@@ -286,7 +291,7 @@ impl Overlay {
         self.set_head(channel, Head { last: mark, version: record.version, ..before }, lsn, effects);
         effects.messages.push(Placed { channel, mark, previous: before.version, offset });
         effects.user_bytes += (record.encoded_len() - crate::record::HEADER) as u64;
-        self.marks.entry(channel).or_default().push(mark);
+        self.marks.entry(channel).or_default().push_back(mark);
         let key = Key { user: record.sender, channel };
         if let Some(row) = self.row(key)?.filter(Row::present) {
             self.set_row(key, Row { own: mark, ..row }, lsn, effects);
@@ -367,7 +372,7 @@ impl Overlay {
         self.next_channel = channel + effects.channels.len() as u32;
         self.next_user = user + effects.users.len() as u32;
         for placed in &effects.messages {
-            self.marks.entry(placed.channel).or_default().push(placed.mark);
+            self.marks.entry(placed.channel).or_default().push_back(placed.mark);
         }
         self.version = effects.version;
     }

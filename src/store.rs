@@ -52,6 +52,8 @@ pub struct Membership {
     pub activated: bool,
     /// The version of the row's last change.
     pub version: u64,
+    /// The mark just before `join_seq`.
+    base: Mark,
 }
 
 impl From<Row> for Membership {
@@ -63,6 +65,7 @@ impl From<Row> for Membership {
             deleted: row.deleted,
             activated: row.activated > 0,
             version: row.version,
+            base: row.base,
         }
     }
 }
@@ -72,8 +75,7 @@ impl Membership {
     /// marked, and the user's own last message.
     #[must_use]
     pub fn cursor(&self) -> Mark {
-        let floor = Mark { seq: self.join_seq - 1, ordinal: 0 };
-        [self.deleted, self.read, self.own].into_iter().fold(floor, Mark::max)
+        [self.deleted, self.read, self.own].into_iter().fold(self.base, Mark::max)
     }
 }
 

@@ -67,7 +67,7 @@ pub enum Wait {
 }
 
 impl Progress {
-    /// The last commit that got as far as `wait` says.
+    /// The last commit whose waiters need not wait any more.
     fn reached(&self, wait: Wait) -> u64 {
         match wait {
             Wait::Published => self.published,
@@ -216,6 +216,9 @@ impl Syncer {
 
     /// Publishes what may be seen.
     fn publish(&self, state: &mut Progress) {
+        if state.failure.is_some() {
+            return;
+        }
         let durable = state.durable.lsn;
         let may = |commit: &Pending| commit.early || commit.lsn <= durable;
         if !state.pending.front().is_some_and(may) {

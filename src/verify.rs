@@ -43,15 +43,16 @@ pub struct Verification {
 pub fn verify(dir: impl AsRef<Path>, options: &Options) -> Result<Verification> {
     let dir = dir.as_ref();
     let env = &*options.env;
-    let survey = recovery::survey(env, dir)?.filter(|survey| survey.manifest);
-    let Some(survey) = survey else {
-        return Err(Error::NotAStore { dir: dir.into(), entry: "no manifest".into() });
-    };
+    let survey = || Ok(recovery::survey(env, dir)?.filter(|survey| survey.manifest));
+    let absent = || Error::NotAStore { dir: dir.into(), entry: "no manifest".into() };
+    survey()?.ok_or_else(absent)?;
     let _lock = recovery::lock(env, dir)?;
+    // Again, as whoever had it open may have changed it until now.
+    let survey = survey()?.ok_or_else(absent)?;
     let mut check = Check { options, dir, found: Verification::default() };
     match Manifest::load(env, dir) {
         Ok(Some(manifest)) => check.store(manifest, &survey),
-        Ok(None) => return Err(Error::NotAStore { dir: dir.into(), entry: "no manifest".into() }),
+        Ok(None) => return Err(absent()),
         Err(fault) => check.found.faults.push(fault),
     }
     Ok(check.found)
@@ -73,12 +74,15 @@ impl Check<'_> {
         for entry in &manifest.segments {
             self.segment(&manifest, entry, &cache);
         }
+        if manifest.unborn() {
+            return;
+        }
         let live: Vec<u64> = survey.logs.range(manifest.first_log..).copied().collect();
         for (index, id) in live.iter().enumerate() {
             self.log(&manifest, *id, live.get(index + 1).copied());
         }
         // What every file says by itself is right; now whether they fit together.
-        if self.found.faults.is_empty() && !recovery::is_unborn(&manifest, survey) {
+        if self.found.faults.is_empty() {
             match Reading::read(self.options, self.dir, manifest, survey) {
                 Ok(reading) => self.found.torn_bytes = reading.torn(),
                 Err(fault) => self.found.faults.push(fault),

@@ -16,6 +16,8 @@ use crate::sealed::StoreId;
 pub const HEADER: u64 = 4096;
 /// The length of the header's fields; zeros follow.
 pub const FIELDS: usize = 72;
+/// No segment is longer, so that an offset fits 32 bits.
+const MAX_LEN: u64 = 1 << 32;
 const MAGIC: &[u8; 8] = b"chanlog\0";
 const KIND: u32 = 3;
 const FORMAT: u32 = 1;
@@ -81,6 +83,9 @@ impl LogFile {
         let len = file.len().map_err(|e| Error::io("measure", &path, e))?;
         if len < HEADER {
             return Err(Error::corrupt(&path, 0, "shorter than its header"));
+        }
+        if len > MAX_LEN {
+            return Err(Error::corrupt(&path, MAX_LEN, "longer than any segment"));
         }
         file.read_at(&mut header, 0).map_err(|e| Error::io("read", &path, e))?;
         let (binding, base_version, previous_end, capacity) = decode_header(&path, store, id, &header)?;

@@ -34,26 +34,21 @@ pub fn scan(
     end: Option<u64>,
     visit: &mut dyn FnMut(&Frame<'_>) -> Result<()>,
 ) -> Result<Scan> {
-    let mut scan = Scan {
-        end: HEADER,
-        durable: HEADER,
-        closed: false,
-        boot: None,
-        buffered: false,
-        commits: 0,
-        torn: 0,
-    };
-    while let Some(frame) = frame::read(bytes, scan.end, &log.binding) {
+    let mut scan = Scan { end: HEADER, durable: HEADER, ..Scan::default() };
+    // Behind a known end may lie whole frames of a write that found the disk full: nobody was told that they count.
+    while end.is_none_or(|end| scan.end < end)
+        && let Some(frame) = frame::read(bytes, scan.end, &log.binding)
+    {
         visit(&frame)?;
         scan.note(&frame);
+    }
+    if end.is_some_and(|end| scan.end > end) {
+        return Err(log.corrupt(scan.end, "a frame reaches beyond the segment's end"));
     }
     scan.torn = nonzero(&bytes[scan.end as usize..]) as u64;
     let durable = end.unwrap_or_else(|| scan.durable.max(durable_behind(log, bytes, &scan)));
     if scan.end < durable {
         return Err(log.corrupt(scan.end, format!("no valid frame, though durable up to {durable}")));
-    }
-    if end.is_some_and(|end| end < scan.end) {
-        return Err(log.corrupt(scan.end, "frames behind the end that the next segment states"));
     }
     Ok(scan)
 }
