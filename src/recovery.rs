@@ -555,9 +555,9 @@ mod tests {
         store.commit(Batch::new().append("general", Draft::new("alice", 0, "hi"))).unwrap();
         store.close().unwrap();
         let dir = Path::new("/store");
-        for (version, open) in [(0, true), (1, false), (u64::MAX, false)] {
+        for (version, channels, open) in [(0, 0, true), (0, 1, false), (1, 1, false), (u64::MAX, 1, false)] {
             let mut manifest = Manifest::load(&*sim, dir).unwrap().unwrap();
-            manifest.losses = vec![Loss { version, channels: 1 }];
+            manifest.losses = vec![Loss { version, channels }];
             assert!(manifest.store(&*sim, dir).is_ok());
             let opened = options().open(dir).map(drop);
             assert!(matches!(opened, Ok(()) | Err(Error::Corruption { .. })), "{opened:?}");
