@@ -16,7 +16,6 @@ use crate::options::Options;
 use crate::recovery;
 use crate::stat::{Files, Recovery, Stat};
 use crate::state::{Named, Published};
-use crate::sync::Wait;
 
 /// After a failure, maintenance is tried again after this time.
 const RETRY: Duration = Duration::from_secs(1);
@@ -88,7 +87,7 @@ impl Engine {
             lock: Mutex::new(Some(opened.lock)),
         });
         if engine.options.background {
-            engine.start();
+            engine.start().inspect_err(|_| drop(engine.close()))?;
         }
         Ok(engine)
     }
@@ -101,9 +100,8 @@ impl Engine {
             if !self.published.0.read().base.frozen.is_empty() {
                 let _ = threads.seal.try_send(());
             }
-            if submitted.wait == Wait::Published {
-                let _ = threads.sync.try_send(());
-            }
+            // Also for a commit that nobody waits for.
+            let _ = threads.sync.try_send(());
         }
         Ok(submitted)
     }
@@ -191,7 +189,7 @@ impl Engine {
     }
 
     /// Starts the threads that seal, merge and sync. They end when their wakers are dropped.
-    fn start(self: &Arc<Self>) {
+    fn start(self: &Arc<Self>) -> Result<()> {
         let (seal, seals) = channel::bounded(1);
         let (merge, merges) = channel::bounded(1);
         let (sync, syncs) = channel::bounded(1);
@@ -203,12 +201,13 @@ impl Engine {
                 let _ = next.try_send(());
                 sealed
             });
-        });
-        let merger = self.spawn("chanlog-merge", merges, |engine| engine.repeat("merge", Engine::merge_step));
-        let syncer = self.spawn("chanlog-sync", syncs, Engine::sync_behind);
+        })?;
+        let merger =
+            self.spawn("chanlog-merge", merges, |engine| engine.repeat("merge", Engine::merge_step))?;
+        let syncer = self.spawn("chanlog-sync", syncs, Engine::sync_behind)?;
         let _ = (seal.try_send(()), merge.try_send(()));
-        let handles = vec![sealer, merger, syncer].into_iter().flatten().collect();
-        *self.threads.lock() = Some(Threads { seal, merge, sync, handles });
+        *self.threads.lock() = Some(Threads { seal, merge, sync, handles: vec![sealer, merger, syncer] });
+        Ok(())
     }
 
     fn spawn(
@@ -216,7 +215,7 @@ impl Engine {
         name: &str,
         wakes: Receiver<()>,
         work: impl Fn(&Engine) + Send + 'static,
-    ) -> Option<JoinHandle<()>> {
+    ) -> Result<JoinHandle<()>> {
         let engine = Arc::downgrade(self);
         let run = move || {
             for () in wakes {
@@ -227,7 +226,7 @@ impl Engine {
             }
         };
         let spawned = thread::Builder::new().name(name.into()).spawn(run);
-        spawned.inspect_err(|error| tracing::error!(%error, name, "a thread can't be started")).ok()
+        spawned.map_err(|error| Error::io("start thread", Path::new(name), error))
     }
 
     /// Steps until there is nothing to do. A failure is tried again later, unless the store closes.
@@ -249,7 +248,7 @@ impl Engine {
         }
     }
 
-    /// Syncs what buffered commits left, one interval after they came.
+    /// Syncs what nobody waits for, buffered commits above all, one interval after it came.
     fn sync_behind(&self) {
         while self.committer.syncer.is_behind() {
             self.doze(self.options.sync_interval);

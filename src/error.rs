@@ -45,7 +45,8 @@ pub enum Error {
         /// The limit in bytes.
         limit: u64,
     },
-    /// The disk is full. Nothing of the commit is visible or will be; free some space and try again.
+    /// The disk is full. Nothing of the commit is visible; free some space and try again. Only a crash before what the
+    /// failed write left is cleaned away can make it a whole commit after all.
     #[error("no space left for {}", path.display())]
     OutOfSpace {
         /// The file that could not grow.

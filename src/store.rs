@@ -177,7 +177,9 @@ impl Store {
 
     /// The head of a channel; an unknown one is empty. Costs a look-up of the name and a read of memory.
     pub fn head(&self, channel: impl AsRef<[u8]>) -> Result<Head> {
-        Ok(self.heads([channel])?[0])
+        let published = &self.engine()?.published;
+        let id = published.channel(channel.as_ref())?;
+        Ok(id.map_or_else(Head::default, |id| published.0.read().heads.get(id)))
     }
 
     /// The heads of many channels, all of one moment.

@@ -267,3 +267,14 @@ fn changes(channel: &Name, alice: &Name, i: u64) -> Vec<model::Op> {
     };
     vec![op, Op::Append { channel, post: post(b"carol") }]
 }
+
+#[test]
+fn a_commit_that_nobody_waits_for_is_synced_soon() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let commit = store.submit(Batch::new().append("general", Draft::new("alice", 0, "hi"))).unwrap();
+    while !commit.is_done() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    assert_eq!(store.head("general").unwrap().last.seq, 1);
+}
