@@ -333,6 +333,7 @@ impl Committer {
             Err(error) => return Err(self.syncer.poison(error)),
             Ok(log) => log,
         });
+        self.announce_next(writer)?;
         self.evict(writer);
         self.published.0.write().roll(log.clone());
         self.syncer.rolled(log.clone(), HEADER);
@@ -341,6 +342,18 @@ impl Committer {
         writer.end = HEADER;
         (writer.opened, writer.declared, writer.clean) = (false, false, false);
         Ok(())
+    }
+
+    /// Says behind the end of the full segment that another one follows.
+    fn announce_next(&self, writer: &Writer) -> Result<()> {
+        let mut frame = Vec::new();
+        let at = start_frame(&mut frame);
+        self.finish_marker(writer, &mut frame, at, FrameKind::Next);
+        match writer.log.write(&frame, writer.end) {
+            // It only helps to notice that the next one was lost.
+            Ok(()) | Err(Error::OutOfSpace { .. }) => Ok(()),
+            Err(error) => Err(self.syncer.poison(error)),
+        }
     }
 
     /// Adds the frame that names the running system.

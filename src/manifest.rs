@@ -195,7 +195,8 @@ impl Manifest {
         let Totals { logged, sealed, merged, user, messages } = self.totals;
         let files = || self.segments.iter().chain(&self.runs);
         let counts = [self.next_file, self.first_log, logged, sealed, merged, user, messages];
-        files().all(|file| file.id < self.next_file)
+        !(self.unborn() && files().next().is_some())
+            && files().all(|file| file.id < self.next_file)
             && files().flat_map(|file| [file.versions.1, file.len]).chain(counts).all(|count| count < BOUND)
     }
 }

@@ -23,7 +23,7 @@ use crate::codec::Reader;
 use crate::env::{Access, Env};
 use crate::error::{Error, Result};
 use crate::heads::Heads;
-use crate::log::{self, Frame, FrameKind, HEADER, LogFile, Scan};
+use crate::log::{self, Frame, FrameHeader, FrameKind, HEADER, LogFile, Scan, finish_frame, start_frame};
 use crate::manifest::{self, Entry, Loss, Manifest, StoreError};
 use crate::memtable::Memtable;
 use crate::options::{BUFFERED_WINDOW, Options};
@@ -76,9 +76,22 @@ pub fn open(options: &Options, dir: &Path) -> Result<Opened> {
     let survey = survey(env, dir)?.unwrap_or_default();
     check_ours(dir, &survey)?;
     match Manifest::load(env, dir)? {
-        Some(manifest) if manifest.unborn() => begin(options, dir, manifest, lock),
+        Some(manifest) if manifest.unborn() => {
+            check_unborn(dir, &survey)?;
+            begin(options, dir, manifest, lock)
+        }
         Some(manifest) => Reading::read(options, dir, manifest, &survey)?.repair(options, dir, &survey, lock),
         None => create(options, dir, lock),
+    }
+}
+
+/// Checks that nothing was written yet, where the manifest says so. The first segment may be there, but empty.
+pub fn check_unborn(dir: &Path, survey: &Survey) -> Result<()> {
+    match survey.logs.last() {
+        None | Some(1) => Ok(()),
+        Some(id) => {
+            Err(Error::corrupt(&dir.join(manifest::NAME), 0, format!("does not know log segment {id}")))
+        }
     }
 }
 
@@ -230,6 +243,9 @@ impl Reading {
             recovery.log_bytes += scan.end;
             recovery.commits += scan.commits;
         }
+        if scan.followed {
+            return Err(Error::corrupt(&log::path(dir, active.id + 1), 0, "the log segment is missing"));
+        }
         recovery.clean = scan.closed && scan.torn == 0;
         recovery.torn_bytes = scan.torn;
         // Behind a loss channels go on beyond a gap, which no segment may have in it.
@@ -313,6 +329,17 @@ impl Reading {
         let env = &*options.env;
         let next = LogFile::create(env, dir, self.manifest.store, log.id + 1, versions, options.log_segment)?;
         let next = Arc::new(next);
+        let header = FrameHeader {
+            kind: FrameKind::Next,
+            buffered: false,
+            count: 0,
+            first_version: versions.0 + 1,
+            durable: end,
+        };
+        let mut frame = Vec::new();
+        let at = start_frame(&mut frame);
+        finish_frame(&mut frame, at, &log.binding, end, &header);
+        log.write(&frame, end)?;
         self.published.0.write().roll(next.clone());
         Ok(next)
     }
@@ -477,7 +504,6 @@ mod tests {
     use super::*;
     use crate::batch::{Batch, Draft};
     use crate::env::SimEnv;
-    use crate::log::{FrameHeader, finish_frame, start_frame};
     use crate::record::Record;
     use crate::types::{ChannelId, UserId};
 

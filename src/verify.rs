@@ -75,6 +75,7 @@ impl Check<'_> {
             self.segment(&manifest, entry, &cache);
         }
         if manifest.unborn() {
+            self.found.faults.extend(recovery::check_unborn(self.dir, survey).err());
             return;
         }
         let live: Vec<u64> = survey.logs.range(manifest.first_log..).copied().collect();

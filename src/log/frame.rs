@@ -20,6 +20,8 @@ pub enum FrameKind {
     Open = 2,
     /// A session ended by closing the store.
     Close = 3,
+    /// Another segment follows.
+    Next = 4,
 }
 
 /// What a frame says of itself.
@@ -107,6 +109,7 @@ pub fn read<'a>(file: &'a [u8], offset: u64, binding: &Binding) -> Option<Frame<
         1 => FrameKind::Commit,
         2 => FrameKind::Open,
         3 => FrameKind::Close,
+        4 => FrameKind::Next,
         _ => return None,
     };
     let whole = (FRAME_HEADER + len).next_multiple_of(ALIGN);

@@ -17,6 +17,8 @@ pub struct Scan {
     pub boot: Option<[u8; 16]>,
     /// Whether the last session acknowledged commits before it synced them, and did not end with a close.
     pub buffered: bool,
+    /// Whether the last frame says that another segment follows.
+    pub followed: bool,
     /// How many commits there are.
     pub commits: u64,
     /// How far behind the end there are bytes that are not zero.
@@ -67,6 +69,7 @@ impl Scan {
         self.end = frame.end;
         self.durable = self.durable.max(frame.header.durable);
         self.closed = frame.header.kind == FrameKind::Close;
+        self.followed = frame.header.kind == FrameKind::Next;
         match frame.header.kind {
             FrameKind::Open => {
                 self.boot = frame.body.try_into().ok().filter(|boot| *boot != [0; 16]);
@@ -78,6 +81,7 @@ impl Scan {
             }
             // All before it was durable.
             FrameKind::Close => self.buffered = false,
+            FrameKind::Next => {}
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Faults that a review found, each with the shortest history that shows it.
+//! Faults that the other tests let through once, each with the shortest history that shows it.
 
 #![cfg(feature = "sim")]
 
