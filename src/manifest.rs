@@ -258,6 +258,7 @@ mod tests {
     fn example() -> Manifest {
         let mut manifest = Manifest::new(&OsEnv::new()).unwrap();
         manifest.next_file = 4;
+        manifest.first_log = 2;
         manifest.forks = vec![3, 9];
         manifest.losses = vec![Loss { version: 9, channels: 2 }];
         manifest.segments = vec![

@@ -271,7 +271,6 @@ impl Reading {
         survey: &Survey,
         lock: Box<dyn Send + Sync>,
     ) -> Result<Opened> {
-        self.recovery.orphans = remove_orphans(options, dir, &self.manifest, survey);
         let (mut log, scan) = (self.log.clone(), self.scan);
         let (mut end, clean) = (scan.end, self.recovery.clean);
         mend(&log, &scan)?;
@@ -286,6 +285,7 @@ impl Reading {
                 log = self.remake_segment(options, dir, &log)?;
             }
         }
+        self.remove_orphans(options, dir, survey)?;
         tracing::info!(dir = %dir.display(), recovery = ?self.recovery, "a store was opened");
         let Reading { manifest, published, recovery, cache, .. } = self;
         Ok(Opened { manifest, published, log, end, clean, recovery, cache, lock })
@@ -310,6 +310,18 @@ impl Reading {
         let mut state = self.published.0.write();
         let losses = self.manifest.losses.as_slice().into();
         state.base = Arc::new(Base { losses, ..(*state.base).clone() });
+        Ok(())
+    }
+
+    /// Removes what the manifest does not name. The manifest may have come so far that it was seen, and not so far that it
+    /// was durable; so it is made durable first, else a loss of power could bring back one that names what is removed.
+    fn remove_orphans(&mut self, options: &Options, dir: &Path, survey: &Survey) -> Result<()> {
+        let orphans = orphans(dir, &self.manifest, survey);
+        if !orphans.is_empty() {
+            save(&self.manifest, options, dir)?;
+        }
+        // A file that can't be removed now is tried again at the next open.
+        self.recovery.orphans = orphans.iter().filter(|path| options.env.remove(path).is_ok()).count() as u64;
         Ok(())
     }
 
@@ -417,14 +429,13 @@ fn load_heads(base: &Base, manifest: &Manifest) -> Result<(Heads, (u64, u32, u32
     Ok((heads, counts))
 }
 
-/// Removes what no manifest names. A file that can't be removed now is tried again at the next open.
-fn remove_orphans(options: &Options, dir: &Path, manifest: &Manifest, survey: &Survey) -> u64 {
+/// The files that the manifest does not name: of unfinished work, or replaced.
+fn orphans(dir: &Path, manifest: &Manifest, survey: &Survey) -> Vec<PathBuf> {
     let segments = manifest.segments.iter().map(|entry| Kind::Segment.path(dir, entry.id));
     let runs = manifest.runs.iter().map(|entry| Kind::Run.path(dir, entry.id));
     let named: BTreeSet<PathBuf> = segments.chain(runs).collect();
     let sealed = survey.logs.range(..manifest.first_log).map(|id| log::path(dir, *id));
-    let parts = survey.others.iter().filter(|path| !named.contains(*path)).cloned();
-    sealed.chain(parts).filter(|path| options.env.remove(path).is_ok()).count() as u64
+    sealed.chain(survey.others.iter().filter(|path| !named.contains(*path)).cloned()).collect()
 }
 
 /// Reads one log segment and publishes its commits.

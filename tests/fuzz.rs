@@ -5,7 +5,7 @@
 use chanlog::fuzzing;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::FileFailurePersistence;
+use proptest::test_runner::{FileFailurePersistence, RngSeed};
 
 /// One test for each target: how many inputs it gets, and how long they are at most.
 macro_rules! targets {
@@ -13,7 +13,11 @@ macro_rules! targets {
         #[test]
         fn $target() {
             let failure_persistence = Some(Box::new(FileFailurePersistence::WithSource("regressions")) as _);
-            let config = ProptestConfig { cases: $cases, failure_persistence, ..ProptestConfig::default() };
+            // The same inputs at each run, so that a failure is one of the change under test. The fuzzer looks for new ones.
+            let random = std::env::var_os("CHANLOG_RANDOM").is_some();
+            let rng_seed = if random { RngSeed::Random } else { RngSeed::Fixed(1) };
+            let config =
+                ProptestConfig { cases: $cases, failure_persistence, rng_seed, ..ProptestConfig::default() };
             proptest!(config, |(data in vec(any::<u8>(), 0..$len))| fuzzing::$target(&data));
         }
     )*};

@@ -16,7 +16,7 @@ use model::{Model, Name, Op, Post, Range, check};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use proptest::test_runner::FileFailurePersistence;
+use proptest::test_runner::{FileFailurePersistence, RngSeed};
 
 const DIR: &str = "/store";
 const CHANNELS: u8 = 5;
@@ -439,11 +439,19 @@ impl Machine {
     }
 }
 
-/// The number of cases, which `PROPTEST_CASES` overrides.
+/// So many cases, the same at each run. With `PROPTEST_CASES=n`, n new ones at each run.
 fn cases(default: u32) -> ProptestConfig {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(default);
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok());
+    let cases = asked.unwrap_or(default);
+    let rng_seed = if asked.is_some() { RngSeed::Random } else { RngSeed::Fixed(1) };
     let failure_persistence = Some(Box::new(FileFailurePersistence::WithSource("regressions")) as _);
-    ProptestConfig { cases, failure_persistence, max_shrink_iters: 5000, ..ProptestConfig::default() }
+    ProptestConfig {
+        cases,
+        failure_persistence,
+        rng_seed,
+        max_shrink_iters: 5000,
+        ..ProptestConfig::default()
+    }
 }
 
 fn run(seed: u64, tombstones: usize, steps: &[Step]) {
@@ -456,7 +464,7 @@ fn run(seed: u64, tombstones: usize, steps: &[Step]) {
 }
 
 proptest! {
-    #![proptest_config(cases(96))]
+    #![proptest_config(cases(512))]
 
     #[test]
     fn a_store_is_its_model(seed: u64, steps in vec(step(), 1..60)) {

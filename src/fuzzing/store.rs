@@ -57,27 +57,25 @@ pub fn store(data: &[u8]) {
         }
     };
     let found = Digest::read(&store);
-    if !live_on(&sim, store, &found) && sound {
-        panic!("verified, but does not work");
-    }
+    assert!(live_on(&sim, store, &found) || !sound, "verified, but does not work");
 }
 
-/// Goes on with an open store, and tells whether all of it worked. What was found there must be found to the end.
+/// Goes on with an open store, and tells whether all of it worked and what was found there was found to the end. A store in
+/// which `verify` finds faults may fail here, and may answer otherwise once the damaged file was merged; it may not panic.
 fn live_on(sim: &Arc<SimEnv>, store: Store, found: &Digest) -> bool {
     let mut works = store.seal().is_ok();
     while store.maintain().is_ok_and(|worked| worked) {}
-    assert_eq!(Digest::read(&store), *found);
+    works &= Digest::read(&store) == *found;
     works &= store.close().is_ok();
     drop(store);
     let Ok(store) = open(sim) else { return false };
-    assert_eq!(Digest::read(&store), *found);
+    works &= Digest::read(&store) == *found;
     works &= store.commit(&hour(7)).is_ok();
     let after = Digest::read(&store);
     works &= store.close().is_ok();
     drop(store);
     let Ok(store) = open(sim) else { return false };
-    assert_eq!(Digest::read(&store), after);
-    works
+    works && Digest::read(&store) == after
 }
 
 /// A store with sealed and merged files, frozen logs, an active one that was not closed, and a loss of power.
