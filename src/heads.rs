@@ -111,6 +111,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn a_channel_takes_32_bytes() {
+        assert_eq!(size_of::<Head>(), 32);
+    }
+
     proptest! {
         #[test]
         fn next_changed_finds_what_a_scan_finds(
