@@ -198,7 +198,8 @@ struct View<'a> {
     /// The version of the moment when rows and heads were read together.
     at: u64,
     base: Arc<Base>,
-    active: BTreeMap<ChannelId, Row>,
+    /// The user's rows in the active segment then, by channel.
+    active: Vec<(ChannelId, Row)>,
 }
 
 /// A row and its channel's head, of one moment.
@@ -218,8 +219,7 @@ struct Due {
 impl<'a> View<'a> {
     fn new(engine: &'a Engine, user: &[u8]) -> Result<View<'a>> {
         let user = engine.published.user(user)?;
-        let mut view =
-            View { engine, user, version: 0, at: 0, base: Arc::default(), active: BTreeMap::new() };
+        let mut view = View { engine, user, version: 0, at: 0, base: Arc::default(), active: Vec::new() };
         view.refresh(&engine.published.0.read());
         Ok(view)
     }
@@ -278,11 +278,11 @@ impl<'a> View<'a> {
         version: u64,
     ) -> Result<Vec<(ChannelId, Row)>> {
         let newer = self.active.iter().filter(|(_, row)| row.version > version);
-        let mut found: BTreeMap<ChannelId, Row> = newer.map(|(channel, row)| (*channel, *row)).collect();
+        let mut found: BTreeMap<ChannelId, Row> = newer.copied().collect();
         for channel in touched {
-            let row = match self.active.get(&channel) {
-                Some(row) => Some(*row),
-                None => self.base.row(Key { user, channel })?,
+            let row = match self.active.binary_search_by_key(&channel, |(active, _)| *active) {
+                Ok(at) => Some(self.active[at].1),
+                Err(_) => self.base.row(Key { user, channel })?,
             };
             found.extend(row.map(|row| (channel, row)));
         }

@@ -126,7 +126,7 @@ impl<'a> Listing<'a> {
         let (active, base) = {
             let state = engine.published.0.read();
             let rows = state.active.table.rows_of(user, from).map(|(channel, row)| (channel, *row));
-            (rows.collect(), state.base.clone())
+            (rows.collect::<Vec<_>>(), state.base.clone())
         };
         let mut rows = Rows::new(user, &active, &base)?;
         let mut names = Vec::new();

@@ -1,7 +1,5 @@
 //! Walking over a user's rows in all sources at once, newest source first, by channel.
 
-use std::collections::BTreeMap;
-
 use crate::error::Result;
 use crate::state::Base;
 use crate::table::{FLOOR, RowCursor};
@@ -10,8 +8,8 @@ use crate::types::{ChannelId, Row, UserId};
 /// A merge of a user's rows: ascending by channel, each once, from the newest source that has it.
 pub struct Rows<'a> {
     user: UserId,
-    /// The rows of the active segment, copied, as only they can change.
-    active: &'a BTreeMap<ChannelId, Row>,
+    /// The rows of the active segment that are not behind, by channel; a copy, as only they can change.
+    active: &'a [(ChannelId, Row)],
     base: &'a Base,
     runs: Vec<Source<'a>>,
     /// The first channel that is not behind.
@@ -25,7 +23,7 @@ struct Source<'a> {
 
 impl<'a> Rows<'a> {
     /// Begins with the first row.
-    pub fn new(user: UserId, active: &'a BTreeMap<ChannelId, Row>, base: &'a Base) -> Result<Self> {
+    pub fn new(user: UserId, active: &'a [(ChannelId, Row)], base: &'a Base) -> Result<Self> {
         let mut runs = Vec::with_capacity(base.runs.len());
         for run in base.runs.iter().rev() {
             let mut cursor = run.rows(user, ChannelId(0), 0);
@@ -46,7 +44,8 @@ impl<'a> Rows<'a> {
                 source.current = source.cursor.next()?;
             }
         }
-        let active = self.active.range(from..).next().map(|(channel, row)| (*channel, row));
+        self.active = &self.active[self.active.partition_point(|(channel, _)| *channel < from)..];
+        let active = self.active.first().map(|(channel, row)| (*channel, row));
         let frozen =
             self.base.frozen.iter().rev().filter_map(|frozen| frozen.table.rows_of(self.user, from).next());
         let runs = self
