@@ -1,8 +1,8 @@
 //! From operations to changes to effects: the rules of the data model live here and nowhere else.
 //!
 //! A commit is staged on top of all commits before it, also those that are written but not yet published: the overlay
-//! holds what they changed. `resolve` turns an operation into changes, which go to the log; `apply` turns a change into
-//! after-images. Recovery replays changes through the same `apply`.
+//! holds what they changed. `Transaction::stage` turns an operation into changes, which go to the log;
+//! `Overlay::apply` turns a change into after-images. Recovery replays changes through the same `apply`.
 //!
 //! Invariants:
 //! * S1. No effect of a message grows with the number of members: it is one head, one index entry, one row at most.
