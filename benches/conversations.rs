@@ -5,7 +5,7 @@ mod fixture;
 
 use std::hint::black_box;
 
-use chanlog::{Token, Update};
+use chanlog::{SyncToken, Update};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use fixture::{Fixture, Operation, channel, draft, random, unsealed, user};
 
@@ -52,7 +52,7 @@ fn list(c: &mut Criterion, fixture: &Fixture, state: &str) {
     }
 }
 
-fn since(fixture: &Fixture, count: u64, token: &Token) -> usize {
+fn since(fixture: &Fixture, count: u64, token: &SyncToken) -> usize {
     match fixture.store.conversations(user(count)).since(token).expect("an update") {
         Update::Changes { changes, .. } => black_box(changes).len(),
         _ => panic!("the token is of this store"),

@@ -12,65 +12,86 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Errors are cheap to clone, because one failed sync answers every commit that waited for it.
 ///
 /// ```
-/// use chanlog::{Error, advise};
-/// # mod chanlog { pub use ::chanlog::*; pub fn advise(e: &Error) -> &'static str {
-/// # match e { Error::OutOfSpace { .. } => "free some space and try again", _ => "" } } }
-/// let full = Error::OutOfSpace { path: "log".into() };
-/// assert_eq!(advise(&full), "free some space and try again");
+/// use chanlog::Error;
+///
+/// fn advise(error: &Error) -> &'static str {
+///     match error {
+///         Error::NotMember { .. } => "tell the sender to join first",
+///         Error::OutOfSpace { .. } => "free some space and try again",
+///         Error::Poisoned { .. } => "open the store again; the commit may or may not be there",
+///         _ => "write it to the log of the server",
+///     }
+/// }
+/// # let dir = tempfile::tempdir()?;
+/// # let store = chanlog::Store::open(dir.path())?;
+/// let refused = store.commit(chanlog::Batch::new().read("general", "nobody", 1)).unwrap_err();
+/// assert_eq!(advise(&refused), "tell the sender to join first");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The caller's input is not valid. Nothing was written; mend the input.
     #[error("{what}{}", Place(*op))]
+    #[non_exhaustive]
     InvalidArgument {
         /// What is wrong.
         what: String,
         /// The operation of the batch at fault, counted from 0.
         op: Option<usize>,
     },
-    /// A mark, hide or activate for a user who is no member. Nothing was written; join first, or drop the operation.
-    #[error("not a member{}", Place(Some(*op)))]
+    /// An operation on the membership of a user who is no member. Nothing was written; join first, or drop the operation.
+    #[error("the user is not a member{}, as of version {version}", Place(Some(*op)))]
+    #[non_exhaustive]
     NotMember {
         /// The operation of the batch at fault, counted from 0.
         op: usize,
+        /// The version of the state in which that was so.
+        version: u64,
     },
     /// A payload or a batch is larger than the store's limits. Nothing was written; send less.
-    #[error("{what} of {len} bytes exceeds the limit of {limit}")]
+    #[error("{what} is {len}, above the limit of {limit}{}", Place(*op))]
+    #[non_exhaustive]
     TooLarge {
-        /// What is too large.
+        /// What is too large, with its unit.
         what: &'static str,
-        /// Its size in bytes.
+        /// How large it is.
         len: u64,
-        /// The limit in bytes.
+        /// The limit.
         limit: u64,
+        /// The operation of the batch at fault, counted from 0; `None` if it is the batch.
+        op: Option<usize>,
     },
     /// The disk is full. Nothing of the commit is visible; free some space and try again. Only a crash before what the
     /// failed write left is cleaned away can make it a whole commit after all.
     #[error("no space left for {}", path.display())]
+    #[non_exhaustive]
     OutOfSpace {
         /// The file that could not grow.
         path: PathBuf,
     },
     /// An earlier write or sync failed, so the writer has stopped. Whether the commit survives a restart is unknown.
     /// Reads go on. Open the store again to write.
-    #[error("the writer has stopped, the outcome is unknown: {cause}")]
+    #[error("the writer has stopped, the outcome is unknown: {source}")]
+    #[non_exhaustive]
     Poisoned {
         /// The failure that stopped it.
-        cause: Arc<Error>,
+        source: Arc<Error>,
     },
     /// A file operation failed.
     #[error("{op} {}: {source}", path.display())]
+    #[non_exhaustive]
     Io {
         /// What was attempted.
         op: &'static str,
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's answer, a [`std::io::Error`].
         source: Arc<io::Error>,
     },
     /// Bytes on disk are not what was written there. Nothing was changed; restore the file, or read around it.
     #[error("{} is corrupt at offset {offset}: {what}", file.display())]
+    #[non_exhaustive]
     Corruption {
         /// The damaged file.
         file: PathBuf,
@@ -81,6 +102,7 @@ pub enum Error {
     },
     /// A file was written by a newer release. Nothing was changed; use that release.
     #[error("{} has format {version}, which this release does not know", file.display())]
+    #[non_exhaustive]
     Unsupported {
         /// The file.
         file: PathBuf,
@@ -89,21 +111,48 @@ pub enum Error {
     },
     /// Another handle, here or in another process, has the store open. Close it, then try again.
     #[error("{} is open elsewhere", dir.display())]
+    #[non_exhaustive]
     Locked {
         /// The store's directory.
         dir: PathBuf,
     },
     /// The directory holds something that is no chanlog store. Nothing was changed; choose another directory.
-    #[error("{} is not a chanlog store: it holds {entry:?}", dir.display())]
+    #[error("{} is not a chanlog store: {}", dir.display(), Entry(entry.as_deref()))]
+    #[non_exhaustive]
     NotAStore {
         /// The directory.
         dir: PathBuf,
-        /// An entry that does not belong to a store.
-        entry: String,
+        /// An entry that does not belong to a store; `None` if a manifest is missing.
+        entry: Option<String>,
     },
+    /// A view was held for longer than its memory bound allows. Take a new one.
+    #[error("the view is too old: what it needs is no longer kept")]
+    ViewExpired,
+    /// A thread of the store ended by a fault of the program. Open the store again to write.
+    #[error("a thread of the store panicked: {what}")]
+    #[non_exhaustive]
+    Panicked {
+        /// The thread's work.
+        what: &'static str,
+    },
+    /// The store was opened for reading only.
+    #[error("the store was opened for reading only")]
+    ReadOnly,
     /// The store was closed by this or another handle.
     #[error("the store is closed")]
     Closed,
+}
+
+/// Formats why a directory is no store.
+struct Entry<'a>(Option<&'a str>);
+
+impl std::fmt::Display for Entry<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(entry) => write!(f, "it holds {entry:?}"),
+            None => write!(f, "it has no manifest"),
+        }
+    }
 }
 
 /// Formats the place of an operation in its batch.
@@ -124,8 +173,20 @@ impl Error {
         Error::InvalidArgument { what: what.into(), op: None }
     }
 
+    /// Names the operation of the batch that is at fault.
+    pub(crate) fn at(mut self, index: usize) -> Error {
+        if let Error::InvalidArgument { op, .. } | Error::TooLarge { op, .. } = &mut self {
+            op.get_or_insert(index);
+        }
+        self
+    }
+
     /// Wraps a failed file operation. A full disk becomes `OutOfSpace`.
     pub(crate) fn io(op: &'static str, path: &Path, source: io::Error) -> Error {
+        // What a guarded directory refused says itself why.
+        if let Some(error) = source.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+            return error.clone();
+        }
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Error::OutOfSpace { path: path.into() }
@@ -143,7 +204,7 @@ impl Error {
     pub(crate) fn poison(self) -> Error {
         match self {
             Error::Poisoned { .. } => self,
-            cause => Error::Poisoned { cause: Arc::new(cause) },
+            cause => Error::Poisoned { source: Arc::new(cause) },
         }
     }
 }

@@ -27,56 +27,39 @@
 //! # Features
 //!
 //! - `sim`: `env::SimEnv`, a simulated disk that crashes, tears, fails and fills up, for tests.
+//! - `serde`: `Serialize` and `Deserialize` for what the store answers.
 //! - `cli`: the `chanlog` binary.
 
-mod batch;
-mod change;
-mod codec;
-mod commit;
-mod conversation;
-mod engine;
 pub mod env;
 mod error;
-mod fetch;
+mod files;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
-mod heads;
-mod history;
-mod listing;
-mod log;
-mod maintenance;
-mod manifest;
-mod memtable;
-mod message;
+mod kernel;
+mod model;
 mod options;
-mod record;
-mod recovery;
-mod rows;
-mod sealed;
-mod segment;
-mod stage;
-mod stat;
-mod state;
+mod read;
 mod store;
-mod sync;
-mod table;
-mod token;
-mod types;
-mod verify;
+mod upkeep;
+mod write;
 
-pub use batch::{Batch, Draft, Outcome, Receipt, Visible};
-pub use conversation::{Change, Conversation, Conversations, List, Update};
 pub use error::{Error, Result};
-pub use history::History;
-pub use listing::Listing;
-pub use message::Message;
-pub use options::{BUFFERED_WINDOW, Durability, MAX_PAYLOAD, Options};
-pub use stat::{Files, Recovery, Stat};
-pub use store::{Commit, Membership, Store};
-pub use token::{Page, Token};
-pub use types::{Head, Mark};
-pub use verify::{Verification, verify};
+pub use kernel::View;
+pub use model::batch::{Argument, Batch, Durability};
+pub use model::head::{BUFFERED_WINDOW, Head};
+pub use model::mark::Mark;
+pub use model::membership::Membership;
+pub use model::message::{Draft, Message};
+pub use model::ops::join::{HistoryFrom, JoinOptions};
+pub use model::outcome::{Outcome, Receipt};
+pub use options::{MAX_PAYLOAD, Options};
+pub use read::{
+    Continuation, Conversation, Conversations, History, List, ListChange, Listing, SyncToken, Update,
+};
+pub use store::{Commit, Store};
+pub use upkeep::report::{Files, Recovery, Stat};
+pub use upkeep::verify::{Verification, verify};
 
 /// The examples of README.md, compiled and run.
 #[cfg(doctest)]

@@ -6,22 +6,7 @@ use std::time::Duration;
 
 use crate::env::{Env, OsEnv};
 use crate::error::{Error, Result};
-
-/// What an acknowledgement of a commit promises.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Durability {
-    /// On disk: it survives the loss of power. No reader sees it earlier.
-    #[default]
-    Sync,
-    /// With the operating system: it survives the end of the process, but a loss of power may take the last ones. What
-    /// may be lost is bounded by [`Options::sync_interval`] and by [`BUFFERED_WINDOW`] messages.
-    Buffered,
-}
-
-/// How many buffered messages may at most await their sync, in the whole store. After a loss of power each channel goes
-/// on this far beyond its last message that was kept, so that no seq that somebody saw is given out again.
-pub const BUFFERED_WINDOW: u64 = 65_536;
+use crate::model::batch::Durability;
 
 /// The largest payload limit that can be set, in bytes.
 pub const MAX_PAYLOAD: u32 = 16 << 20;
@@ -51,6 +36,9 @@ pub struct Options {
     pub(crate) tombstone_age: Duration,
     pub(crate) tombstones: usize,
     pub(crate) background: bool,
+    pub(crate) read_only: bool,
+    pub(crate) view_memory: usize,
+    pub(crate) seal_on_close: bool,
 }
 
 impl Options {
@@ -69,6 +57,9 @@ impl Options {
             tombstone_age: Duration::from_secs(30 * 24 * 3600),
             tombstones: 1000,
             background: true,
+            read_only: false,
+            view_memory: 64 << 20,
+            seal_on_close: false,
         }
     }
 
@@ -144,6 +135,28 @@ impl Options {
     /// is then the same at every run.
     pub fn background(mut self, background: bool) -> Self {
         self.background = background;
+        self
+    }
+
+    /// Opens a store for reading only: beside a writer, or where nothing may be written. It takes no lock and changes nothing,
+    /// not even a torn end. What is damaged is left out, and told in [`Recovery`](crate::Recovery); the rest is served.
+    /// Shows the store as it was when it was opened.
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+
+    /// How much memory may be taken by what views need that a caller holds, in bytes, before the oldest of them expires.
+    /// 64 MiB by default.
+    pub fn view_memory(mut self, bytes: usize) -> Self {
+        self.view_memory = bytes;
+        self
+    }
+
+    /// Whether closing seals what is not sealed yet, so that the next opening replays nothing. `false` by default: closing
+    /// is then quick, and opening costs the unsealed log.
+    pub fn seal_on_close(mut self, seal: bool) -> Self {
+        self.seal_on_close = seal;
         self
     }
 

@@ -1,11 +1,26 @@
-//! The shape of the sources: who imports whom, where the outside is touched, and what must not be left lying about.
+//! The shape of the sources: which layer imports which, where the outside is touched, and what must not be left lying about.
 //!
-//! A source is read as a list of words, without comments and without its unit tests. A module is a file or a folder
-//! directly below the root; what a folder's files import, the folder imports.
+//! The layers stand in DESIGN.md, in the table of its section "The code": each row has a height, and imports rows of lower
+//! heights only. A source is read as a list of words, without comments and without its unit tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+
+/// Names that more than one type has, none of which is in sight where another is.
+const SHARED: [&str; 19] = [
+    "Block", "Chain", "Change", "Entry", "Faults", "Footer", "Group", "Handle", "Image", "Loss", "Names",
+    "Part", "Pending", "Place", "Point", "Reading", "Scan", "Source", "State",
+];
+
+/// Modules of a folder that are two halves of one thing and import each other; nothing else may.
+const INTERLOCKED: [(&str, &str); 5] = [
+    ("files/log", "file header"),
+    ("files/segment", "directory format"),
+    ("kernel", "scan view"),
+    ("model", "head state"),
+    ("store", "engine threads"),
+];
 
 /// A file below `src`, by its path from there.
 struct Source {
@@ -14,19 +29,34 @@ struct Source {
 }
 
 impl Source {
+    /// The lines of the code, without comments.
+    fn lines(&self) -> impl Iterator<Item = &str> {
+        let text = self.text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        text.lines().map(code)
+    }
+
     /// The words of the code: names, `::` and single signs.
     fn words(&self) -> Vec<&str> {
-        let text = self.text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-        text.lines().flat_map(|line| words(line.split("//").next().unwrap_or_default())).collect()
+        self.lines().flat_map(words).collect()
     }
 
     fn is_test(&self) -> bool {
-        self.path.ends_with("tests.rs")
+        self.path.ends_with("tests.rs") || self.path.contains("/tests/")
     }
 
     fn is_tool(&self) -> bool {
         self.path.starts_with("cli/")
     }
+
+    /// The module that it is, as names from the root.
+    fn module(&self) -> Vec<&str> {
+        let path = self.path.trim_end_matches(".rs").trim_end_matches("/mod");
+        path.split('/').filter(|name| !["lib", "main", "mod"].contains(name)).collect()
+    }
+}
+
+fn code(line: &str) -> &str {
+    line.split("//").next().unwrap_or_default()
 }
 
 fn words(mut text: &str) -> Vec<&str> {
@@ -46,7 +76,7 @@ fn words(mut text: &str) -> Vec<&str> {
     words
 }
 
-/// All files below a folder of the repository.
+/// All sources below a folder of the repository.
 fn sources(folder: &str) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let (mut sources, mut folders) = (Vec::new(), vec![root.clone()]);
@@ -74,76 +104,98 @@ fn library() -> Vec<Source> {
     sources
 }
 
-/// Which module imports which.
-type Graph = BTreeMap<String, BTreeSet<String>>;
+/// Names from the root of the crate.
+type Names = Vec<String>;
 
-fn graph(sources: &[Source], root: &str) -> Graph {
-    let exports = sources.iter().find(|source| source.path == root).map(exports).unwrap_or_default();
-    let mut graph = Graph::new();
-    for source in sources.iter().filter(|source| source.path != root) {
-        let module = source.path.split('/').next().unwrap().trim_end_matches(".rs").to_owned();
-        for name in imports(source) {
-            let to = exports.get(&name).unwrap_or(&name).clone();
-            if to != module {
-                graph.entry(module.clone()).or_default().insert(to);
-            }
-        }
-        graph.entry(module).or_default();
-    }
-    graph
-}
-
-/// What a file names below `crate::`, or, next to the root, below `super::`.
-fn imports(source: &Source) -> BTreeSet<String> {
+/// What a source names by a path from the root of the crate or from a module above: the whole paths, from the root.
+fn imports(source: &Source) -> BTreeSet<Names> {
     let words = source.words();
-    let below_root = !source.path.contains('/') || source.path.matches('/').count() == 1 && is_head(source);
     let mut found = BTreeSet::new();
     for at in 0..words.len() {
-        let root = words[at] == "crate" || words[at] == "super" && below_root;
-        if root && words.get(at + 1) == Some(&"::") && words.get(at.wrapping_sub(1)) != Some(&"::") {
-            found.extend(names(&words[at + 2..]));
+        let begins = ["crate", "super"].contains(&words[at]) && words.get(at + 1) == Some(&"::");
+        if !begins || at > 0 && words[at - 1] == "::" {
+            continue;
         }
-        let above = words[at..].starts_with(&["super", "::", "super"]);
-        assert!(!above, "{}: a path that climbs twice hides where it leads", source.path);
+        let mut above: Names = source.module().iter().map(|name| (*name).to_owned()).collect();
+        match words[at] {
+            "crate" => above.clear(),
+            _ => drop(above.pop()),
+        }
+        assert_ne!(words.get(at + 2), Some(&"super"), "{}: a path that climbs twice", source.path);
+        paths(&words[at + 2..], &above, &mut found);
     }
     found
 }
 
-fn is_head(source: &Source) -> bool {
-    source.path.ends_with("/mod.rs")
+/// Adds the paths that begin with `words`, a group in braces one by one, and returns how many words that were.
+fn paths(words: &[&str], above: &Names, found: &mut BTreeSet<Names>) -> usize {
+    let mut path = above.clone();
+    let mut at = 0;
+    loop {
+        match words.get(at) {
+            Some(&"{") => {
+                at += 1;
+                while words.get(at).is_some_and(|word| *word != "}") {
+                    at += if words[at] == "," { 1 } else { paths(&words[at..], &path, found) };
+                }
+                return at + 1;
+            }
+            Some(name) => path.push((*name).to_owned()),
+            None => {}
+        }
+        at += 1;
+        if words.get(at) != Some(&"::") {
+            found.insert(path);
+            return at;
+        }
+        at += 1;
+    }
 }
 
-/// The first names of a path, or of a group of paths in braces.
-fn names(words: &[&str]) -> Vec<String> {
-    if words.first() != Some(&"{") {
-        return words.first().map(|name| (*name).to_owned()).into_iter().collect();
-    }
-    let (mut names, mut depth) = (Vec::new(), 0);
-    for (word, next) in words.iter().zip(&words[1..]) {
-        match *word {
-            "{" => depth += 1,
-            "}" => depth -= 1,
-            _ => {}
-        }
-        match depth {
-            0 => break,
-            1 if *word == "{" || *word == "," => names.push((*next).to_owned()),
-            _ => {}
-        }
-    }
-    names
-}
-
-/// Which module what the root exports comes from.
-fn exports(root: &Source) -> BTreeMap<String, String> {
-    let words = root.words();
+/// Which module below `folder` what its head takes from there comes from.
+fn exports(sources: &[Source], folder: &[&str]) -> BTreeMap<String, String> {
+    let heads = sources.iter().filter(|source| source.module() == folder);
     let mut exports = BTreeMap::new();
-    for at in 0..words.len() {
-        if let ["pub", "use", module, "::", rest @ ..] = &words[at..] {
-            exports.extend(names(rest).into_iter().map(|name| (name, (*module).to_owned())));
+    for words in heads.map(Source::words) {
+        for at in 0..words.len() {
+            if words[at] != "use" || words.get(at + 2) != Some(&"::") {
+                continue;
+            }
+            let mut taken = BTreeSet::new();
+            paths(&words[at + 1..], &Vec::new(), &mut taken);
+            exports
+                .extend(taken.into_iter().filter_map(|path| Some((path.last()?.clone(), path[0].clone()))));
         }
     }
     exports
+}
+
+/// Which module imports which.
+type Graph = BTreeMap<String, BTreeSet<String>>;
+
+/// The modules directly below a folder, and their imports of each other. What a folder's files import, the folder imports.
+fn graph(sources: &[Source], folder: &[&str]) -> Graph {
+    let exports = exports(sources, folder);
+    let inside =
+        |source: &&Source| source.module().len() > folder.len() && source.module().starts_with(folder);
+    let mut graph = Graph::new();
+    for source in sources.iter().filter(inside) {
+        graph.entry(source.module()[folder.len()].to_owned()).or_default();
+    }
+    for source in sources.iter().filter(inside) {
+        let module = source.module()[folder.len()];
+        for path in imports(source) {
+            if path.len() <= folder.len() || !path.iter().zip(folder).all(|(name, other)| name == other) {
+                continue;
+            }
+            let name = &path[folder.len()];
+            let to = if graph.contains_key(name) { Some(name) } else { exports.get(name) };
+            if let Some(to) = to.filter(|to| *to != module && graph.contains_key(*to)) {
+                graph.entry(module.to_owned()).or_default().insert(to.clone());
+            }
+        }
+    }
+    graph
 }
 
 /// The groups of modules that import each other, directly or not.
@@ -171,78 +223,184 @@ fn reachable<'a>(graph: &'a Graph, from: &str) -> BTreeSet<&'a str> {
     found
 }
 
+/// A row of the table of layers.
+#[derive(Debug)]
+struct Layer {
+    height: u32,
+    name: String,
+    /// Folders and files, from the root of the repository.
+    places: Vec<String>,
+}
+
+/// Reads the table of the section "The code".
+fn layers(design: &str) -> Vec<Layer> {
+    let section = design.lines().skip_while(|line| !(line.starts_with("## ") && line.ends_with("The code")));
+    let section = section.skip(1).take_while(|line| !line.starts_with("## "));
+    let mut rows = section.filter(|line| line.starts_with('|'));
+    let head = rows.next().expect("a table of layers");
+    assert!(head.starts_with("| layer | folders and files |"), "{head}");
+    rows.skip(1).map(layer).collect()
+}
+
+fn layer(row: &str) -> Layer {
+    let cells: Vec<_> = row.split('|').map(str::trim).collect();
+    let (height, name) = cells[1].split_once(' ').expect("a height and a name");
+    let quoted = cells[2].split('`').skip(1).step_by(2);
+    Layer { height: height.parse().unwrap(), name: name.into(), places: quoted.map(str::to_owned).collect() }
+}
+
+fn design() -> Vec<Layer> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("DESIGN.md");
+    layers(&fs::read_to_string(path).unwrap())
+}
+
+/// The layer of a module, by its first name. The root of the crate has none.
+fn layer_of<'a>(layers: &'a [Layer], module: &str) -> Option<&'a Layer> {
+    let (folder, file) = (format!("src/{module}"), format!("src/{module}.rs"));
+    layers.iter().find(|layer| layer.places.iter().any(|place| *place == folder || *place == file))
+}
+
+/// What the layers forbid.
+fn upward(layers: &[Layer], sources: &[Source]) -> Vec<String> {
+    let exports = exports(sources, &[]);
+    let mut found = Vec::new();
+    for source in sources.iter().filter(|source| !source.module().is_empty()) {
+        let Some(layer) = layer_of(layers, source.module()[0]) else {
+            found.push(format!("{} is in no layer", source.path));
+            continue;
+        };
+        for path in imports(source) {
+            let name = exports.get(&path[0]).unwrap_or(&path[0]);
+            match layer_of(layers, name) {
+                Some(to) if to.name == layer.name || to.height < layer.height => {}
+                Some(to) => {
+                    found.push(format!("{} of {} imports {name} of {}", source.path, layer.name, to.name))
+                }
+                None => found.push(format!("{} imports {name}, which is in no layer", source.path)),
+            }
+        }
+    }
+    found
+}
+
 fn source(path: &str, text: &str) -> Source {
     Source { path: path.into(), text: text.into() }
 }
 
+const TABLE: &str = "## 1. The idea\n| no | table |\n## 2. The code\nText.\n\n\
+    | layer | folders and files | what |\n|---|---|---|\n| 1 low | `src/low`, `src/flat.rs` | `src/not` |\n\
+    | 2 left | `src/left` | |\n| 2 right | `src/right` | |\n## 3. More\n| 3 up | `src/up` | |\n";
+
 #[test]
 fn imports_are_found_in_all_their_forms() {
-    let root = source("lib.rs", "mod a;\npub use deep::{Thing, Other};\npub use flat::Name;\n");
-    let a = "//! crate::not\nuse crate::b::{self, c::D};\nfn f() -> crate::Thing { super::e::g() }\n// crate::nor";
-    let tests = "fn f() {}\n#[cfg(test)]\nmod tests {\n    use crate::a;\n}\n";
+    let text = "//! crate::not\nuse crate::b::{self, c::D, e::{F, g}};\nuse super::h;\nfn f() -> crate::Thing { super::I::j() }\n\
+        // crate::nor\n#[cfg(test)]\nmod tests {\n    use crate::a;\n}\n";
+    let found: Vec<_> = imports(&source("x/y.rs", text)).iter().map(|path| path.join("::")).collect();
+    assert_eq!(found, ["Thing", "b::c::D", "b::e::F", "b::e::g", "b::self", "x::I::j", "x::h"]);
+    let found: Vec<_> = imports(&source("x/mod.rs", "use super::y::Z;")).into_iter().collect();
+    assert_eq!(found, [["y", "Z"]]);
+}
+
+#[test]
+fn cycles_are_found_in_a_folder() {
     let sources = [
-        root,
-        source("a.rs", a),
-        source("b/mod.rs", "mod x;\nuse super::f;\nuse self::x::Y;"),
-        source("b/x.rs", "use super::Z;\nuse crate::{g::{h, i}, Name, a};"),
-        source("t.rs", tests),
+        source("x/mod.rs", "mod a;\nmod b;\npub use b::deep::{Thing, Other};\n"),
+        source("x/a.rs", "use super::Thing;\nuse crate::x::c;"),
+        source("x/b/mod.rs", "mod inner;\n"),
+        source("x/b/inner.rs", "use crate::x::a::A;\nuse super::own;"),
+        source("x/c.rs", "use crate::y::a;"),
     ];
-    let graph = graph(&sources, "lib.rs");
-    let of = |module: &str| graph[module].iter().map(|name| &**name).collect::<Vec<_>>();
-    assert_eq!(of("a"), ["b", "deep", "e"]);
-    assert_eq!(of("b"), ["a", "f", "flat", "g"]);
-    assert_eq!(of("t"), [""; 0]);
+    let graph = graph(&sources, &["x"]);
+    assert_eq!(graph["a"], ["b".to_owned(), "c".to_owned()].into());
     assert_eq!(cycles(&graph), [["a", "b"]]);
 }
 
 #[test]
-fn modules_import_downward_without_cycles() {
-    let library = graph(&library(), "lib.rs");
-    assert!(
-        library.len() > 25 && library["store"].contains("engine"),
-        "the imports were not read: {library:?}"
+fn an_upward_import_is_found() {
+    let layers = layers(TABLE);
+    assert_eq!(layers.iter().map(|layer| layer.height).collect::<Vec<_>>(), [1, 2, 2]);
+    let found = |path: &str, text: &str| {
+        let root = source("lib.rs", "pub use left::a::Name;");
+        upward(&layers, &[root, source(path, text)])
+    };
+    assert_eq!(found("right/a.rs", "use crate::low::X;\nuse crate::flat;\nuse super::b;"), [""; 0]);
+    assert_eq!(found("low/a.rs", "use crate::left::X;"), ["low/a.rs of low imports left of left"]);
+    assert_eq!(found("flat.rs", "fn f() -> crate::Name {}"), ["flat.rs of low imports left of left"]);
+    assert_eq!(
+        found("right/a/b.rs", "use crate::{low, left::X};"),
+        ["right/a/b.rs of right imports left of left"]
     );
-    assert_eq!(cycles(&library), Vec::<Vec<&str>>::new(), "modules that import each other");
+    assert_eq!(found("left/a.rs", "use crate::up::X;"), ["left/a.rs imports up, which is in no layer"]);
+    assert_eq!(found("up/a.rs", ""), ["up/a.rs is in no layer"]);
+}
 
-    let mut tool = sources("src/cli");
+#[test]
+fn layers_import_downward_only() {
+    let layers = design();
+    let places: Vec<_> = layers.iter().flat_map(|layer| &layer.places).collect();
+    let there = |place: &&String| Path::new(env!("CARGO_MANIFEST_DIR")).join(place.as_str()).exists();
+    assert!(places.iter().all(|place| there(place)), "{places:?}");
+    assert!(layers.is_sorted_by_key(|layer| layer.height), "from the bottom up");
+    let height = |name: &str| layers.iter().find(|layer| layer.name == name).unwrap().height;
+    assert_eq!(height("upkeep"), height("read"), "neither may import the other");
+    let library = library();
+    assert!(library.iter().any(|source| imports(source).len() > 10), "the imports were not read");
+    assert_eq!(upward(&layers, &library), [""; 0]);
+}
+
+#[test]
+fn modules_of_a_folder_do_not_import_each_other_in_a_circle() {
+    let (library, mut tool) = (library(), sources("src/cli"));
     tool.retain(|source| !source.is_test());
-    let tool = graph(&tool, "main.rs");
-    assert!(tool["import"].contains("lines"), "the imports were not read: {tool:?}");
-    assert_eq!(cycles(&tool), Vec::<Vec<&str>>::new(), "modules of the tool that import each other");
+    let heads = library.iter().filter(|source| source.path.ends_with("/mod.rs"));
+    let folders: Vec<_> = heads.map(Source::module).collect();
+    assert!(folders.len() > 10, "{folders:?}");
+    let circles = |folder: &Vec<&str>| {
+        let graph = graph(&library, folder);
+        cycles(&graph).into_iter().map(|group| (folder.join("/"), group.join(" "))).collect::<Vec<_>>()
+    };
+    let found: Vec<_> = folders.iter().flat_map(circles).collect();
+    assert_eq!(found.iter().map(|(folder, group)| (&**folder, &**group)).collect::<Vec<_>>(), INTERLOCKED);
+    let graph = graph(&tool, &[]);
+    assert!(graph["import"].contains("lines"), "the imports were not read: {graph:?}");
+    assert_eq!(cycles(&graph), Vec::<Vec<&str>>::new(), "modules of the tool that import each other");
 }
 
 #[test]
-fn every_import_leads_to_a_module() {
-    let graph = graph(&library(), "lib.rs");
-    for (module, imports) in &graph {
-        for import in imports {
-            assert!(graph.contains_key(import), "{module} imports {import}, which is no module");
-        }
-    }
-}
-
-#[test]
-fn what_lies_below_knows_nothing_of_what_lies_above() {
-    let graph = graph(&library(), "lib.rs");
-    for bottom in ["error", "types", "codec"] {
-        assert_eq!(graph[bottom], BTreeSet::new(), "{bottom} stands on nothing");
-    }
-    assert!(graph["env"].iter().all(|import| import == "error"), "env stands on nothing: {:?}", graph["env"]);
-    let low = [
-        "log", "sealed", "segment", "table", "env", "codec", "record", "change", "heads", "memtable",
-        "manifest", "state", "fetch", "rows", "stage", "sync", "commit",
-    ];
-    let high = ["engine", "store", "history", "conversation", "listing", "maintenance", "recovery", "verify"];
-    for module in low {
-        let above: Vec<_> = reachable(&graph, module).into_iter().filter(|m| high.contains(m)).collect();
-        assert_eq!(above, [""; 0], "{module} reaches up");
-    }
-    // Files of messages and files of rows know nothing of each other, and neither knows the log.
+fn files_of_messages_and_of_rows_know_nothing_of_each_other_and_neither_knows_the_log() {
+    let graph = graph(&library(), &["files"]);
     for (one, others) in [("segment", ["table", "log"]), ("table", ["segment", "log"])] {
         for other in others {
             assert!(!reachable(&graph, one).contains(other), "{one} knows {other}");
         }
     }
+}
+
+/// The types that a file defines for itself or others, those within functions and macros apart.
+fn types(source: &Source) -> Vec<&str> {
+    let mut types = Vec::new();
+    for line in source.lines().filter(|line| !line.starts_with(' ')) {
+        let words = words(line);
+        let keyword = words.iter().position(|word| ["struct", "enum", "trait"].contains(word));
+        types.extend(keyword.and_then(|at| words.get(at + 1)));
+    }
+    types
+}
+
+#[test]
+fn no_two_types_have_one_name() {
+    let mut library = library();
+    library.retain(|source| !source.path.starts_with("fuzzing/"));
+    let mut places: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for source in &library {
+        types(source).into_iter().for_each(|name| places.entry(name).or_default().push(&source.path));
+    }
+    assert!(places.len() > 100, "the types were not read");
+    places.retain(|_, files| files.len() > 1);
+    for name in SHARED {
+        assert!(places.remove(name).is_some(), "{name} is no exception any more");
+    }
+    assert_eq!(places, BTreeMap::new());
 }
 
 #[test]
@@ -268,10 +426,6 @@ fn unsafe_code_is_in_one_file() {
         .map(|source| source.path)
         .collect();
     assert_eq!(unsafe_in, ["env/map.rs"]);
-}
-
-fn code(line: &str) -> &str {
-    line.split("//").next().unwrap_or_default()
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use chanlog::{Durability, Options, Store, Update, Visible};
+use chanlog::{Durability, HistoryFrom, Options, Store, Update};
 use flate2::read::GzDecoder;
 use model::{Entry, Model, Name, Op, Post, Range, batch, check};
 
@@ -67,10 +67,11 @@ fn batches(chat: &[Sent]) -> Vec<Vec<Op>> {
         let join = joined.insert((channel.clone(), user.clone())).then(|| Op::Join {
             channel: channel.clone(),
             user: user.clone(),
-            visible: Visible::FromNow,
+            visible: HistoryFrom::Now,
             read: None,
         });
         let post = Post {
+            members_only: false,
             sender: user,
             timestamp: sent.timestamp,
             silent: false,
@@ -108,7 +109,7 @@ fn compare(store: &Store, model: &Model, lists: &[(Name, Vec<Entry>)], state: &s
 fn every_list_and_history_of_a_real_chat_equals_the_models() {
     let dir = tempfile::tempdir().unwrap();
     let options =
-        Options::new().log_segment(1 << 20).message_segment(16 << 20).unsealed(1000).background(false);
+        Options::new().log_segment(512 << 10).message_segment(16 << 20).unsealed(1000).background(false);
     let store = options.clone().open(dir.path()).unwrap();
     let mut model = Model::default();
     for ops in batches(&chat()) {

@@ -14,7 +14,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use chanlog::{Durability, Error, Options, Result, Store, Visible, verify};
+use chanlog::{Durability, Error, HistoryFrom, Options, Result, Store, verify};
 use model::{Model, Msg, Name, Op, Post, batch, check};
 use tempfile::TempDir;
 
@@ -24,8 +24,14 @@ type Files = BTreeMap<String, Vec<u8>>;
 const MANIFEST: &str = "chanlog.manifest";
 /// The header of a sealed file, checksum included, and the same of a log segment. Everywhere magic and kind come first.
 const HEADER: usize = 64;
-const LOG_HEADER: usize = 72;
+const LOG_HEADER: usize = 96;
 const FORMAT: usize = 12;
+/// The format of every part of a store.
+const PRESENT: u32 = 2;
+/// In the manifest, the features that a reader must know, those that it may ignore, and the first live log segment.
+const REQUIRED: usize = 16;
+const OPTIONAL: usize = 24;
+const FIRST_LOG: std::ops::Range<usize> = 72..80;
 /// Where the frames of a log segment begin.
 const FRAMES: usize = 4096;
 /// The trailer of a sealed file, counted from its start.
@@ -88,9 +94,16 @@ fn hour(i: u64) -> Vec<Op> {
     let noise = |n: u64| (i * 131 + n * n * 7 + ((n * i) >> 3)) as u8;
     let payload = (0..700 + i * 53 % 900).map(noise).collect();
     let client_id = (i % 4 == 1).then(|| format!("id {i}").into());
-    let post =
-        Post { sender: u.clone(), timestamp: i as i64, silent: i % 5 == 4, id: Some(i), client_id, payload };
-    let join = Op::Join { channel: c.clone(), user: u.clone(), visible: Visible::FromStart, read: Some(0) };
+    let post = Post {
+        sender: u.clone(),
+        timestamp: i as i64,
+        silent: i % 5 == 4,
+        id: Some(i),
+        client_id,
+        payload,
+        members_only: false,
+    };
+    let join = Op::Join { channel: c.clone(), user: u.clone(), visible: HistoryFrom::Start, read: Some(0) };
     let mut ops = vec![join, Op::Append { channel: c.clone(), post }];
     match i % 6 {
         1 => ops.push(Op::Read { channel: c, user: u, seq: i / 4 }),
@@ -211,7 +224,7 @@ impl Judge<'_> {
             self.answer(list, &model.conversations(user, false));
             for channel in &channels {
                 let found =
-                    store.membership(channel, user).map(|m| m.map(|m| (m.join_seq, m.read, m.version)));
+                    store.membership(channel, user).map(|m| m.map(|m| (m.join_seq(), m.read, m.version)));
                 let expected = model.membership(channel, user).map(|m| (m.join_seq, m.read, m.version));
                 self.answer(found, &expected);
             }
@@ -266,51 +279,83 @@ fn judge(files: &Files, name: &str, case: &Case) -> (Fate, bool) {
     (fate, !faults.is_empty())
 }
 
-/// Opening must refuse the store and name the file as of a newer format, `verify` must name it too, and neither may change
+/// Opening must refuse the store and name the file as of another format; `verify` must name it too, and neither may change
 /// anything.
-fn assert_unsupported(name: &str, what: &str, files: &Files) {
-    let _case = Case(format!("{what} of {name}"));
+fn assert_unsupported(name: &str, what: &str, format: u32, files: &Files) {
+    let _case = Case(format!("{what} of {name}, format {format}"));
     let dir = place(files);
     let path = dir.path().join(name);
-    let newer = |error: &Error| matches!(error, Error::Unsupported { file, version: 2 } if *file == path);
+    let other = |error: &Error| matches!(error, Error::Unsupported { file, version, .. } if *file == path && *version == format);
     let error = options().open(dir.path()).unwrap_err();
-    assert!(newer(&error), "{error}");
+    assert!(other(&error), "{error}");
     let faults = verify(dir.path(), &options()).unwrap().faults;
-    assert!(faults.len() == 1 && newer(&faults[0]), "{faults:?}");
+    assert!(faults.len() == 1 && other(&faults[0]), "{faults:?}");
     assert_eq!(read(dir.path()), *files);
 }
 
+/// Where the checksum of a file's header ends.
+fn header_end(name: &str, bytes: &[u8]) -> usize {
+    match &name[..4] {
+        "log-" => LOG_HEADER,
+        "seg-" | "run-" => HEADER,
+        _ => bytes.len(),
+    }
+}
+
 #[test]
-fn a_newer_format_of_any_file_is_refused_with_nothing_changed() {
-    for name in parts(&example().files) {
-        let head = hurt(&name, |bytes| {
-            bytes[FORMAT] += 1;
-            let end = match &name[..4] {
-                "log-" => LOG_HEADER,
-                "seg-" | "run-" => HEADER,
-                _ => bytes.len(),
-            };
+fn another_format_of_any_file_is_refused_with_nothing_changed() {
+    for (name, format) in parts(&example().files).iter().flat_map(|name| [(name, 1), (name, PRESENT + 1)]) {
+        let number = format.to_le_bytes();
+        let put = |bytes: &mut Vec<u8>, at: usize| {
+            assert_eq!(bytes[at..at + 4], PRESENT.to_le_bytes(), "the place of a format");
+            bytes[at..at + 4].copy_from_slice(&number);
+        };
+        let head = hurt(name, |bytes| {
+            put(bytes, FORMAT);
+            let end = header_end(name, bytes);
             seal(bytes, 0, end - 4);
         });
-        assert_unsupported(&name, "the header", &head);
+        assert_unsupported(name, "the header", format, &head);
         if !name.starts_with("seg-") && !name.starts_with("run-") {
             continue;
         }
-        let trailer = hurt(&name, |bytes| {
+        let trailer = hurt(name, |bytes| {
             let start = bytes.len() - TRAILER;
-            bytes[start + TRAILER_FORMAT] += 1;
+            put(bytes, start + TRAILER_FORMAT);
             seal(bytes, start, start + TRAILER - 4);
         });
-        assert_unsupported(&name, "the trailer", &trailer);
-        let footer = hurt(&name, |bytes| {
+        assert_unsupported(name, "the trailer", format, &trailer);
+        let footer = hurt(name, |bytes| {
             let (at, start) = (footer(bytes), bytes.len() - TRAILER);
-            bytes[at] += 1;
+            put(bytes, at);
             let crc = crc(&[&bytes[16..32], &bytes[at..start]]);
             bytes[start + FOOTER_CRC..start + FOOTER_CRC + 4].copy_from_slice(&crc);
             seal(bytes, start, start + TRAILER - 4);
         });
-        assert_unsupported(&name, "the footer", &footer);
+        assert_unsupported(name, "the footer", format, &footer);
     }
+}
+
+#[test]
+fn a_feature_that_a_reader_must_know_is_refused_and_one_that_it_may_ignore_is_kept() {
+    // The highest bits are those that will be given last.
+    let with = |place: usize| {
+        hurt(MANIFEST, |bytes| {
+            bytes[place + 7] |= 0x80;
+            let end = bytes.len() - 4;
+            seal(bytes, 0, end);
+        })
+    };
+    assert_unsupported(MANIFEST, "a required feature", PRESENT, &with(REQUIRED));
+    let dir = place(&with(OPTIONAL));
+    let store = options().open(dir.path()).unwrap();
+    store.seal().unwrap();
+    store.close().unwrap();
+    let manifest = read(dir.path()).remove(MANIFEST).unwrap();
+    assert_ne!(manifest, example().files[MANIFEST], "the seal wrote it anew");
+    assert_eq!(manifest[OPTIONAL + 7], 0x80, "another release may need it");
+    check::everything(&options().open(dir.path()).unwrap(), &example().model);
+    assert!(verify(dir.path(), &options()).unwrap().faults.is_empty());
 }
 
 /// Where each frame of a log segment begins and ends.
@@ -331,10 +376,11 @@ fn regions(name: &str, bytes: &[u8]) -> Vec<(&'static str, usize, usize)> {
     let len = bytes.len();
     if name == MANIFEST {
         return vec![
-            ("header", 0, 16),
-            ("ids", 16, 48),
-            ("totals", 48, 104),
-            ("lists", 104, len - 4),
+            ("header", 0, REQUIRED),
+            ("features", REQUIRED, 32),
+            ("ids", 32, 64),
+            ("totals", 64, 120),
+            ("lists", 120, len - 4),
             ("crc", len - 4, len),
         ];
     }
@@ -503,9 +549,17 @@ fn names_never_become_paths() {
         let name: Name = (*name).into();
         let sender = names[(i + 1) % names.len()].into();
         let (timestamp, payload) = (0, name.clone().into());
-        let post = Post { sender, timestamp, silent: false, id: None, client_id: None, payload };
+        let post = Post {
+            sender,
+            timestamp,
+            silent: false,
+            id: None,
+            client_id: None,
+            payload,
+            members_only: false,
+        };
         let join =
-            Op::Join { channel: name.clone(), user: name.clone(), visible: Visible::FromNow, read: None };
+            Op::Join { channel: name.clone(), user: name.clone(), visible: HistoryFrom::Now, read: None };
         let ops = [join, Op::Append { channel: name, post }];
         store.commit(&batch(&ops, Durability::Sync)).unwrap();
         model.apply(&ops).unwrap();
@@ -556,7 +610,7 @@ fn an_unfinished_creation_opens_as_an_empty_store() {
         options().open(dir.path()).unwrap().close().unwrap();
         let mut bytes = read(dir.path()).remove(MANIFEST).unwrap();
         // The first live log segment is 0 until the first one is there.
-        bytes[56..64].fill(0);
+        bytes[FIRST_LOG].fill(0);
         let end = bytes.len() - 4;
         seal(&mut bytes, 0, end);
         bytes

@@ -26,6 +26,8 @@ macro_rules! targets {
 targets! {
     record: 20000, 200;
     change: 20000, 400;
+    image: 10000, 120;
+    batch: 2000, 120;
     manifest: 20000, 60;
     token: 5000, 80;
     sealed: 20000, 60;

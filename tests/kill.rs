@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use chanlog::{Options, Store, Visible, verify};
+use chanlog::{HistoryFrom, Options, Store, verify};
 use model::{Model, Name, Op, Post, check};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -80,7 +80,7 @@ fn line(dice: &mut Dice, number: usize) -> (String, Vec<Op>) {
         1 | 2 => {
             let all = dice.below(2) == 0;
             (json["op"], json["history"]) = ("join".into(), if all { "all" } else { "now" }.into());
-            vec![join(channel, user, if all { Visible::FromStart } else { Visible::FromNow })]
+            vec![join(channel, user, if all { HistoryFrom::Start } else { HistoryFrom::Now })]
         }
         3 => row(&mut json, "leave", Op::Leave { channel, user }),
         4 | 5 => {
@@ -89,11 +89,14 @@ fn line(dice: &mut Dice, number: usize) -> (String, Vec<Op>) {
             row(&mut json, "read", Op::Read { channel, user, seq })
         }
         6 => row(&mut json, "read", Op::Read { channel, user, seq: u64::MAX }),
-        7 => row(&mut json, "hide", Op::Hide { channel, user }),
+        7 => match dice.below(2) {
+            0 => row(&mut json, "hide", Op::Hide { channel, user }),
+            _ => row(&mut json, "clear", Op::Clear { channel, user }),
+        },
         8 => row(&mut json, "activate", Op::Activate { channel, user }),
         _ => {
             let post = post(dice, &mut json, number, &user);
-            vec![join(channel.clone(), user, Visible::FromNow), Op::Append { channel, post }]
+            vec![join(channel.clone(), user, HistoryFrom::Now), Op::Append { channel, post }]
         }
     };
     (json.to_string(), ops)
@@ -104,7 +107,7 @@ fn row(json: &mut Value, name: &str, op: Op) -> Vec<Op> {
     vec![op]
 }
 
-fn join(channel: Name, user: Name, visible: Visible) -> Op {
+fn join(channel: Name, user: Name, visible: HistoryFrom) -> Op {
     Op::Join { channel, user, visible, read: None }
 }
 
@@ -125,7 +128,15 @@ fn post(dice: &mut Dice, json: &mut Value, number: usize, sender: &Name) -> Post
         json["id"] = id.as_str().into();
     }
     let client_id = client_id.map(Into::into);
-    Post { sender: sender.clone(), timestamp, silent, id: None, client_id, payload: payload.into() }
+    Post {
+        sender: sender.clone(),
+        timestamp,
+        silent,
+        id: None,
+        client_id,
+        payload: payload.into(),
+        members_only: false,
+    }
 }
 
 /// A running import.

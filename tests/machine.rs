@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chanlog::env::SimEnv;
-use chanlog::{Durability, Options, Store, Token, Update, Visible};
+use chanlog::{Durability, HistoryFrom, Options, Store, SyncToken, Update};
 use model::client::Client;
 use model::witness::{End, Witness};
 use model::{Model, Name, Op, Post, Range, check};
@@ -35,6 +35,7 @@ enum Plan {
     Join { channel: u8, user: u8, from: Option<Place>, start: bool, read: Option<Place> },
     Leave { channel: u8, user: u8 },
     Read { channel: u8, user: u8, to: Place },
+    Clear { channel: u8, user: u8 },
     Hide { channel: u8, user: u8 },
     Activate { channel: u8, user: u8 },
 }
@@ -140,6 +141,7 @@ fn plan() -> impl Strategy<Value = Plan> {
         5 => join,
         2 => pair.clone().prop_map(|(channel, user)| Plan::Leave { channel, user }),
         4 => (c, u, any::<Place>()).prop_map(|(channel, user, to)| Plan::Read { channel, user, to }),
+        2 => pair.clone().prop_map(|(channel, user)| Plan::Clear { channel, user }),
         2 => pair.clone().prop_map(|(channel, user)| Plan::Hide { channel, user }),
         1 => pair.prop_map(|(channel, user)| Plan::Activate { channel, user }),
     ]
@@ -208,15 +210,17 @@ fn settle(model: &Model, plan: &Plan) -> Op {
         Plan::Append { channel, sender, timestamp, silent, id, client, len } => {
             let payload = (0..len).map(|i| (i as u8).wrapping_mul(timestamp as u8 | 1)).collect();
             let client_id = (client > 0).then(|| Bytes::from(vec![client; client.into()]));
-            let post = Post { sender: user_name(sender), timestamp, silent, id, client_id, payload };
+            let members_only = id.is_some_and(|id| id % 4 == 0);
+            let sender = user_name(sender);
+            let post = Post { sender, timestamp, silent, id, client_id, payload, members_only };
             Op::Append { channel: channel_name(channel), post }
         }
         Plan::Join { channel, user, from, start, read } => {
             let channel = channel_name(channel);
             let visible = match (from, start) {
-                (Some(place), _) => Visible::FromSeq(choose(model, &channel, place)),
-                (None, true) => Visible::FromStart,
-                (None, false) => Visible::FromNow,
+                (Some(place), _) => HistoryFrom::Seq(choose(model, &channel, place)),
+                (None, true) => HistoryFrom::Start,
+                (None, false) => HistoryFrom::Now,
             };
             let read = read.map(|place| choose(model, &channel, place));
             Op::Join { channel, user: user_name(user), visible, read }
@@ -227,6 +231,7 @@ fn settle(model: &Model, plan: &Plan) -> Op {
             let seq = choose(model, &channel, to);
             Op::Read { channel, user: user_name(user), seq }
         }
+        Plan::Clear { channel, user } => Op::Clear { channel: channel_name(channel), user: user_name(user) },
         Plan::Hide { channel, user } => Op::Hide { channel: channel_name(channel), user: user_name(user) },
         Plan::Activate { channel, user } => {
             Op::Activate { channel: channel_name(channel), user: user_name(user) }
@@ -246,7 +251,7 @@ fn settle_all(model: &Model, commit: &Commit) -> (Vec<Op>, Durability) {
 struct Kept {
     user: Name,
     unread_only: bool,
-    token: Token,
+    token: SyncToken,
     version: u64,
     /// Its state was lost with power: it must be answered with "start over".
     lost: bool,
@@ -508,6 +513,7 @@ fn a_long_list_is_kept_up_to_date() {
     let (alice, bob) = (b"alice".to_vec(), b"bob".to_vec());
     let channel = |i: u64| format!("channel {:03}", i * 7919 % MANY).into_bytes();
     let post = |sender: &Name, i: u64| Post {
+        members_only: false,
         sender: sender.clone(),
         timestamp: i as i64,
         silent: i % 5 == 4,
@@ -519,7 +525,7 @@ fn a_long_list_is_kept_up_to_date() {
         let join = |user: &Name| Op::Join {
             channel: channel(i),
             user: user.clone(),
-            visible: Visible::FromNow,
+            visible: HistoryFrom::Now,
             read: None,
         };
         let mut ops = vec![join(&alice), join(&bob)];

@@ -53,7 +53,7 @@ fn an_append_writes_the_same_into_a_group_of_two_and_of_a_million() {
     let [small, large] = costs(&sim, &store);
     assert_eq!(small, large, "after they were sealed");
     // A frame, its change's tag, its record, and at most seven bytes of padding, in one write and one sync.
-    let message = 40 + 1 + 48 + 24;
+    let message = 40 + 1 + 15 + 24;
     assert!((message..message + 8).contains(&small.0), "{small:?}");
     assert_eq!((small.1, small.2), (1, 1));
     store.close().unwrap();

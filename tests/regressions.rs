@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use chanlog::env::{Access, Env, File, Op as Disk, SimEnv};
-use chanlog::{Batch, Draft, Durability, Error, Options, Store, Visible};
+use chanlog::env::{Access, Dir, Env, File, Op as Disk, SimEnv};
+use chanlog::{Batch, Draft, Durability, Error, HistoryFrom, JoinOptions, Options, Store};
 
 const DIR: &str = "/store";
 
@@ -96,7 +96,7 @@ fn a_log_segment_that_is_missing_is_told_even_if_it_was_the_only_one() {
     append(&store, "first").unwrap();
     store.close().unwrap();
     drop(store);
-    sim.remove(Path::new("/store/log-0000000000000001")).unwrap();
+    sim.open_dir(Path::new(DIR), false).unwrap().remove("log-0000000000000001").unwrap();
     let error = options(sim.clone()).open(DIR).unwrap_err();
     assert!(matches!(error, Error::Corruption { .. }), "{error}");
 }
@@ -123,36 +123,15 @@ fn a_seal_that_fails_leaves_no_file_behind() {
 }
 
 /// A disk that calls a hook before it makes a file.
-struct Hooked<F> {
+struct Hooked {
     sim: Arc<SimEnv>,
-    hook: F,
+    hook: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
-impl<F: Fn(&Path) + Send + Sync + 'static> Env for Hooked<F> {
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        self.sim.create_dir(dir)
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
-        self.sim.list(dir)
-    }
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        (self.hook)(path);
-        self.sim.create(path)
-    }
-    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
-        self.sim.open(path, access)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.sim.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.sim.remove(path)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.sim.sync_dir(dir)
-    }
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
-        self.sim.lock(path)
+impl Env for Hooked {
+    fn open_dir(&self, path: &Path, make: bool) -> io::Result<Arc<dyn Dir>> {
+        let dir = self.sim.open_dir(path, make)?;
+        Ok(Arc::new(HookedDir { dir, hook: self.hook.clone() }))
     }
     fn unix_ms(&self) -> i64 {
         self.sim.unix_ms()
@@ -160,11 +139,41 @@ impl<F: Fn(&Path) + Send + Sync + 'static> Env for Hooked<F> {
     fn monotonic(&self) -> Duration {
         self.sim.monotonic()
     }
-    fn boot(&self) -> Option<[u8; 16]> {
-        self.sim.boot()
-    }
     fn random(&self, bytes: &mut [u8]) -> io::Result<()> {
         self.sim.random(bytes)
+    }
+}
+
+struct HookedDir {
+    dir: Arc<dyn Dir>,
+    hook: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+impl Dir for HookedDir {
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+    fn list(&self) -> io::Result<Vec<OsString>> {
+        self.dir.list()
+    }
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        (self.hook)(name);
+        self.dir.create(name)
+    }
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
+        self.dir.open(name, access)
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.dir.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.dir.remove(name)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.dir.sync()
+    }
+    fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
+        self.dir.lock()
     }
 }
 
@@ -176,14 +185,14 @@ fn a_closed_store_changes_no_file_any_more() {
     let armed = Arc::new(AtomicBool::new(false));
     let trap = armed.clone();
     // Holds the seal where it is about to replace the manifest.
-    let hook = move |path: &Path| {
-        if path.ends_with("chanlog.manifest.tmp") && trap.swap(false, Ordering::SeqCst) {
+    let hook = move |name: &str| {
+        if name == "chanlog.manifest.tmp" && trap.swap(false, Ordering::SeqCst) {
             arrived.lock().unwrap().send(()).unwrap();
             let _ = released.lock().unwrap().recv();
         }
     };
     let sim = SimEnv::new(1);
-    let store = options(Arc::new(Hooked { sim: sim.clone(), hook })).open(DIR).unwrap();
+    let store = options(Arc::new(Hooked { sim: sim.clone(), hook: Arc::new(hook) })).open(DIR).unwrap();
     append(&store, "first").unwrap();
     armed.store(true, Ordering::SeqCst);
     let content =
@@ -230,7 +239,9 @@ fn a_membership_tells_its_cursor_with_the_right_ordinal() {
     let sim = SimEnv::new(1);
     let store = options(sim).open(DIR).unwrap();
     (0..5).for_each(|_| append(&store, "x").unwrap());
-    store.commit(Batch::new().join_with("c", "alice", Visible::FromNow, Some(0))).unwrap();
+    store
+        .commit(Batch::new().join_with("c", "alice", JoinOptions::new().history(HistoryFrom::Now).read(0)))
+        .unwrap();
     let cursor = store.membership("c", "alice").unwrap().unwrap().cursor();
     assert_eq!(cursor, store.head("c").unwrap().last);
 }

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 use chanlog::{
-    Batch, Change, Conversation, Draft, Durability, Error, Head, List, Mark, Membership, Message, Options,
-    Outcome, Page, Receipt, Store, Token, Update, Visible,
+    Batch, Continuation, Conversation, Draft, Durability, Error, Head, HistoryFrom, JoinOptions, List,
+    ListChange, Mark, Membership, Message, Options, Outcome, Receipt, Store, SyncToken, Update,
 };
 use tempfile::TempDir;
 
@@ -74,6 +74,13 @@ fn draft(sender: &str) -> Draft {
 }
 
 /// Appends `count` messages of `sender`.
+/// A head as a channel of messages has it.
+fn head(last: Mark, order: u64, members: u32) -> Head {
+    let mut head = Head::default();
+    (head.last, head.order, head.changed, head.members) = (last, order, order, members);
+    head
+}
+
 fn send(store: &Store, channel: &str, sender: &str, count: usize) {
     commit(store, |b| {
         (0..count).for_each(|i| _ = b.append(channel, Draft::new(sender, i as i64, format!("message {i}"))));
@@ -114,9 +121,9 @@ fn seqs(messages: &[Message]) -> Vec<u64> {
     messages.iter().map(|m| m.seq).collect()
 }
 
-fn changes(store: &Store, user: &str, token: &Token) -> (Vec<Change>, Token) {
+fn changes(store: &Store, user: &str, token: &SyncToken) -> (Vec<ListChange>, SyncToken) {
     match store.conversations(user).since(token).unwrap() {
-        Update::Changes { changes, as_of, next } => {
+        Update::Changes { changes, as_of, next, .. } => {
             assert_eq!(next, None);
             (changes, as_of)
         }
@@ -125,11 +132,11 @@ fn changes(store: &Store, user: &str, token: &Token) -> (Vec<Change>, Token) {
 }
 
 /// A change in a word: the channel, with a minus if it was removed.
-fn brief(changes: &[Change]) -> Vec<String> {
+fn brief(changes: &[ListChange]) -> Vec<String> {
     let text = |name: &Bytes| String::from_utf8(name.to_vec()).unwrap();
-    let brief = |change: &Change| match change {
-        Change::Entry(entry) => text(&entry.channel),
-        Change::Removed { channel, .. } => format!("-{}", text(channel)),
+    let brief = |change: &ListChange| match change {
+        ListChange::Entry(entry) => text(&entry.channel),
+        ListChange::Removed { channel, .. } => format!("-{}", text(channel)),
         _ => unreachable!(),
     };
     changes.iter().map(brief).collect()
@@ -181,7 +188,7 @@ mod names {
             try_commit(&store, |b| b.join("c", "u").join("c", "")),
             try_commit(&store, |b| b.join("c", "u").leave("c", "")),
             try_commit(&store, |b| b.join("c", "u").read("", "u", 1)),
-            try_commit(&store, |b| b.join("c", "u").hide("c", "")),
+            try_commit(&store, |b| b.join("c", "u").clear("c", "")),
             try_commit(&store, |b| b.join("c", "u").activate("", "u")),
         ];
         bad.into_iter().for_each(|result| assert_invalid(result, 1));
@@ -336,7 +343,9 @@ mod messages {
         commit(&store, |b| b.join("c", "alice").append("c", draft("system")));
         assert_eq!(store.membership("c", "system").unwrap(), None);
         assert_eq!(unread(&store, "alice", "c"), 1);
-        commit(&store, |b| b.join_with("c", "system", Visible::FromStart, Some(0)));
+        commit(&store, |b| {
+            b.join_with("c", "system", JoinOptions::new().history(HistoryFrom::Start).read(0))
+        });
         assert_eq!(member(&store, "c", "system").own, Mark::default());
     }
 }
@@ -366,7 +375,7 @@ mod batches {
         let store = fresh();
         let error =
             try_commit(&store, |b| b.append("c", draft("u")).join("d", "v").read("c", "v", 1)).unwrap_err();
-        assert!(matches!(error, Error::NotMember { op: 2 }), "{error}");
+        assert!(matches!(error, Error::NotMember { op: 2, .. }), "{error}");
         assert_eq!(store.head("c").unwrap(), Head::default());
         assert_eq!((version(&store), store.stat().unwrap().channels, store.stat().unwrap().users), (0, 0, 0));
         let receipt = commit(&store, |b| b.append("c", draft("u")));
@@ -378,11 +387,11 @@ mod batches {
         let store = fresh();
         commit(&store, |b| b.join("c", "member"));
         let not_member = |result: Result<Receipt, Error>, at| match result {
-            Err(Error::NotMember { op }) => assert_eq!(op, at),
+            Err(Error::NotMember { op, .. }) => assert_eq!(op, at),
             other => panic!("expected NotMember, not {other:?}"),
         };
         not_member(try_commit(&store, |b| b.read("c", "stranger", 1)), 0);
-        not_member(try_commit(&store, |b| b.hide("c", "member").hide("c", "stranger")), 1);
+        not_member(try_commit(&store, |b| b.clear("c", "member").clear("c", "stranger")), 1);
         not_member(try_commit(&store, |b| b.activate("nowhere", "member")), 0);
         not_member(try_commit(&store, |b| b.leave("c", "member").read("c", "member", 1)), 1);
         assert!(try_commit(&store, |b| b.join("c", "new").activate("c", "new")).is_ok());
@@ -396,7 +405,7 @@ mod batches {
         assert_eq!((batch.len(), batch.is_empty()), (1, false));
         store.commit(&batch).unwrap();
         assert_eq!(store.commit(&batch).unwrap().outcomes()[0].seq(), Some(2));
-        assert!(batch.clear().is_empty());
+        assert!(batch.reset().is_empty());
     }
 
     #[test]
@@ -427,12 +436,12 @@ mod batches {
                 .read("c", "u", 0)
                 .read("c", "u", 1) // 3, although the own mark is there already
                 .read("c", "u", 1)
-                .hide("c", "u") // 4
-                .hide("c", "u")
+                .clear("c", "u") // 4
+                .clear("c", "u")
                 .activate("c", "u") // 5
                 .activate("c", "u") // 6
-                .hide("c", "u") // 7: it clears the activation
-                .hide("c", "u")
+                .clear("c", "u") // 7: it clears the activation
+                .clear("c", "u")
                 .leave("c", "u") // 8
                 .leave("c", "u")
         });
@@ -455,7 +464,7 @@ mod batches {
         ];
         assert_eq!(versions, expected);
         assert_eq!(version(&store), 8);
-        assert_eq!(store.head("c").unwrap().version, 2);
+        assert_eq!(store.head("c").unwrap().order, 2);
     }
 }
 
@@ -463,14 +472,16 @@ mod memberships {
     use super::*;
 
     /// A channel "c" with five messages of bob, the third one silent, and what alice sees after joining it.
-    fn joined(visible: Visible, read: Option<u64>) -> Fresh {
+    fn joined(visible: HistoryFrom, read: Option<u64>) -> Fresh {
         let store = fresh();
+        let how = JoinOptions::new().history(visible);
+        let how = read.map_or(how, |seq| how.read(seq));
         commit(&store, |b| {
             for i in 0..5 {
                 let draft = draft("bob");
                 b.append("c", if i == 2 { draft.silent() } else { draft });
             }
-            b.join_with("c", "alice", visible, read)
+            b.join_with("c", "alice", how)
         });
         store
     }
@@ -481,8 +492,8 @@ mod memberships {
 
     #[test]
     fn from_now_show_nothing_of_the_past() {
-        let store = joined(Visible::FromNow, None);
-        assert_eq!((member(&store, "c", "alice").join_seq, seen(&store).len()), (6, 0));
+        let store = joined(HistoryFrom::Now, None);
+        assert_eq!((member(&store, "c", "alice").join_seq(), seen(&store).len()), (6, 0));
         assert!(listed(&store, "alice").is_empty(), "there is nothing to see yet");
         send(&store, "c", "bob", 1);
         assert_eq!((unread(&store, "alice", "c"), seen(&store)), (1, vec![6]));
@@ -490,16 +501,16 @@ mod memberships {
 
     #[test]
     fn from_the_start_show_all_and_count_it_as_read() {
-        let store = joined(Visible::FromStart, None);
+        let store = joined(HistoryFrom::Start, None);
         let row = member(&store, "c", "alice");
-        assert_eq!((row.join_seq, row.read), (1, Mark { seq: 5, ordinal: 4 }));
+        assert_eq!((row.join_seq(), row.read), (1, Mark { seq: 5, ordinal: 4 }));
         assert_eq!((unread(&store, "alice", "c"), seen(&store)), (0, vec![1, 2, 3, 4, 5]));
     }
 
     #[test]
     fn from_a_seq_show_that_one_and_what_follows() {
-        let store = joined(Visible::FromSeq(3), Some(0));
-        assert_eq!((member(&store, "c", "alice").join_seq, seen(&store)), (3, vec![3, 4, 5]));
+        let store = joined(HistoryFrom::Seq(3), Some(0));
+        assert_eq!((member(&store, "c", "alice").join_seq(), seen(&store)), (3, vec![3, 4, 5]));
         assert_eq!(
             unread(&store, "alice", "c"),
             2,
@@ -509,43 +520,51 @@ mod memberships {
 
     #[test]
     fn from_a_seq_out_of_range_start_at_the_nearest() {
-        assert_eq!(member(&joined(Visible::FromSeq(0), None), "c", "alice").join_seq, 1);
-        assert_eq!(member(&joined(Visible::FromSeq(6), None), "c", "alice").join_seq, 6);
-        assert_eq!(member(&joined(Visible::FromSeq(u64::MAX), None), "c", "alice").join_seq, 6);
+        assert_eq!(member(&joined(HistoryFrom::Seq(0), None), "c", "alice").join_seq(), 1);
+        assert_eq!(member(&joined(HistoryFrom::Seq(6), None), "c", "alice").join_seq(), 6);
+        assert_eq!(member(&joined(HistoryFrom::Seq(u64::MAX), None), "c", "alice").join_seq(), 6);
     }
 
     #[test]
     fn begin_with_the_given_read_mark() {
-        let store = joined(Visible::FromStart, Some(3));
+        let store = joined(HistoryFrom::Start, Some(3));
         assert_eq!(member(&store, "c", "alice").read, Mark { seq: 3, ordinal: 2 });
         assert_eq!(unread(&store, "alice", "c"), 2);
-        let store = joined(Visible::FromStart, Some(99));
+        let store = joined(HistoryFrom::Start, Some(99));
         assert_eq!(member(&store, "c", "alice").read.seq, 5, "beyond the end means the end");
-        assert_eq!(unread(&joined(Visible::FromStart, Some(0)), "alice", "c"), 4);
+        assert_eq!(unread(&joined(HistoryFrom::Start, Some(0)), "alice", "c"), 4);
     }
 
     #[test]
     fn do_not_change_by_joining_again() {
-        let store = joined(Visible::FromSeq(4), Some(4));
+        let store = joined(HistoryFrom::Seq(4), Some(4));
         let before = member(&store, "c", "alice");
-        let receipt = commit(&store, |b| b.join_with("c", "alice", Visible::FromStart, Some(0)));
+        let receipt = commit(&store, |b| {
+            b.join_with("c", "alice", JoinOptions::new().history(HistoryFrom::Start).read(0))
+        });
         assert_eq!(receipt.outcomes(), [Outcome::Unchanged]);
         assert_eq!(member(&store, "c", "alice"), before);
     }
 
     #[test]
     fn end_with_a_leave_and_start_afresh_with_the_next_join() {
-        let store = joined(Visible::FromStart, None);
+        let store = joined(HistoryFrom::Start, None);
         commit(&store, |b| b.append("c", draft("alice")).activate("c", "alice").leave("c", "alice"));
         assert_eq!(store.membership("c", "alice").unwrap(), None);
         assert!(listed(&store, "alice").is_empty());
         assert_eq!(seen(&store), [0u64; 0], "no member, no history");
         assert!(store.has_memberships("alice").unwrap(), "she was a member");
-        commit(&store, |b| b.append("c", draft("bob")).join_with("c", "alice", Visible::FromStart, Some(0)));
+        commit(&store, |b| {
+            b.append("c", draft("bob")).join_with(
+                "c",
+                "alice",
+                JoinOptions::new().history(HistoryFrom::Start).read(0),
+            )
+        });
         store.wherever(|store| {
             let row = member(store, "c", "alice");
-            let fresh = (row.read, row.own, row.deleted, row.activated);
-            assert_eq!(fresh, (Mark::default(), Mark::default(), Mark::default(), false));
+            let fresh = (row.read, row.own, row.cleared, row.activated);
+            assert_eq!(fresh, (Mark::default(), Mark::default(), Mark::default(), 0));
             assert_eq!(seen(store).len(), 7);
         });
     }
@@ -658,11 +677,11 @@ mod marks {
     #[test]
     fn below_the_floor_still_change_the_row() {
         let store = five();
-        commit(&store, |b| b.hide("c", "alice"));
+        commit(&store, |b| b.clear("c", "alice"));
         let receipt = commit(&store, |b| b.read("c", "alice", 2));
         assert!(matches!(receipt.outcomes(), [Outcome::Changed { .. }]));
         let row = member(&store, "c", "alice");
-        assert_eq!((row.read.seq, row.deleted.seq), (2, 5));
+        assert_eq!((row.read.seq, row.cleared.seq), (2, 5));
     }
 }
 
@@ -728,7 +747,7 @@ mod lists {
     #[test]
     fn lose_a_hidden_entry_until_the_next_message() {
         let store = three();
-        commit(&store, |b| b.append("a", draft("bob")).hide("a", "alice"));
+        commit(&store, |b| b.append("a", draft("bob")).clear("a", "alice"));
         assert_eq!(listed(&store, "alice"), ["c", "b"]);
         assert_eq!(listed(&store, "bob"), ["a", "c", "b"], "hiding is one's own affair");
         send(&store, "a", "bob", 1);
@@ -754,7 +773,7 @@ mod lists {
     #[test]
     fn order_an_activated_empty_conversation_by_its_activation() {
         let store = three();
-        commit(&store, |b| b.hide("a", "alice").activate("a", "alice"));
+        commit(&store, |b| b.clear("a", "alice").activate("a", "alice"));
         assert_eq!(listed(&store, "alice"), ["a", "c", "b"]);
         let hidden = entry(&store, "alice", "a");
         assert_eq!(
@@ -770,7 +789,7 @@ mod lists {
         assert_eq!(listed(&store, "alice"), ["a", "b", "c"], "activating again renews it");
         commit(&store, |b| b.activate("c", "alice"));
         assert_eq!(listed(&store, "alice"), ["a", "b", "c"], "one with messages is ordered by them");
-        commit(&store, |b| b.hide("a", "alice"));
+        commit(&store, |b| b.clear("a", "alice"));
         assert_eq!(listed(&store, "alice"), ["b", "c"], "hiding clears the activation");
     }
 
@@ -792,7 +811,7 @@ mod lists {
         store.wherever(|store| {
             let first = store.conversations("alice").limit(2).list().unwrap();
             assert_eq!(channels_in(&first.entries), ["c", "b"]);
-            let page: Page = first.next.unwrap().to_string().parse().unwrap();
+            let page: Continuation = first.next.unwrap().to_string().parse().unwrap();
             let second = store.conversations("alice").limit(2).after(&page).list().unwrap();
             assert_eq!(channels_in(&second.entries), ["a"]);
             assert_eq!(second.next, None);
@@ -809,7 +828,7 @@ mod lists {
         let store = three();
         let first = store.conversations("alice").limit(1).list().unwrap();
         assert_eq!(channels_in(&first.entries), ["c"]);
-        commit(&store, |b| b.append("a", draft("bob")).hide("c", "alice"));
+        commit(&store, |b| b.append("a", draft("bob")).clear("c", "alice"));
         let second = store.conversations("alice").after(&first.next.unwrap()).list().unwrap();
         assert_eq!(second.next, None);
         let (changes, _) = changes(&store, "alice", &second.as_of);
@@ -878,8 +897,10 @@ mod histories {
     #[test]
     fn are_clipped_to_what_a_member_may_see() {
         let store = ten();
-        commit(&store, |b| b.join_with("c", "alice", Visible::FromSeq(4), None).join("c", "bob"));
-        commit(&store, |b| b.append("c", draft("bob")).hide("c", "bob").append("c", draft("bob")));
+        commit(&store, |b| {
+            b.join_with("c", "alice", JoinOptions::new().history(HistoryFrom::Seq(4))).join("c", "bob")
+        });
+        commit(&store, |b| b.append("c", draft("bob")).clear("c", "bob").append("c", draft("bob")));
         store.wherever(|store| {
             let seen = |user: &str| seqs(&store.history("c").seen_by(user).list().unwrap());
             assert_eq!(seen("alice"), (4..=12).collect::<Vec<_>>());
@@ -895,9 +916,9 @@ mod histories {
         commit(&store, |b| b.append("d", draft("u").silent()).join("e", "alice").join("e", "bob"));
         store.wherever(|store| {
             let heads = store.heads(["d", "nowhere", "c", "d", "e"]).unwrap();
-            let d = Head { last: Mark { seq: 1, ordinal: 0 }, version: 11, members: 0 };
-            let c = Head { last: Mark { seq: 10, ordinal: 10 }, version: 10, members: 0 };
-            let e = Head { members: 2, ..Head::default() };
+            let d = head(Mark { seq: 1, ordinal: 0 }, 11, 0);
+            let c = head(Mark { seq: 10, ordinal: 10 }, 10, 0);
+            let e = head(Mark::default(), 0, 2);
             assert_eq!(heads, [d, Head::default(), c, d, e]);
             assert_eq!(store.head("c").unwrap(), c);
         });
@@ -908,7 +929,7 @@ mod updates {
     use super::*;
 
     /// Alice has five channels with one message of bob each, and the token of her list.
-    fn five() -> (Fresh, Token) {
+    fn five() -> (Fresh, SyncToken) {
         let store = fresh();
         for channel in ["a", "b", "c", "d", "e"] {
             commit(&store, |b| b.join(channel, "alice").append(channel, draft("bob")));
@@ -939,7 +960,7 @@ mod updates {
             let (found, as_of) = changes(store, "alice", &token);
             assert_eq!(brief(&found), ["a", "b", "c", "new"]);
             assert_eq!(changes(store, "alice", &as_of).0, []);
-            let Change::Entry(entry) = &found[2] else { panic!("an entry") };
+            let ListChange::Entry(entry) = &found[2] else { panic!("an entry") };
             assert_eq!(*entry, super::entry(store, "alice", "c"), "as of now");
         });
     }
@@ -947,11 +968,11 @@ mod updates {
     #[test]
     fn tell_what_disappeared() {
         let (store, token) = five();
-        let receipt = commit(&store, |b| b.hide("d", "alice").leave("b", "alice").append("b", draft("bob")));
+        let receipt = commit(&store, |b| b.clear("d", "alice").leave("b", "alice").append("b", draft("bob")));
         let version = |op: usize| receipt.outcomes()[op].version().unwrap();
         store.wherever(|store| {
             let (found, as_of) = changes(store, "alice", &token);
-            let removed = |channel: &str, version| Change::Removed {
+            let removed = |channel: &str, version| ListChange::Removed {
                 channel: Bytes::copy_from_slice(channel.as_bytes()),
                 version,
             };
@@ -963,8 +984,11 @@ mod updates {
     #[test]
     fn tell_of_what_came_back() {
         let (store, token) = five();
-        commit(&store, |b| b.leave("b", "alice").hide("d", "alice"));
-        commit(&store, |b| b.join_with("b", "alice", Visible::FromStart, None).append("d", draft("bob")));
+        commit(&store, |b| b.leave("b", "alice").clear("d", "alice"));
+        commit(&store, |b| {
+            b.join_with("b", "alice", JoinOptions::new().history(HistoryFrom::Start))
+                .append("d", draft("bob"))
+        });
         assert_eq!(brief(&changes(&store, "alice", &token).0), ["b", "d"]);
     }
 
@@ -985,7 +1009,7 @@ mod updates {
         let (store, token) = five();
         commit(&store, |b| b.append("e", draft("bob")).append("a", draft("bob")).append("c", draft("bob")));
         store.wherever(|store| {
-            let Update::Changes { changes, as_of, next } =
+            let Update::Changes { changes, as_of, next, .. } =
                 store.conversations("alice").limit(2).since(&token).unwrap()
             else {
                 panic!("expected changes")
@@ -1051,15 +1075,15 @@ mod updates {
     #[test]
     fn need_well_formed_tokens() {
         for text in ["", "x", "not a token", "AAAA", "🦀", &"A".repeat(10_000)] {
-            let error = text.parse::<Token>().unwrap_err();
+            let error = text.parse::<SyncToken>().unwrap_err();
             assert!(matches!(error, Error::InvalidArgument { op: None, .. }), "{text}: {error}");
-            let error = text.parse::<Page>().unwrap_err();
+            let error = text.parse::<Continuation>().unwrap_err();
             assert!(matches!(error, Error::InvalidArgument { op: None, .. }), "{text}: {error}");
         }
         let (_store, token) = five();
         let text = token.to_string();
-        assert_eq!(text.parse::<Token>().unwrap(), token);
-        assert!(text[..text.len() - 1].parse::<Token>().is_err(), "a token that lost its end");
+        assert_eq!(text.parse::<SyncToken>().unwrap(), token);
+        assert!(text[..text.len() - 1].parse::<SyncToken>().is_err(), "a token that lost its end");
     }
 }
 
@@ -1119,7 +1143,7 @@ mod stores {
     fn that_are_open_are_locked() {
         let store = fresh();
         let error = store.options.clone().open(store.dir.path()).unwrap_err();
-        assert!(matches!(error, Error::Locked { ref dir } if dir == store.dir.path()), "{error}");
+        assert!(matches!(error, Error::Locked { ref dir, .. } if dir == store.dir.path()), "{error}");
         commit(&store, |b| b.append("c", draft("u")));
     }
 
@@ -1128,7 +1152,10 @@ mod stores {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("holiday.jpg"), b"\xff\xd8").unwrap();
         let error = small().open(dir.path()).unwrap_err();
-        assert!(matches!(error, Error::NotAStore { ref entry, .. } if entry == "holiday.jpg"), "{error}");
+        assert!(
+            matches!(error, Error::NotAStore { entry: Some(ref entry), .. } if entry == "holiday.jpg"),
+            "{error}"
+        );
         let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(left, ["holiday.jpg"]);
     }

@@ -6,7 +6,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use chanlog::{Batch, Change, Draft, Durability, Options, Store, Update};
+use chanlog::{Batch, Draft, Durability, ListChange, Options, Store, Update};
 use model::client::Client;
 use model::{Model, Name, check};
 
@@ -83,7 +83,7 @@ fn watch_heads(store: &Store, done: &AtomicBool) {
             assert_eq!(pair[0].last, pair[1].last, "a batch is visible whole or not at all");
         }
         for (now, then) in heads.iter().zip(&before) {
-            assert!(now.last.seq >= then.last.seq && now.version >= then.version, "a head moved back");
+            assert!(now.last.seq >= then.last.seq && now.order >= then.order, "a head moved back");
         }
         before = heads;
     }
@@ -117,7 +117,7 @@ fn watch_lists(store: &Store, done: &AtomicBool) {
             panic!("told to start over without cause")
         };
         for change in changes {
-            let Change::Entry(entry) = change else { panic!("nothing is removed: {change:?}") };
+            let ListChange::Entry(entry) = change else { panic!("nothing is removed: {change:?}") };
             let message = entry.last.expect("a message");
             assert_eq!(message.seq, entry.last_seq, "the last message is that of the head");
             assert_eq!(entry.unread, message.ordinal, "nothing was read");
@@ -248,6 +248,7 @@ fn changes(channel: &Name, alice: &Name, i: u64) -> Vec<model::Op> {
     use model::{Op, Post};
     let (channel, user) = (channel.clone(), alice.clone());
     let post = |sender: &[u8]| Post {
+        members_only: false,
         sender: sender.to_vec(),
         timestamp: i as i64,
         silent: i.is_multiple_of(7),
@@ -255,7 +256,7 @@ fn changes(channel: &Name, alice: &Name, i: u64) -> Vec<model::Op> {
         client_id: None,
         payload: vec![i as u8; 100].into(),
     };
-    let visible = chanlog::Visible::FromNow;
+    let visible = chanlog::HistoryFrom::Now;
     let op = match i % 11 {
         0 | 5 => Op::Join { channel: channel.clone(), user, visible, read: None },
         1 if i.is_multiple_of(4) => Op::Leave { channel: channel.clone(), user },

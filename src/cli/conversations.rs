@@ -3,11 +3,14 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use chanlog::{Change, Conversation, Page, Store, Token, Update};
+use chanlog::{Continuation, Conversation, ListChange, Store, SyncToken, Update};
+use serde::Serialize;
 
 use crate::failure::{Failure, Result};
+use crate::json::{Bytes, Message};
 use crate::open;
-use crate::output::{self, Object, Output};
+use crate::output::{self, Output};
+use crate::text;
 
 /// List a user's conversations, newest first, or what changed since an earlier list
 #[derive(clap::Args)]
@@ -52,14 +55,14 @@ const USERS: usize = 1000;
 struct Question {
     limit: usize,
     unread: bool,
-    since: Option<Token>,
-    after: Option<Page>,
+    since: Option<SyncToken>,
+    after: Option<Continuation>,
 }
 
 /// One user's answer, be it a list or an update.
 enum Answer {
     Reset,
-    Entries { changes: Vec<Change>, as_of: Token, next: Option<Page> },
+    Entries { changes: Vec<ListChange>, as_of: SyncToken, next: Option<Continuation> },
 }
 
 /// Prints what `args` ask for.
@@ -74,7 +77,7 @@ pub fn run(args: &Args) -> Result {
     let mut out = Output::new();
     let mut print = |user: &[u8]| {
         let answer = question.ask(&store, user)?;
-        if args.json { json(&mut out, user, answer) } else { people(&mut out, user, answer) }
+        if args.json { objects(&mut out, user, answer) } else { people(&mut out, user, answer) }
     };
     match &args.whose.user {
         Some(user) => print(open::name(user))?,
@@ -112,49 +115,96 @@ impl Question {
         }
         let Some(token) = &self.since else {
             let list = question.list()?;
-            let changes = list.entries.into_iter().map(Change::Entry).collect();
+            let changes = list.entries.into_iter().map(ListChange::Entry).collect();
             return Ok(Answer::Entries { changes, as_of: list.as_of, next: list.next });
         };
         match question.since(token)? {
-            Update::Changes { changes, as_of, next } => Ok(Answer::Entries { changes, as_of, next }),
+            Update::Changes { changes, as_of, next, .. } => Ok(Answer::Entries { changes, as_of, next }),
             // Starting over is the answer that is right for whatever else a later library may say.
             _ => Ok(Answer::Reset),
         }
     }
 }
 
-fn json(out: &mut Output, user: &[u8], answer: Answer) -> Result {
-    let object = || Object::new().name("user", user);
-    let Answer::Entries { changes, as_of, next } = answer else {
-        return Ok(out.line(object().field("reset", true))?);
-    };
-    for change in &changes {
-        out.line(match change {
-            Change::Entry(entry) => json_entry(object(), entry),
-            Change::Removed { channel, version } => {
-                object().name("channel", channel).field("removed", true).field("version", version)
-            }
-            other => return Err(Failure::told(format!("unknown change {other:?}"))),
-        })?;
-    }
-    let end = object().field("as_of", as_of.to_string());
-    let end = if let Some(page) = next { end.field("next", page.to_string()) } else { end };
-    Ok(out.line(end)?)
+/// An entry of a user's list as JSON.
+#[derive(Serialize)]
+pub struct Entry<'a> {
+    #[serde(flatten)]
+    user: Bytes<'a>,
+    #[serde(flatten)]
+    channel: Bytes<'a>,
+    last_seq: u64,
+    read_seq: u64,
+    unread: u64,
+    version: u64,
+    last: Option<Message<'a>>,
 }
 
-/// Adds an entry to an object that has its user's name.
-pub fn json_entry(object: Object, entry: &Conversation) -> Object {
-    object
-        .name("channel", &entry.channel)
-        .field("last_seq", entry.last_seq)
-        .field("read_seq", entry.read_seq)
-        .field("unread", entry.unread)
-        .field("version", entry.version)
-        .object("last", entry.last.as_ref().map(output::message))
+/// An entry that disappeared.
+#[derive(Serialize)]
+struct Removed<'a> {
+    #[serde(flatten)]
+    user: Bytes<'a>,
+    #[serde(flatten)]
+    channel: Bytes<'a>,
+    removed: bool,
+    version: u64,
+}
+
+/// The answer to a token that tells nothing here.
+#[derive(Serialize)]
+struct Reset<'a> {
+    #[serde(flatten)]
+    user: Bytes<'a>,
+    reset: bool,
+}
+
+/// The end of an answer.
+#[derive(Serialize)]
+struct End<'a> {
+    #[serde(flatten)]
+    user: Bytes<'a>,
+    as_of: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+impl<'a> Entry<'a> {
+    /// An entry of this user's list.
+    pub fn new(user: &'a [u8], entry: &'a Conversation) -> Self {
+        Entry {
+            user: Bytes::user(user),
+            channel: Bytes::channel(&entry.channel),
+            last_seq: entry.last_seq,
+            read_seq: entry.read_seq,
+            unread: entry.unread,
+            version: entry.version,
+            last: entry.last.as_ref().map(Message::from),
+        }
+    }
+}
+
+fn objects(out: &mut Output, name: &[u8], answer: Answer) -> Result {
+    let user = || Bytes::user(name);
+    let Answer::Entries { changes, as_of, next } = answer else {
+        return Ok(out.json(&Reset { user: user(), reset: true })?);
+    };
+    for change in &changes {
+        match change {
+            ListChange::Entry(entry) => out.json(&Entry::new(name, entry))?,
+            ListChange::Removed { channel, version, .. } => {
+                let (channel, version) = (Bytes::channel(channel), *version);
+                out.json(&Removed { user: user(), channel, removed: true, version })?;
+            }
+            other => return Err(Failure::told(format!("unknown change {other:?}"))),
+        }
+    }
+    let (as_of, next) = (as_of.to_string(), next.map(|page| page.to_string()));
+    Ok(out.json(&End { user: user(), as_of, next })?)
 }
 
 fn people(out: &mut Output, user: &[u8], answer: Answer) -> Result {
-    out.line(format!("Conversations of {}", output::label(user)))?;
+    out.line(format!("Conversations of {}", text::label(user)))?;
     let Answer::Entries { changes, as_of, next } = answer else {
         return Ok(out.line("start over: ask without --since\n")?);
     };
@@ -168,13 +218,13 @@ fn people(out: &mut Output, user: &[u8], answer: Answer) -> Result {
 }
 
 /// The table of a list or an update.
-pub fn table(changes: &[Change]) -> comfy_table::Table {
+pub fn table(changes: &[ListChange]) -> comfy_table::Table {
     let mut table =
         output::table(&["channel", ">unread", ">last seq", ">read", "time (UTC)", "sender", "message"]);
     for change in changes {
         table.add_row(match change {
-            Change::Entry(entry) => row(entry),
-            Change::Removed { channel, .. } => vec![output::label(channel), "removed".into()],
+            ListChange::Entry(entry) => row(entry),
+            ListChange::Removed { channel, .. } => vec![text::label(channel), "removed".into()],
             other => vec![format!("{other:?}")],
         });
     }
@@ -183,13 +233,13 @@ pub fn table(changes: &[Change]) -> comfy_table::Table {
 
 fn row(entry: &Conversation) -> Vec<String> {
     let mut row = vec![
-        output::label(&entry.channel),
+        text::label(&entry.channel),
         entry.unread.to_string(),
         entry.last_seq.to_string(),
         entry.read_seq.to_string(),
     ];
     if let Some(last) = &entry.last {
-        row.extend([output::time(last.timestamp), output::label(&last.sender), output::shown(&last.payload)]);
+        row.extend([text::time(last.timestamp), text::label(&last.sender), text::shown(&last.payload)]);
     }
     row
 }

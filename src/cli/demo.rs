@@ -6,14 +6,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use chanlog::{Batch, Change, Commit, Draft, Outcome, Store, Visible};
+use chanlog::{Batch, Commit, Draft, HistoryFrom, JoinOptions, ListChange, Outcome, Store};
 use indicatif::HumanCount;
 
-use crate::conversations;
+use crate::conversations::{self, Entry};
 use crate::experiment;
 use crate::failure::{Failure, Result};
-use crate::output::{self, Object, Output};
+use crate::output::Output;
 use crate::progress;
+use crate::text;
 
 /// Fill a fresh store with a day of chat, list a user's conversations, and measure what a message into a large group costs
 #[derive(clap::Args)]
@@ -212,7 +213,7 @@ impl Day {
         }
         let guest = random.below(USERS);
         if members.len() > 2 && random.one_in(150) && !members.contains(&guest) {
-            batch.join_with(&channel, name(guest), Visible::FromStart, None);
+            batch.join_with(&channel, name(guest), JoinOptions::new().history(HistoryFrom::Start));
             members.push(guest);
         }
         batch
@@ -287,15 +288,15 @@ fn list(store: &Store, out: &mut Output, user: &str, json: bool) -> Result {
     let micros = started.elapsed().as_micros();
     if json {
         for entry in &list.entries {
-            out.line(conversations::json_entry(Object::new().name("user", user.as_bytes()), entry))?;
+            out.json(&Entry::new(user.as_bytes(), entry))?;
         }
         return Ok(());
     }
     let channels = store.channels_of(user).list()?.len();
-    let entries: Vec<_> = list.entries.into_iter().map(Change::Entry).collect();
+    let entries: Vec<_> = list.entries.into_iter().map(ListChange::Entry).collect();
     out.line(format!(
         "The conversations of {}, who is in {channels} channels: the first {}, computed in {micros} µs",
-        output::label(user.as_bytes()),
+        text::label(user.as_bytes()),
         entries.len()
     ))?;
     out.line(conversations::table(&entries))?;

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use chanlog::{Batch, Draft, Outcome, Receipt, Store};
 use indicatif::{HumanBytes, HumanCount};
+use serde::{Serialize, Serializer};
 
 use crate::failure::Result;
-use crate::output::{self, Object, Output};
+use crate::output::{self, Output};
 use crate::progress;
 
 /// How many rows are changed in one commit.
@@ -22,7 +23,8 @@ const MOST_ROWS: u32 = 100_000;
 const TEXT: &str =
     "The fire drill is at three. Leave by the stairs, and meet at the fountain, not at the gate.";
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 enum Mode {
     Read,
     Write,
@@ -37,11 +39,13 @@ impl Mode {
     }
 }
 
-/// What a message cost, on average over `messages`.
+/// What a message cost, on average over `messages`. Its fields are the keys of its JSON.
+#[derive(Serialize)]
 struct Cost {
     members: u32,
     mode: Mode,
     messages: u32,
+    #[serde(rename = "micros", serialize_with = "micros")]
     time: Duration,
     rows: u64,
     bytes: u64,
@@ -127,13 +131,12 @@ fn rows_of(receipt: &Receipt) -> u64 {
     receipt.outcomes().iter().filter(|outcome| matches!(outcome, Outcome::Changed { .. })).count() as u64
 }
 
+fn micros<S: Serializer>(time: &Duration, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_u64(time.as_micros() as u64)
+}
+
 fn print_json(out: &mut Output, costs: &[Cost]) -> Result {
-    for cost in costs {
-        let object = Object::new().field("members", cost.members).field("mode", cost.mode.name());
-        let object = object.field("messages", cost.messages).field("micros", cost.time.as_micros() as u64);
-        out.line(object.field("rows", cost.rows).field("bytes", cost.bytes))?;
-    }
-    Ok(())
+    Ok(costs.iter().try_for_each(|cost| out.json(cost))?)
 }
 
 fn print_people(out: &mut Output, costs: &[Cost]) -> Result {

@@ -1,4 +1,4 @@
-//! Why a command failed. Every failure ends the tool with status 1.
+//! Why a command failed. Every failure ends the tool with status 1, but a reader of stdout who went away is none.
 
 use std::io;
 
@@ -19,6 +19,14 @@ pub enum Failure {
     Output(#[from] io::Error),
 }
 
+/// A result, unless the failure is that the reader of stdout went away: who reads only a beginning has what they wanted.
+pub fn unless_unread(result: Result) -> Result {
+    match result {
+        Err(failure) if failure.is_broken_pipe() => Ok(()),
+        result => result,
+    }
+}
+
 impl Failure {
     /// A failure in the tool's own words.
     pub fn told(what: impl Into<String>) -> Failure {
@@ -26,7 +34,7 @@ impl Failure {
     }
 
     /// Whether the reader of stdout went away.
-    pub fn is_broken_pipe(&self) -> bool {
+    fn is_broken_pipe(&self) -> bool {
         matches!(self, Failure::Output(e) if e.kind() == io::ErrorKind::BrokenPipe)
     }
 }

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use chanlog::{History, Message, Store};
 
 use crate::failure::Result;
+use crate::json;
 use crate::open;
 use crate::output::{self, Output};
+use crate::text;
 
 /// Print a channel's messages
 #[derive(clap::Args)]
@@ -43,7 +45,8 @@ const PAGE_BYTES: u64 = 4 << 20;
 pub fn run(args: &Args) -> Result {
     let store = open::existing(&args.store)?;
     let mut out = Output::new();
-    let mut print = |page: &[Message]| if args.json { json(&mut out, page) } else { people(&mut out, page) };
+    let mut print =
+        |page: &[Message]| if args.json { objects(&mut out, page) } else { people(&mut out, page) };
     let range = Range::new(&store, args);
     match (args.reverse, args.last) {
         (false, None) => range.forward(&mut print)?,
@@ -105,9 +108,9 @@ impl<'a> Range<'a> {
     }
 }
 
-fn json(out: &mut Output, page: &[Message]) -> Result {
+fn objects(out: &mut Output, page: &[Message]) -> Result {
     for message in page {
-        out.line(output::message(message))?;
+        out.json(&json::Message::from(message))?;
     }
     Ok(())
 }
@@ -115,12 +118,12 @@ fn json(out: &mut Output, page: &[Message]) -> Result {
 fn people(out: &mut Output, page: &[Message]) -> Result {
     let mut table = output::table(&[">seq", "time (UTC)", "sender", "message"]);
     for message in page {
-        let mut text = output::shown(&message.payload);
+        let mut payload = text::shown(&message.payload);
         if message.silent {
-            text.push_str(" (silent)");
+            payload.push_str(" (silent)");
         }
-        let (time, sender) = (output::time(message.timestamp), output::label(&message.sender));
-        table.add_row([message.seq.to_string(), time, sender, text]);
+        let (time, sender) = (text::time(message.timestamp), text::label(&message.sender));
+        table.add_row([message.seq.to_string(), time, sender, payload]);
     }
     Ok(out.line(table)?)
 }

@@ -1,8 +1,12 @@
 //! `import`: JSON lines become commits. Each line is a commit of its own; many are in flight at once.
 //!
+//! A line is read in place: its values are decoded when its operation asks for them, so that what it carries besides costs
+//! no memory.
+//!
 //! Invariant: `{"lines":N}` is printed only when each of the first N lines is on disk, or was found bad and skipped.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -10,14 +14,18 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use chanlog::{Batch, Commit, Draft, Error, Store, Visible};
+use chanlog::{Argument, Batch, Commit, Draft, Error, HistoryFrom, JoinOptions, Options, Store};
 use indicatif::{HumanCount, ProgressBar};
-use serde_json::{Map, Value};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::failure::{Failure, Result};
-use crate::lines::{LIMIT, Lines, Next};
-use crate::output::{self, Object, Output};
+use crate::lines::{Lines, Next};
+use crate::output::{self, Output};
 use crate::progress;
+use crate::text;
 
 /// Write JSON lines to a store, which is made if need be.
 ///
@@ -25,7 +33,8 @@ use crate::progress;
 /// before. Further keys: "op" ("send", "join", "leave", "read", "hide", "activate"), "history" ("now", "all") of a join,
 /// "seq" of a read (to the end without it), "silent", "id" (the client's id of the message), "payload_base64" in place of
 /// "text". Names and ids that are not UTF-8 come as "channel_base64", "user_base64", "id_base64". Keys that an op does not
-/// need are ignored, a key with null counts as absent. Blank lines are skipped, and counted as lines.
+/// need are ignored, a key with null counts as absent. Blank lines are skipped, and counted as lines. A payload has at most
+/// 1 MiB, a line about 6.
 #[derive(clap::Args)]
 pub struct Args {
     /// The store's directory
@@ -43,14 +52,20 @@ pub struct Args {
 
 /// How many commits may be on their way to the disk. They share its syncs.
 const IN_FLIGHT: usize = 256;
+/// The largest payload, in bytes.
+const PAYLOAD: u32 = 1 << 20;
+/// The longest line, in bytes. JSON takes six at most for one of the payload (`\u0001`); the rest has room beside it.
+const LINE: usize = 6 * PAYLOAD as usize + (64 << 10);
+/// How much of the cause is told for a bad line, in characters: it may quote the line.
+const CAUSE: usize = 200;
 
 /// Imports what `args` ask for.
 pub fn run(args: &Args) -> Result {
     let (input, bar) = open(args)?;
-    let store = Store::open(&args.store)?;
+    let store = Options::new().payload_limit(PAYLOAD).open(&args.store)?;
     let mut import = Import::new(&store, args);
     let started = Instant::now();
-    import.all(Lines::new(bar.wrap_read(input)))?;
+    import.all(Lines::new(bar.wrap_read(input), LINE))?;
     store.close()?;
     bar.finish_and_clear();
     import.summary(started.elapsed())
@@ -63,14 +78,20 @@ fn open(args: &Args) -> Result<(Box<dyn Read + Send>, ProgressBar)> {
     };
     let fail = |e: io::Error| Failure::told(format!("{}: {e}", path.display()));
     let file = File::open(path).map_err(fail)?;
-    let len = file.metadata().map_err(fail)?.len();
-    Ok((Box::new(file), progress::bytes(len)))
+    let found = file.metadata().map_err(fail)?;
+    // It can be opened, but not be read.
+    if found.is_dir() {
+        return Err(fail(io::ErrorKind::IsADirectory.into()));
+    }
+    Ok((Box::new(file), progress::bytes(found.len())))
 }
 
 struct Import<'a> {
     store: &'a Store,
     out: Output,
     args: &'a Args,
+    /// Whether anybody reads which lines are safe.
+    heard: bool,
     /// Commits on their way, each with the number of its line.
     pending: VecDeque<(u64, Commit)>,
     /// Lines that were taken in.
@@ -79,6 +100,12 @@ struct Import<'a> {
     told: u64,
     messages: u64,
     bad: u64,
+}
+
+/// So many lines are safe.
+#[derive(Serialize)]
+struct Safe {
+    lines: u64,
 }
 
 /// Why a line was not taken in.
@@ -92,7 +119,7 @@ enum Refusal {
 impl<'a> Import<'a> {
     fn new(store: &'a Store, args: &'a Args) -> Self {
         let (out, pending) = (Output::new(), VecDeque::new());
-        Import { store, out, args, pending, lines: 0, told: 0, messages: 0, bad: 0 }
+        Import { store, out, args, heard: args.json, pending, lines: 0, told: 0, messages: 0, bad: 0 }
     }
 
     /// Takes in all lines. Whenever no line is waiting, what was taken in is made safe first.
@@ -103,7 +130,7 @@ impl<'a> Import<'a> {
             wait = matches!(next, Ok(Next::Pending));
             match next {
                 Ok(Next::Line(line)) => self.line(&line)?,
-                Ok(Next::TooLong) => self.bad(&format!("longer than {LIMIT} bytes"))?,
+                Ok(Next::TooLong) => self.bad(&format!("longer than {LINE} bytes"))?,
                 Ok(Next::Pending) => self.settle(0)?,
                 Ok(Next::End) => return self.settle(0),
                 Err(e) => return self.stop(&format!("the input can't be read: {e}")),
@@ -154,7 +181,7 @@ impl<'a> Import<'a> {
     /// Ends the import before the present line.
     fn stop(&mut self, cause: &str) -> Result {
         self.settle(0)?;
-        Err(Failure::told(format!("line {}: {cause}", self.lines + 1)))
+        Err(Failure::told(format!("line {}: {}", self.lines + 1, text::cut(cause, CAUSE))))
     }
 
     /// Waits until at most `most` commits are on their way, and tells which lines are safe.
@@ -172,10 +199,14 @@ impl<'a> Import<'a> {
 
     fn tell(&mut self) -> Result {
         let safe = self.pending.front().map_or(self.lines, |(line, _)| line - 1);
-        if self.args.json && safe > self.told {
-            self.out.line(Object::new().field("lines", safe))?;
-            self.out.flush()?;
-            self.told = safe;
+        if !self.heard || safe == self.told {
+            return Ok(());
+        }
+        self.told = safe;
+        match self.out.json(&Safe { lines: safe }).and_then(|()| self.out.flush()) {
+            // The work goes on when nobody listens any more.
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => self.heard = false,
+            done => done?,
         }
         Ok(())
     }
@@ -196,22 +227,48 @@ impl<'a> Import<'a> {
 }
 
 /// Makes a line's batch, or tells what is wrong with the line.
-fn parse(line: &[u8]) -> std::result::Result<Batch, String> {
-    let mut fields = Fields(serde_json::from_slice(line).map_err(|e| syntax(&e))?);
-    let channel = fields.bytes("channel", "channel_base64")?.ok_or("no channel")?;
-    let user = fields.bytes("user", "user_base64")?.ok_or("no user")?;
+fn parse(line: &[u8]) -> Parsed<Batch> {
+    let line = std::str::from_utf8(line).map_err(|e| e.to_string())?;
+    let fields = Fields(serde_json::from_str(line).map_err(|e| syntax(&e))?);
+    let channel = fields.bytes(Key::Channel, Key::ChannelBase64)?.ok_or("no channel")?;
+    let user = fields.bytes(Key::User, Key::UserBase64)?.ok_or("no user")?;
     let mut batch = Batch::new();
-    match fields.text("op")?.as_deref().unwrap_or("send") {
+    match fields.text(Key::Op)?.as_deref().unwrap_or("send") {
         // Joining again as a member changes nothing, so nobody needs to look who is one.
         "send" => batch.join(&channel, &user).append(&channel, fields.draft(&user)?),
-        "join" => batch.join_with(&channel, &user, fields.history()?, None),
+        "join" => batch.join_with(&channel, &user, JoinOptions::new().history(fields.history()?)),
         "leave" => batch.leave(&channel, &user),
         "read" => batch.read(&channel, &user, fields.seq()?.unwrap_or(u64::MAX)),
+        "clear" => batch.clear(&channel, &user),
         "hide" => batch.hide(&channel, &user),
         "activate" => batch.activate(&channel, &user),
-        op => return Err(format!("unknown op {op:?}")),
+        op => other(&mut batch, op, line, &channel, &user)?,
     };
     Ok(batch)
+}
+
+/// Any further operation that the store knows, with its fields by their names.
+fn other<'b>(
+    batch: &'b mut Batch,
+    op: &str,
+    line: &str,
+    channel: &[u8],
+    user: &[u8],
+) -> Parsed<&'b mut Batch> {
+    if !Batch::OPERATIONS.contains(&op) {
+        return Err(format!("unknown op {op:?}"));
+    }
+    let given: serde_json::Map<String, Value> = serde_json::from_str(line).map_err(|e| syntax(&e))?;
+    let argument = |field: &str| match (field, given.get(field)) {
+        ("channel", _) => Some(Argument::Bytes(channel)),
+        ("user", _) => Some(Argument::Bytes(user)),
+        (_, Some(Value::String(text))) => Some(Argument::Bytes(text.as_bytes())),
+        (_, Some(Value::Bool(flag))) => Some(Argument::Flag(*flag)),
+        (_, Some(Value::Number(number))) => number.as_i128().map(Argument::Number),
+        _ => None,
+    };
+    let added = batch.operation(op, &mut { argument });
+    added.map_err(|error| error.to_string())
 }
 
 /// The parser counts lines too, from the start of this one; that number would only confuse.
@@ -221,61 +278,85 @@ fn syntax(error: &serde_json::Error) -> String {
     format!("{cause} at column {}", error.column())
 }
 
-/// The keys of a line. Those that an op does not ask for may hold anything.
-struct Fields(Map<String, Value>);
+/// A key of a line.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Key {
+    Op,
+    Channel,
+    ChannelBase64,
+    User,
+    UserBase64,
+    Ts,
+    Text,
+    PayloadBase64,
+    Id,
+    IdBase64,
+    Silent,
+    History,
+    Seq,
+    /// One that no operation asks for.
+    #[serde(other)]
+    Other,
+}
 
-impl Fields {
-    /// A value, unless absent or null.
-    fn value(&mut self, key: &str) -> Option<Value> {
-        self.0.remove(key).filter(|value| !value.is_null())
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
+/// A line's values by their keys, as they stand there. Those that an operation does not ask for may hold anything.
+struct Fields<'a>(HashMap<Key, &'a RawValue>);
+
+/// What a line holds, or what is wrong with it.
+type Parsed<T> = std::result::Result<T, String>;
+
+impl Fields<'_> {
+    /// A value, unless absent or null. What it is not, if its type is wrong, is told as `what`.
+    fn value<T: DeserializeOwned>(&self, key: Key, what: &str) -> Parsed<Option<T>> {
+        let Some(value) = self.0.get(&key) else { return Ok(None) };
+        serde_json::from_str(value.get()).map_err(|e| match e.is_data() {
+            true => format!("{key} is {what}"),
+            false => format!("{key}: {}", syntax(&e)),
+        })
     }
 
-    fn text(&mut self, key: &str) -> std::result::Result<Option<String>, String> {
-        match self.value(key) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(format!("{key} is no string")),
-        }
+    fn text(&self, key: Key) -> Parsed<Option<String>> {
+        self.value(key, "no string")
     }
 
     /// Bytes: those of a string, or base64 under another key.
-    fn bytes(&mut self, key: &str, other: &str) -> std::result::Result<Option<Vec<u8>>, String> {
-        match (self.text(key)?, self.text(other)?) {
-            (Some(_), Some(_)) => Err(format!("both {key} and {other}")),
+    fn bytes(&self, key: Key, base64: Key) -> Parsed<Option<Vec<u8>>> {
+        match (self.text(key)?, self.text(base64)?) {
+            (Some(_), Some(_)) => Err(format!("both {key} and {base64}")),
             (Some(text), None) => Ok(Some(text.into_bytes())),
-            (None, Some(text)) => BASE64.decode(text).map(Some).map_err(|e| format!("{other}: {e}")),
+            (None, Some(text)) => BASE64.decode(text).map(Some).map_err(|e| format!("{base64}: {e}")),
             (None, None) => Ok(None),
         }
     }
 
-    fn draft(&mut self, sender: &[u8]) -> std::result::Result<Draft, String> {
-        let ts = self.value("ts").ok_or("no ts")?;
-        let ts = ts.as_i64().ok_or("ts is no whole number of milliseconds")?;
-        let payload = self.bytes("text", "payload_base64")?.ok_or("neither text nor payload_base64")?;
+    fn draft(&self, sender: &[u8]) -> Parsed<Draft> {
+        let ts = self.value(Key::Ts, "no whole number of milliseconds")?.ok_or("no ts")?;
+        let payload = self.bytes(Key::Text, Key::PayloadBase64)?.ok_or("neither text nor payload_base64")?;
         let mut draft = Draft::new(sender, ts, payload);
-        if let Some(id) = self.bytes("id", "id_base64")? {
+        if let Some(id) = self.bytes(Key::Id, Key::IdBase64)? {
             draft = draft.client_id(id);
         }
-        match self.value("silent") {
-            None | Some(Value::Bool(false)) => Ok(draft),
-            Some(Value::Bool(true)) => Ok(draft.silent()),
-            Some(_) => Err("silent is neither true nor false".into()),
-        }
+        let silent = self.value(Key::Silent, "neither true nor false")?.unwrap_or(false);
+        Ok(if silent { draft.silent() } else { draft })
     }
 
-    fn history(&mut self) -> std::result::Result<Visible, String> {
-        match self.text("history")?.as_deref() {
-            None | Some("now") => Ok(Visible::FromNow),
-            Some("all") => Ok(Visible::FromStart),
+    fn history(&self) -> Parsed<HistoryFrom> {
+        match self.text(Key::History)?.as_deref() {
+            None | Some("now") => Ok(HistoryFrom::Now),
+            Some("all") => Ok(HistoryFrom::Start),
             Some(other) => Err(format!("history is {other:?}, neither \"now\" nor \"all\"")),
         }
     }
 
-    fn seq(&mut self) -> std::result::Result<Option<u64>, String> {
-        match self.value("seq") {
-            None => Ok(None),
-            Some(seq) => seq.as_u64().map(Some).ok_or("seq is no whole number of 64 bits".into()),
-        }
+    fn seq(&self) -> Parsed<Option<u64>> {
+        self.value(Key::Seq, "no whole number of 64 bits")
     }
 }
 

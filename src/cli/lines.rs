@@ -1,27 +1,28 @@
 //! Lines of input, plain or gzip, read ahead by a thread, so that the importer can tell "nothing there yet" from "more to
-//! come". Memory is bounded: a few chunks and one line, and a line has a limit.
+//! come". Memory is bounded: a few chunks and one line. A line beyond the limit is told as soon as it is known to be one,
+//! and no more than its beginning is ever held.
 
 use std::io::{self, Cursor, Read};
 use std::thread;
 
-use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use flate2::read::MultiGzDecoder;
 
-/// The longest line, in bytes: some times what the largest message takes in the worst of escapes.
-pub const LIMIT: usize = 32 << 20;
 const CHUNK: usize = 64 << 10;
 const CHUNKS_AHEAD: usize = 4;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// Input, cut into lines.
 pub struct Lines {
+    /// The longest line, in bytes.
+    limit: usize,
     chunks: Receiver<io::Result<Vec<u8>>>,
     buffer: Vec<u8>,
     /// Where the next line begins in the buffer.
     start: usize,
     /// Up to where the buffer is known to hold no line end.
     scanned: usize,
-    /// Whether the beginning of the present line was dropped, because it is too long.
+    /// Whether the present line is too long: that was told, and the rest of it is dropped.
     dropping: bool,
 }
 
@@ -30,7 +31,7 @@ pub struct Lines {
 pub enum Next {
     /// A line, without its end.
     Line(Vec<u8>),
-    /// A line beyond the limit, which was dropped.
+    /// A line beyond the limit, which is dropped.
     TooLong,
     /// The line is not there yet.
     Pending,
@@ -39,12 +40,12 @@ pub enum Next {
 }
 
 impl Lines {
-    /// Begins to read.
-    pub fn new(input: impl Read + Send + 'static) -> Lines {
+    /// Begins to read lines of at most `limit` bytes.
+    pub fn new(input: impl Read + Send + 'static, limit: usize) -> Lines {
         let (sender, chunks) = bounded(CHUNKS_AHEAD);
         // Nobody joins this thread: when the importer stops early, it may sit in a read that never returns.
         thread::spawn(move || read(input, &sender));
-        Lines { chunks, buffer: Vec::new(), start: 0, scanned: 0, dropping: false }
+        Lines { limit, chunks, buffer: Vec::new(), start: 0, scanned: 0, dropping: false }
     }
 
     /// The next line. Unless it may `wait`, the answer is `Pending` as long as the line is not there.
@@ -69,45 +70,50 @@ impl Lines {
         }
     }
 
-    /// Cuts a line off the buffer.
+    /// Cuts a line off the buffer, or tells of one that is too long.
     fn cut(&mut self) -> Option<Next> {
-        let Some(at) = self.buffer[self.scanned..].iter().position(|b| *b == b'\n') else {
-            self.scanned = self.buffer.len();
+        while let Some(at) = self.buffer[self.scanned..].iter().position(|b| *b == b'\n') {
+            let end = self.scanned + at;
+            let line = self.take(end);
+            (self.start, self.scanned) = (end + 1, end + 1);
+            if line.is_some() {
+                return line;
+            }
+        }
+        self.scanned = self.buffer.len();
+        if !self.dropping && self.scanned - self.start <= self.limit {
             return None;
-        };
-        let end = self.scanned + at;
-        let line = self.take(end);
-        (self.start, self.scanned) = (end + 1, end + 1);
-        Some(line)
+        }
+        let line = self.take(self.scanned);
+        (self.start, self.dropping) = (self.scanned, true);
+        line
     }
 
-    fn take(&mut self, end: usize) -> Next {
+    /// The line up to `end`, unless it was told to be too long already.
+    fn take(&mut self, end: usize) -> Option<Next> {
         let line = &self.buffer[self.start..end];
-        match std::mem::take(&mut self.dropping) || line.len() > LIMIT {
-            true => Next::TooLong,
-            false => Next::Line(line.to_vec()),
+        match (std::mem::take(&mut self.dropping), line.len() > self.limit) {
+            (true, _) => None,
+            (false, true) => Some(Next::TooLong),
+            (false, false) => Some(Next::Line(line.to_vec())),
         }
     }
 
-    /// Adds a chunk behind the part of a line that is left.
+    /// Adds a chunk after the part of a line that is left.
     fn add(&mut self, chunk: &[u8]) {
         self.buffer.drain(..self.start);
-        if self.buffer.len() > LIMIT {
-            self.buffer.clear();
-            self.dropping = true;
-        }
         (self.start, self.scanned) = (0, self.buffer.len());
         self.buffer.extend_from_slice(chunk);
     }
 
     /// The last line may lack its end.
     fn end(&mut self) -> Next {
-        if self.start == self.buffer.len() && !self.dropping {
+        if self.start == self.buffer.len() {
             return Next::End;
         }
         let line = self.take(self.buffer.len());
         self.start = self.buffer.len();
-        line
+        line.unwrap_or(Next::End)
     }
 }
 
@@ -148,8 +154,10 @@ mod tests {
 
     use super::*;
 
+    const LIMIT: usize = 4 * CHUNK;
+
     fn all(input: &[u8]) -> Vec<Next> {
-        let mut lines = Lines::new(Cursor::new(input.to_vec()));
+        let mut lines = Lines::new(Cursor::new(input.to_vec()), LIMIT);
         let mut all = Vec::new();
         loop {
             match lines.next(true).unwrap() {
@@ -189,7 +197,7 @@ mod tests {
         encoder.write_all(b"a\nb\n").unwrap();
         let mut packed = encoder.finish().unwrap();
         packed.truncate(packed.len() - 9);
-        let mut lines = Lines::new(Cursor::new(packed));
+        let mut lines = Lines::new(Cursor::new(packed), LIMIT);
         loop {
             match lines.next(true) {
                 Ok(next) => assert!(matches!(next, Next::Line(_)), "{next:?}"),
@@ -207,12 +215,26 @@ mod tests {
         assert_eq!(all(&input), [Next::TooLong]);
         input.extend(b"\n");
         assert_eq!(all(&input), [Next::TooLong]);
+        input.extend(b"\nnext");
+        assert_eq!(all(&input), [Next::TooLong, line(""), line("next")]);
+        let longest = "x".repeat(LIMIT);
+        assert_eq!(all(longest.as_bytes()), [line(&longest)]);
+    }
+
+    #[test]
+    fn a_line_without_end_is_refused_and_not_held() {
+        let mut lines = Lines::new(io::repeat(b'x').take(1 << 30), LIMIT);
+        assert_eq!(lines.next(true).unwrap(), Next::TooLong);
+        assert!(lines.chunks.try_recv().is_ok(), "the line was read to its end first");
+        assert_eq!(lines.next(true).unwrap(), Next::End);
+        assert!(lines.buffer.capacity() <= 3 * LIMIT, "{}", lines.buffer.capacity());
     }
 
     #[test]
     fn without_waiting_what_is_not_there_is_pending() {
         let (sender, chunks) = bounded(1);
-        let mut lines = Lines { chunks, buffer: Vec::new(), start: 0, scanned: 0, dropping: false };
+        let mut lines =
+            Lines { limit: LIMIT, chunks, buffer: Vec::new(), start: 0, scanned: 0, dropping: false };
         assert_eq!(lines.next(false).unwrap(), Next::Pending);
         sender.send(Ok(b"a\nb".to_vec())).unwrap();
         assert_eq!(lines.next(false).unwrap(), line("a"));

@@ -1,8 +1,9 @@
 //! The command-line tool: arguments, dispatch and exit codes.
 //!
-//! Status 0: done. 1: bad input or a failure, told on stderr. 2: bad usage. With `--json` stdout carries JSON objects
-//! only, one a line; whatever else there is to say goes to stderr. Each command is one module with its arguments and a
-//! `run`; below them lie `output` (what stdout looks like), `open` (finding a store) and `failure`.
+//! Status 0: done, or the reader of stdout went away. 1: bad input or a failure, told on stderr; a stdout that can't be
+//! written is one. 2: bad usage. With `--json` stdout carries JSON objects only, one a line; whatever else there is to say
+//! goes to stderr. Each command is one module with its arguments and a `run`; below them lie `output` (stdout), `json` and
+//! `text` (how things are written there), `open` (finding a store) and `failure`.
 
 mod conversations;
 mod demo;
@@ -10,17 +11,22 @@ mod experiment;
 mod failure;
 mod history;
 mod import;
+mod json;
 mod lines;
 mod members;
 mod open;
 mod output;
 mod progress;
 mod stat;
+mod text;
 mod verify;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::failure::{Failure, Result};
 
 /// A storage engine for instant messaging: look into a store, fill one, or see a demonstration.
 #[derive(Parser)]
@@ -42,19 +48,33 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
-        Command::Demo(args) => demo::run(&args),
-        Command::Import(args) => import::run(&args),
-        Command::Conversations(args) => conversations::run(&args),
-        Command::History(args) => history::run(&args),
-        Command::Members(args) => members::run(&args),
-        Command::Stat(args) => stat::run(&args),
-        Command::Verify(args) => verify::run(&args),
-    };
-    let Err(failure) = done else { return ExitCode::SUCCESS };
-    // Whoever closed our stdout knows it, and needs no message.
-    if !failure.is_broken_pipe() {
-        output::say(failure);
+    match Cli::try_parse() {
+        Ok(cli) => end(run(&cli.command)),
+        // Bad usage, which is told on stderr, with status 2.
+        Err(usage) if usage.use_stderr() => usage.exit(),
+        Err(help) => end(help.print().and_then(|()| io::stdout().flush()).map_err(Failure::from)),
     }
-    ExitCode::FAILURE
+}
+
+fn run(command: &Command) -> Result {
+    match command {
+        Command::Demo(args) => demo::run(args),
+        Command::Import(args) => import::run(args),
+        Command::Conversations(args) => conversations::run(args),
+        Command::History(args) => history::run(args),
+        Command::Members(args) => members::run(args),
+        Command::Stat(args) => stat::run(args),
+        Command::Verify(args) => verify::run(args),
+    }
+}
+
+/// The status of a command that ended like this, after what there is to say.
+fn end(done: Result) -> ExitCode {
+    match failure::unless_unread(done) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::say(failure);
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -5,10 +5,13 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use chanlog::{Membership, Store};
+use serde::Serialize;
 
 use crate::failure::Result;
+use crate::json;
 use crate::open;
-use crate::output::{self, Object, Output};
+use crate::output::{self, Output};
+use crate::text;
 
 /// List a channel's members and how far they have read
 #[derive(clap::Args)]
@@ -35,7 +38,7 @@ pub fn run(args: &Args) -> Result {
     let mut page = store.members(channel).limit(PAGE).list()?;
     while let Some(last) = page.last().cloned() {
         let rows = rows(&store, channel, page)?;
-        if args.json { json(&mut out, channel, &rows) } else { people(&mut out, &rows) }?;
+        if args.json { objects(&mut out, channel, &rows) } else { people(&mut out, &rows) }?;
         page = store.members(channel).after(last).limit(PAGE).list()?;
     }
     Ok(out.flush()?)
@@ -53,14 +56,29 @@ fn rows(store: &Store, channel: &[u8], users: Vec<Bytes>) -> Result<Vec<(Bytes, 
 
 /// Everything up to this seq counts as read.
 fn read_seq(row: &Membership) -> u64 {
-    let floor = row.join_seq.saturating_sub(1).max(row.deleted.seq);
+    let floor = row.floor().seq;
     floor.max(row.read.seq).max(row.own.seq)
 }
 
-fn json(out: &mut Output, channel: &[u8], rows: &[(Bytes, Membership)]) -> Result {
+/// A member as JSON.
+#[derive(Serialize)]
+struct Member<'a> {
+    #[serde(flatten)]
+    user: json::Bytes<'a>,
+    #[serde(flatten)]
+    channel: json::Bytes<'a>,
+    join_seq: u64,
+    read_seq: u64,
+}
+
+fn objects(out: &mut Output, channel: &[u8], rows: &[(Bytes, Membership)]) -> Result {
     for (user, row) in rows {
-        let object = Object::new().name("user", user).name("channel", channel);
-        out.line(object.field("join_seq", row.join_seq).field("read_seq", read_seq(row)))?;
+        out.json(&Member {
+            user: json::Bytes::user(user),
+            channel: json::Bytes::channel(channel),
+            join_seq: row.join_seq(),
+            read_seq: read_seq(row),
+        })?;
     }
     Ok(())
 }
@@ -68,7 +86,7 @@ fn json(out: &mut Output, channel: &[u8], rows: &[(Bytes, Membership)]) -> Resul
 fn people(out: &mut Output, rows: &[(Bytes, Membership)]) -> Result {
     let mut table = output::table(&["user", ">sees from", ">read to"]);
     for (user, row) in rows {
-        table.add_row([output::label(user), row.join_seq.to_string(), read_seq(row).to_string()]);
+        table.add_row([text::label(user), row.join_seq().to_string(), read_seq(row).to_string()]);
     }
     Ok(out.line(table)?)
 }

@@ -11,10 +11,10 @@ use crate::failure::{Failure, Result};
 /// A store's directory holds the first of these, or, where a crash cut its creation, one of the others.
 const SIGNS: [&str; 3] = ["chanlog.manifest", "chanlog.manifest.tmp", "chanlog.lock"];
 
-/// Opens an existing store to be read. No work is begun in the background, so that reading stays reading.
+/// Opens an existing store to be read, beside whoever writes it. Not a byte, name or time of it changes.
 pub fn existing(dir: &Path) -> Result<Store> {
     check(dir)?;
-    Ok(Options::new().background(false).open(dir)?)
+    Ok(Options::new().read_only(true).open(dir)?)
 }
 
 /// Fails unless `dir` holds a store.

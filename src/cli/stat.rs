@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use chanlog::{Files, Recovery, Stat};
 use indicatif::{HumanBytes, HumanCount};
+use serde::Serialize;
 
 use crate::failure::Result;
 use crate::open;
-use crate::output::{self, Object, Output};
+use crate::output::{self, Output};
 
 /// Print counts and sizes of a store, and what opening it found
 #[derive(clap::Args)]
@@ -25,49 +26,99 @@ pub fn run(args: &Args) -> Result {
     let store = open::existing(&args.store)?;
     let (stat, recovery) = (store.stat()?, store.recovery());
     let mut out = Output::new();
-    if args.json { out.line(json(&stat, recovery)) } else { out.line(people(&stat, recovery)) }?;
+    if args.json { out.json(&Object::new(&stat, recovery)) } else { out.line(people(&stat, recovery)) }?;
     Ok(out.flush()?)
 }
 
-fn json(stat: &Stat, recovery: &Recovery) -> Object {
-    Object::new()
-        .field("version", stat.version)
-        .field("channels", stat.channels)
-        .field("users", stat.users)
-        .field("messages", stat.messages)
-        .object("files", Some(json_files(stat)))
-        .object("bytes_written", Some(json_written(stat)))
-        .field("user_bytes", stat.user_bytes)
-        .field("write_amplification", stat.write_amplification())
-        .object("recovery", Some(json_recovery(recovery)))
+/// The store as JSON.
+#[derive(Serialize)]
+struct Object {
+    version: u64,
+    channels: u64,
+    users: u64,
+    messages: u64,
+    files: Kinds,
+    bytes_written: Written,
+    user_bytes: u64,
+    write_amplification: f64,
+    recovery: Opening,
 }
 
-fn json_files(stat: &Stat) -> Object {
-    let files = |files: Files| Some(Object::new().field("count", files.count).field("bytes", files.bytes));
-    Object::new()
-        .object("logs", files(stat.logs))
-        .object("segments", files(stat.segments))
-        .object("runs", files(stat.runs))
+/// The files of each kind.
+#[derive(Serialize)]
+struct Kinds {
+    logs: Sizes,
+    segments: Sizes,
+    runs: Sizes,
 }
 
-fn json_written(stat: &Stat) -> Object {
-    Object::new()
-        .field("log", stat.log_bytes)
-        .field("sealed", stat.sealed_bytes)
-        .field("merged", stat.merged_bytes)
+#[derive(Serialize)]
+struct Sizes {
+    count: u64,
+    bytes: u64,
 }
 
-fn json_recovery(recovery: &Recovery) -> Object {
-    Object::new()
-        .field("created", recovery.created)
-        .field("clean", recovery.clean)
-        .field("log_segments", recovery.log_segments)
-        .field("log_bytes", recovery.log_bytes)
-        .field("commits", recovery.commits)
-        .field("torn_bytes", recovery.torn_bytes)
-        .field("gap", recovery.gap)
-        .field("orphans", recovery.orphans)
-        .field("damaged", recovery.damaged)
+#[derive(Serialize)]
+struct Written {
+    log: u64,
+    sealed: u64,
+    merged: u64,
+}
+
+/// What opening found.
+#[derive(Serialize)]
+struct Opening {
+    created: bool,
+    clean: bool,
+    log_segments: u64,
+    log_bytes: u64,
+    commits: u64,
+    torn_bytes: u64,
+    gap: bool,
+    orphans: u64,
+    damaged: u64,
+}
+
+impl Object {
+    fn new(stat: &Stat, recovery: &Recovery) -> Object {
+        Object {
+            version: stat.version,
+            channels: stat.channels,
+            users: stat.users,
+            messages: stat.messages,
+            files: Kinds { logs: stat.logs.into(), segments: stat.segments.into(), runs: stat.runs.into() },
+            bytes_written: Written {
+                log: stat.log_bytes,
+                sealed: stat.sealed_bytes,
+                merged: stat.merged_bytes,
+            },
+            user_bytes: stat.user_bytes,
+            write_amplification: stat.write_amplification(),
+            recovery: recovery.into(),
+        }
+    }
+}
+
+impl From<Files> for Sizes {
+    fn from(files: Files) -> Sizes {
+        Sizes { count: files.count, bytes: files.bytes }
+    }
+}
+
+impl From<&Recovery> for Opening {
+    fn from(recovery: &Recovery) -> Opening {
+        Opening {
+            created: recovery.created,
+            clean: recovery.clean,
+            log_segments: recovery.log_segments,
+            log_bytes: recovery.log_bytes,
+            commits: recovery.commits,
+            torn_bytes: recovery.torn_bytes,
+            gap: recovery.gap,
+            orphans: recovery.orphans,
+            damaged: recovery.damaged,
+        }
+    }
 }
 
 fn people(stat: &Stat, recovery: &Recovery) -> String {

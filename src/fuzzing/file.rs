@@ -7,14 +7,19 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use super::input::{Input, mutate};
-use crate::codec::crc;
-use crate::env::{Env, SimEnv};
+use super::row;
+use super::store::open_dir;
+use crate::env::{Dir, SimEnv};
 use crate::error::Result;
-use crate::record::Record;
-use crate::sealed::{HEADER, Kind, Sealed, SealedWriter, StoreId, TRAILER};
-use crate::segment::{self, BlockCache, Segment, SegmentBuilder};
-use crate::table::{self, HashKey, Run, RunBuilder};
-use crate::types::{ChannelId, Head, Mark, Row, UserId};
+use crate::files::record::Record;
+use crate::files::sealed::{HEADER, Kind, Sealed, SealedWriter, StoreId, TRAILER};
+use crate::files::segment::{self, BlockCache, Chain, Link, Segment, SegmentBuilder};
+use crate::files::table::{self, Entry, Filter, HashKey, Last, Names, Run, RunBuilder};
+use crate::model::codec::crc;
+use crate::model::head::{HEADS, Head};
+use crate::model::ids::{ChannelId, UserId};
+use crate::model::key::Key;
+use crate::model::mark::Mark;
 
 const DIR: &str = "/";
 const STORE: StoreId = [7; 16];
@@ -46,24 +51,23 @@ impl Parts {
 
     /// A file with these parts and right checksums.
     fn seal(&self, kind: Kind) -> Sealed {
-        let sim = SimEnv::new(0);
-        let sealed = write(&*sim, Path::new(DIR), kind, STORE, 1, &self.content, &self.footer)
-            .and_then(|len| Sealed::open(&*sim, Path::new(DIR), kind, STORE, 1, len));
+        let disk = open_dir(&SimEnv::new(0), DIR);
+        let sealed = write(&disk, kind, STORE, 1, &self.content, &self.footer)
+            .and_then(|len| Sealed::open(&disk, kind, STORE, 1, len));
         sealed.expect("nothing is wrong with the frame around it")
     }
 }
 
 /// Writes a sealed file and returns its length.
 pub fn write(
-    env: &dyn Env,
-    dir: &Path,
+    dir: &dyn Dir,
     kind: Kind,
     store: StoreId,
     id: u64,
     content: &[u8],
     footer: &[u8],
 ) -> Result<u64> {
-    let mut writer = SealedWriter::create(env, dir, kind, store, id)?;
+    let mut writer = SealedWriter::create(dir, kind, store, id)?;
     writer.write(content)?;
     writer.finish(footer)
 }
@@ -75,9 +79,9 @@ pub fn sealed(data: &[u8]) {
     let valid = VALID.get_or_init(|| {
         let sim = SimEnv::new(0);
         let content: Vec<u8> = (0..9000u32).map(|i| (i / 7) as u8).collect();
-        let written = write(&*sim, Path::new(DIR), Kind::Run, STORE, 1, &content, b"a footer");
+        let written = write(&open_dir(&sim, DIR), Kind::Run, STORE, 1, &content, b"a footer");
         written.expect("the simulated disk has room");
-        sim.read_file(Kind::Run.path(Path::new(DIR), 1)).expect("it was just written")
+        sim.read_file(Path::new(DIR).join(Kind::Run.name(1))).expect("it was just written")
     });
     let mut input = Input::new(data);
     let mut bytes = mutate(valid.clone(), &mut input);
@@ -141,20 +145,24 @@ pub fn segment(data: &[u8]) {
 }
 
 fn example_segment() -> Parts {
-    let sim = SimEnv::new(0);
+    let disk = open_dir(&SimEnv::new(0), DIR);
     let mut pace = |_| Ok(());
     let mut build = || {
-        let mut builder = SegmentBuilder::create(&*sim, Path::new(DIR), STORE, 1, &mut pace)?;
+        let mut builder = SegmentBuilder::create(&disk, STORE, 1, &mut pace)?;
         let mut version = 100;
         for channel in (0..IDS).filter(|channel| channel % 3 != 1).map(ChannelId) {
-            builder.channel(channel, u64::from(channel.0))?;
+            let (prev, jump) =
+                (Link { version: 30 + u64::from(channel.0), seq: 2 }, Link { version: 9, seq: 1 });
+            let chain =
+                if channel.0 == 0 { Chain::default() } else { Chain { prev, jump, depth: channel.0 } };
+            builder.channel(channel, chain, channel.0 % 4 != 3)?;
             for seq in 3..3 + 40 / (1 + u64::from(channel.0)) {
                 version += 1;
                 builder.add(example_record(channel, seq, version))?;
             }
         }
         let len = builder.finish((100, version + 1))?;
-        Sealed::open(&*sim, Path::new(DIR), Kind::Segment, STORE, 1, len)
+        Sealed::open(&disk, Kind::Segment, STORE, 1, len)
     };
     Parts::of(&build().expect("the simulated disk has room"))
 }
@@ -175,6 +183,7 @@ fn example_record(channel: ChannelId, seq: u64, version: u64) -> Bytes {
         silent: seq % 2 == 1,
         id: Some(seq).filter(|seq| seq % 3 == 0),
         client_id: Some(&b"client"[..]).filter(|_| seq.is_multiple_of(5)),
+        fields: if seq.is_multiple_of(7) { b"fields" } else { b"" },
         payload: &payload,
     };
     let mut bytes = Vec::new();
@@ -204,13 +213,14 @@ fn read_channel(segment: &Segment, channel: ChannelId, input: &mut Input<'_>) {
 }
 
 fn merge_segment(segment: &Arc<Segment>, cache: Arc<BlockCache>) -> Result<Segment> {
-    let (sim, dir) = (SimEnv::new(0), Path::new(DIR));
+    let disk = open_dir(&SimEnv::new(0), DIR);
     let mut pace = |_| Ok(());
-    let len = segment::merge(&*sim, dir, STORE, 2, std::slice::from_ref(segment), &mut pace)?;
-    Segment::open(&*sim, dir, STORE, 2, len, cache)
+    let is_last = |channel: ChannelId, _| channel.0.is_multiple_of(2);
+    let len = segment::merge(&disk, STORE, 2, std::slice::from_ref(segment), &is_last, &mut pace)?;
+    Segment::open(&disk, STORE, 2, len, cache)
 }
 
-/// A table run behind right checksums.
+/// A table run with right checksums. Its sections are those of the model's tables, and others.
 pub fn run(data: &[u8]) {
     static VALID: OnceLock<Parts> = OnceLock::new();
     let mut input = Input::new(data);
@@ -218,105 +228,122 @@ pub fn run(data: &[u8]) {
     let Ok(run) = Run::parse(parts.seal(Kind::Run), KEY) else { return };
     let run = Arc::new(run);
     // Each walk ends at its first error, as those of the store do.
-    let _ = (read_rows(&run, &mut input), read_members(&run, &mut input));
+    for table in run.tables().chain([input.u8()]) {
+        let _ = read_section(&run, table, &mut input);
+    }
     let _ = (read_names(run.channel_names(), &mut input), read_names(run.user_names(), &mut input));
-    let _ = run.heads(&mut |_, _| Ok(()));
     let _ = collect(&run);
     let mut sound = true;
     run.verify(&mut |_| sound = false);
-    let merged = merge_run(&run);
+    let (merged, thinned) = (merge_run(&run, false), merge_run(&run, true));
     if sound {
-        let merged = merged.expect("a sound run can be merged");
-        merged.verify(&mut |fault| panic!("a merge of a sound run is damaged: {fault}"));
         let found = collect(&run).expect("a sound run can be read");
-        assert_eq!(collect(&merged).expect("and its merge"), found);
-        for ((user, channel), row) in found.0 {
-            assert_eq!(run.row(UserId(user), ChannelId(channel)).expect("also by key"), Some(row));
+        for (table, entry) in &found.0 {
+            let by_key = run.section(*table).get(entry.0).expect("also by key");
+            assert_eq!(by_key.map(own), Some(entry.clone()));
         }
+        for merged in [merged, thinned] {
+            let merged = merged.expect("a sound run can be merged");
+            merged.verify(&mut |fault| panic!("a merge of a sound run is damaged: {fault}"));
+        }
+        let merged = merge_run(&run, false).expect("a sound run can be merged");
+        assert_eq!(collect(&merged).expect("its merge can be read"), found);
     }
 }
 
+/// An entry with bytes of its own.
+type OwnEntry = (Key, u8, u64, Vec<u8>);
+
+fn own(entry: Entry<'_>) -> OwnEntry {
+    (entry.key, entry.tag, entry.version, entry.image.into())
+}
+
 fn example_run() -> Parts {
-    let (sim, dir) = (SimEnv::new(0), Path::new(DIR));
+    let disk = open_dir(&SimEnv::new(0), DIR);
     let build = || {
-        let mut builder = RunBuilder::create(&*sim, dir, STORE, 1, KEY, |_| Ok(()))?;
-        for user in 0..IDS {
-            for channel in 0..IDS + 10 * u32::from(user == 3) {
-                builder.row(UserId(user), ChannelId(channel), &example_row(user + channel))?;
-            }
-        }
-        for channel in 0..IDS {
-            for user in 0..IDS + 60 * u32::from(channel == 5) {
-                builder.member(ChannelId(channel), UserId(user), user % 5 != 0)?;
-            }
-        }
+        let mut builder = RunBuilder::create(&disk, STORE, 1, KEY, |_| Ok(()))?;
+        builder.section(HEADS, false)?;
         for channel in (0..IDS).step_by(2) {
             let last = Mark { seq: 50, ordinal: 40 };
-            builder.head(ChannelId(channel), &Head { last, version: u64::from(channel) + 1, members: 3 })?;
+            let changed = u64::from(channel) + 1;
+            let mut image = Vec::new();
+            Head { last, order: changed / 2, changed, members: 3 }.encode(&mut image);
+            let key = Key { a: channel, ..Key::default() };
+            builder.put(Entry { key, tag: 0, version: changed, image: &image })?;
+        }
+        // Those of the model, and two that it does not have.
+        let others = [(200, false), (201, true)];
+        for (table, wide) in row::tables().chain(others) {
+            builder.section(table, wide)?;
+            example_section(&mut builder, table, wide)?;
         }
         builder.channels(0, (0..40).map(|i| format!("channel {i}")))?;
         builder.users(5, (0..20).map(|i| "u".repeat(i + 1)))?;
-        let len = builder.finish((1, 100))?;
-        Sealed::open(&*sim, dir, Kind::Run, STORE, 1, len)
+        let len = builder.finish((1, 1000))?;
+        Sealed::open(&disk, Kind::Run, STORE, 1, len)
     };
     Parts::of(&build().expect("the simulated disk has room"))
 }
 
-fn example_row(number: u32) -> Row {
-    let number = u64::from(number);
-    let mark = |seq| Mark { seq, ordinal: seq / 2 };
-    Row {
-        base: mark(number / 3),
-        read: mark(number),
-        own: if number % 4 == 0 { mark(number + 300) } else { Mark::default() },
-        deleted: mark(number % 2 * 9),
-        activated: if number % 7 == 0 { number + 2 } else { 0 },
-        left_at: Some(1_700_000_000_000).filter(|_| number % 5 == 0),
-        version: number + 3,
-    }
-}
-
-fn read_rows(run: &Run, input: &mut Input<'_>) -> Result<()> {
-    let (user, from, seek) = (input.number() as u32, input.number() as u32, input.number() as u32);
-    run.row(UserId(user), ChannelId(from))?;
-    let mut rows = run.rows(UserId(user), ChannelId(from), input.number());
-    rows.next()?;
-    rows.seek(ChannelId(seek))?;
-    let mut last = None;
-    while let Some((channel, _)) = rows.next()? {
-        assert!(channel >= ChannelId(from.max(seek)) && last < Some(channel));
-        last = Some(channel);
+fn example_section(builder: &mut RunBuilder<'_>, table: u8, wide: bool) -> Result<()> {
+    let noise: Vec<u8> = (1..20_000u32).map(|n| (n.wrapping_mul(n).wrapping_mul(7919) >> 7) as u8).collect();
+    let mut input = Input::new(&noise);
+    for a in 0..IDS {
+        for b in 0..IDS + 30 * u32::from(a == 3) {
+            let version = u64::from((a * 7 + b * 5) % 100) + 1;
+            let (tag, image) = row::row(table, version, &mut input);
+            let cs = if wide { &[0, 1, u64::from(b) << 40][..] } else { &[0] };
+            for (place, c) in cs.iter().enumerate().filter(|(place, _)| *place < 2 || b > 0) {
+                let key = Key { a, b, c: *c };
+                builder.put(Entry { key, tag: tag ^ place as u8 & 1, version, image: &image })?;
+            }
+        }
     }
     Ok(())
 }
 
-fn read_members(run: &Run, input: &mut Input<'_>) -> Result<()> {
-    let (channel, from) = (ChannelId(input.number() as u32), UserId(input.number() as u32));
-    let mut members = run.members(channel, from);
-    while members.next()?.is_some() {}
+/// Reads a section: all of it, a range of keys, and what is newer than a version there.
+fn read_section(run: &Run, table: u8, input: &mut Input<'_>) -> Result<()> {
+    let section = run.section(table);
+    let mut key = || Key { a: input.number() as u32, b: input.number() as u32, c: input.number() };
+    let (from, to, seek) = (key(), key(), key());
+    section.get(from)?;
+    let newer_than = input.number();
+    let mut entries = section.range(from, to, newer_than);
+    let first = entries.next()?.map(|entry| entry.key);
+    entries.seek(seek)?;
+    let mut last = first;
+    while let Some(entry) = entries.next()? {
+        assert!(entry.key >= from.max(seek) && entry.key <= to && last < Some(entry.key));
+        assert!(newer_than == 0 || entry.version > newer_than);
+        last = Some(entry.key);
+    }
+    let mut entries = section.all();
+    while let Some(entry) = entries.next()? {
+        match table {
+            HEADS => drop(Head::decode(entry.version, entry.image)),
+            _ => drop(row::decodes(table, entry.version, entry.image)),
+        }
+    }
     Ok(())
 }
 
 /// Everything in a run but its names, whose numbers stand for them.
-type Collected = (Vec<((u32, u32), Row)>, Vec<((u32, u32), bool)>, Vec<(ChannelId, Head)>, (u32, u32));
+type Collected = (Vec<(u8, OwnEntry)>, [(u32, u32); 2]);
 
 fn collect(run: &Run) -> Result<Collected> {
-    let (mut rows, mut members, mut heads) = (run.all_rows(), run.all_members(), run.all_heads());
-    let names = (run.channel_names().count(), run.user_names().count());
-    let mut all = (Vec::new(), Vec::new(), Vec::new(), names);
-    while let Some(row) = rows.next()? {
-        all.0.push(row);
-    }
-    while let Some(member) = members.next()? {
-        all.1.push(member);
-    }
-    while let Some(head) = heads.next()? {
-        all.2.push(head);
+    let names = [run.channel_names(), run.user_names()].map(|names| (names.first(), names.count()));
+    let mut all = (Vec::new(), names);
+    for table in run.tables() {
+        let mut entries = run.section(table).all();
+        while let Some(entry) = entries.next()? {
+            all.0.push((table, own(entry)));
+        }
     }
     Ok(all)
 }
 
-fn read_names(names: table::Names<'_>, input: &mut Input<'_>) -> Result<()> {
+fn read_names(names: Names<'_>, input: &mut Input<'_>) -> Result<()> {
     for id in [names.first(), input.number() as u32, names.first() + names.count()] {
         if let Some(name) = names.get(id)? {
             let _ = names.find(&name, table::hash(&KEY, &name))?;
@@ -331,8 +358,36 @@ fn read_names(names: table::Names<'_>, input: &mut Input<'_>) -> Result<()> {
     Ok(())
 }
 
-fn merge_run(run: &Arc<Run>) -> Result<Run> {
-    let (sim, dir) = (SimEnv::new(0), Path::new(DIR));
-    let len = table::merge(&*sim, dir, STORE, 2, KEY, std::slice::from_ref(run), None, &mut |_| Ok(()))?;
-    Run::open(&*sim, dir, STORE, 2, len, KEY)
+/// Merges a run with nothing else, and drops some of its tombstones if `thin`.
+fn merge_run(run: &Arc<Run>, thin: bool) -> Result<Run> {
+    let disk = open_dir(&SimEnv::new(0), DIR);
+    let mut filters = |_| thin.then(|| Box::new(EverySecond::default()) as Box<dyn Filter>);
+    let len = table::merge(&disk, STORE, 2, KEY, std::slice::from_ref(run), &mut filters, &mut |_| Ok(()))?;
+    Run::open(&disk, STORE, 2, len, KEY)
+}
+
+/// Drops every second tombstone of a group, and checks that it is asked about those that it was shown.
+#[derive(Default)]
+struct EverySecond {
+    shown: Vec<OwnEntry>,
+    asked: usize,
+}
+
+impl Filter for EverySecond {
+    fn group<'a>(&mut self, tombstones: &mut dyn Iterator<Item = Entry<'a>>) -> Option<()> {
+        assert_eq!(self.asked, self.shown.len());
+        self.asked = 0;
+        self.shown = tombstones.map(own).collect();
+        Some(())
+    }
+
+    fn keep(&mut self, tombstone: &Entry<'_>) -> Option<bool> {
+        assert_eq!(self.shown.get(self.asked), Some(&own(*tombstone)));
+        self.asked += 1;
+        Some(self.asked % 2 == 0)
+    }
+
+    fn last(&mut self) -> Option<Last> {
+        None
+    }
 }

@@ -1,6 +1,6 @@
 //! The fuzzer's bytes, read as choices.
 
-use crate::codec::{Put, Reader};
+use crate::model::codec::{Put, Reader};
 
 /// Numbers at which arithmetic goes wrong.
 const EDGES: [u64; 16] = [

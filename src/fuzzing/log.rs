@@ -1,30 +1,42 @@
 //! The log: frames with right checksums whose fields and bodies the input chooses.
 
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use super::file::put_crc;
 use super::input::Input;
-use super::store::{DIR, Digest, open};
-use crate::change::{Change, Key};
-use crate::env::{Access, SimEnv};
-use crate::log::{self, FrameHeader, FrameKind, HEADER, LogFile, finish_frame, start_frame};
-use crate::manifest::Manifest;
-use crate::record::Record;
-use crate::types::{ChannelId, Mark, UserId};
+use super::row;
+use super::store::{DIR, Digest, hour, open_dir, options};
+use crate::env::{Access, Dir, SimEnv};
+use crate::error::Result;
+use crate::files::change::Change;
+use crate::files::log::{self, FrameHeader, FrameKind, HEADER, LogFile, finish_frame, start_frame};
+use crate::files::manifest::Manifest;
+use crate::files::record::Record;
+use crate::model::ids::{ChannelId, Named, UserId};
+use crate::model::image::{Image, Patch};
+use crate::model::key::{Key, TableKey};
+use crate::model::mark::Mark;
+use crate::model::membership::Membership;
+use crate::store::Store;
 
 /// The length of the segment.
 const CAPACITY: usize = 32 << 10;
+/// The place of session and flags in a segment's header, and that of its checksum.
+const SESSION: usize = 48;
+const FLAGS: usize = 56;
+const HEADER_END: usize = 96;
 
 /// What would be right next, from which the input may stray.
 #[derive(Default)]
 struct Expected {
     version: u64,
-    /// The last seq of the first few channels.
-    seqs: [u64; 4],
-    names: u8,
+    /// The ends of the first few channels.
+    ends: [Mark; 4],
+    /// How many channels and users have names.
+    names: [u32; 2],
 }
 
-/// An empty store whose only log segment gets the input's frames: it is opened, read, closed and opened again.
+/// An empty store whose only log segment gets the input's frames: it is opened, read, closed, opened again and written to.
 pub fn log(data: &[u8]) {
     let sim = empty_store().fork(0);
     write(&sim, data);
@@ -39,6 +51,18 @@ pub fn log(data: &[u8]) {
     if again.seal().is_ok() {
         assert_eq!(Digest::read(&again), found);
     }
+    if again.commit(&hour(3)).is_err() {
+        return;
+    }
+    let found = Digest::read(&again);
+    again.close().expect("a store without a fault closes");
+    drop(again);
+    let again = open(&sim).expect("what was written opens");
+    assert_eq!(Digest::read(&again), found);
+}
+
+fn open(sim: &Arc<SimEnv>) -> Result<Store> {
+    options(sim).log_segment(CAPACITY as u64).open(DIR)
 }
 
 fn empty_store() -> &'static Arc<SimEnv> {
@@ -50,33 +74,36 @@ fn empty_store() -> &'static Arc<SimEnv> {
     })
 }
 
-/// Writes the frames behind the segment's header.
+/// Writes the frames after the segment's header, which may say that its commits are buffered.
 fn write(sim: &Arc<SimEnv>, data: &[u8]) {
-    let dir = Path::new(DIR);
-    let manifest = Manifest::load(&**sim, dir).ok().flatten().expect("the store has a manifest");
-    let file = LogFile::open(&**sim, dir, manifest.store, 1, Access::Read).expect("it has a log");
+    let disk = open_dir(sim, DIR);
+    let manifest = Manifest::load(&disk).ok().flatten().expect("the store has a manifest");
+    let file = LogFile::open(&disk, manifest.store, 1, Access::Read).expect("it has a log");
     let mut input = Input::new(data);
     let mut bytes = file.read(0, HEADER as usize).expect("the log has a header").to_vec();
+    let choice = input.u8();
+    bytes[SESSION] ^= choice / 2;
+    bytes[FLAGS] = choice & 1;
+    put_crc(&mut bytes[..HEADER_END]);
     let mut expected = Expected::default();
     prelude(&mut bytes, &file, &mut expected);
     while !input.is_empty() && bytes.len() < CAPACITY {
         frame(&mut bytes, &file, &mut input, &mut expected);
     }
     bytes.resize(bytes.len().max(CAPACITY), 0);
-    sim.write_file(log::path(dir, 1), bytes).expect("the simulated disk has room");
+    sim.write_file(disk.path().join(log::name(1)), bytes).expect("the simulated disk has room");
 }
 
-/// A frame that names two channels and two users, so that later ones have something to speak of.
+/// A frame that names two channels and two users, one of whom is a member, so that later ones have something to speak of.
 fn prelude(bytes: &mut Vec<u8>, file: &LogFile, expected: &mut Expected) {
     let at = start_frame(bytes);
-    let key = Key { channel: ChannelId(0), user: UserId(0) };
-    let (base, read) = (Mark::default(), Mark::default());
-    let (one, two) = (&b"one"[..], &b"two"[..]);
-    let names =
-        [Change::NameChannel(one), Change::NameChannel(two), Change::NameUser(one), Change::NameUser(two)];
-    names.iter().chain([&Change::Join { key, base, read }]).for_each(|change| change.encode(bytes));
-    let kind = FrameKind::Commit;
-    let header = FrameHeader { kind, buffered: false, count: 5, first_version: 1, durable: HEADER };
+    for name in [&b"one"[..], b"two"] {
+        next_name(Named::Channel, name, bytes, expected);
+        next_name(Named::User, name, bytes, expected);
+    }
+    let (table, wide, key) = (Membership::TABLE, <Membership as Image>::Key::WIDE, Key::default());
+    Change::Patch { table, wide, key, fields: Patch::reset().bytes() }.encode(bytes);
+    let header = FrameHeader { kind: FrameKind::Commit, count: 5, first_version: 1, durable: HEADER };
     finish_frame(bytes, at, &file.binding, at as u64, &header);
     expected.version = 1;
 }
@@ -84,23 +111,22 @@ fn prelude(bytes: &mut Vec<u8>, file: &LogFile, expected: &mut Expected) {
 fn frame(bytes: &mut Vec<u8>, file: &LogFile, input: &mut Input<'_>, expected: &mut Expected) {
     let choice = input.u8();
     let kind = match choice % 8 {
-        6 => FrameKind::Open,
+        6 => FrameKind::Next,
         7 => FrameKind::Close,
         _ => FrameKind::Commit,
     };
     let first_version = expected.version + 1;
     let at = start_frame(bytes);
     let mut count = 0;
-    match kind {
-        FrameKind::Commit => {
-            for _ in 0..=choice / 8 % 4 {
-                change(bytes, input, expected);
-                count += 1;
-            }
+    if kind == FrameKind::Commit {
+        for _ in 0..=choice / 8 % 4 {
+            change(bytes, input, expected);
+            count += 1;
         }
-        _ => bytes.extend_from_slice(input.bytes(16)),
+    } else if choice & 8 != 0 {
+        bytes.extend_from_slice(input.bytes(16));
     }
-    let mut header = FrameHeader { kind, buffered: choice & 32 != 0, count, first_version, durable: HEADER };
+    let mut header = FrameHeader { kind, count, first_version, durable: HEADER };
     if choice & 64 != 0 {
         match input.u8() % 3 {
             0 => header.first_version = input.number(),
@@ -122,25 +148,36 @@ fn change(out: &mut Vec<u8>, input: &mut Input<'_>, expected: &mut Expected) {
         out.extend_from_slice(input.bytes(len.into()));
         return;
     }
-    let key = Key { channel: ChannelId(id(input)), user: UserId(id(input)) };
-    let name = [b'n', expected.names];
-    let change = match tag % 16 {
+    match tag % 16 {
         0..=2 => {
-            expected.names = expected.names.wrapping_add(1);
-            match tag % 2 {
-                0 => Change::NameChannel(&name),
-                _ => Change::NameUser(&name),
-            }
+            let named = if tag % 2 == 0 { Named::Channel } else { Named::User };
+            let [channels, users] = expected.names;
+            next_name(named, &[b'n', channels as u8, users as u8], out, expected);
         }
-        3..=7 => return message(out, key, input, expected),
-        8..=10 => Change::Join { key, base: mark(input), read: mark(input) },
-        11 => Change::Leave { key, at: input.number() as i64 },
-        12 | 13 => Change::Read { key, mark: mark(input) },
-        14 => Change::Hide { key, mark: mark(input) },
-        _ => Change::Activate { key },
+        3..=7 => message(out, input, expected),
+        _ => patch(out, input, expected),
+    }
+}
+
+/// Appends a name with the next id.
+fn next_name(named: Named, name: &[u8], out: &mut Vec<u8>, expected: &mut Expected) {
+    let next = &mut expected.names[usize::from(named == Named::User)];
+    Change::Name { named, id: *next, name }.encode(out);
+    *next += 1;
+}
+
+/// Appends a patch of a row, mostly in a table that there is.
+fn patch(out: &mut Vec<u8>, input: &mut Input<'_>, expected: &mut Expected) {
+    let choice = input.u8();
+    let tables: Vec<_> = row::tables().collect();
+    let (table, wide) = match choice {
+        0..=239 => tables[usize::from(choice) % tables.len()],
+        _ => ((input.u8() % 32), choice % 2 == 0),
     };
-    expected.version += u64::from(change.versioned());
-    change.encode(out);
+    let key = Key { a: id(input), b: id(input), c: if wide { input.number() } else { 0 } };
+    let fields = row::patch(table, input);
+    expected.version += 1;
+    Change::Patch { table, wide, key, fields: &fields }.encode(out);
 }
 
 fn id(input: &mut Input<'_>) -> u32 {
@@ -150,29 +187,33 @@ fn id(input: &mut Input<'_>) -> u32 {
     }
 }
 
-fn mark(input: &mut Input<'_>) -> Mark {
-    let seq = input.number();
-    Mark { seq, ordinal: input.number().min(seq) }
-}
-
-fn message(out: &mut Vec<u8>, key: Key, input: &mut Input<'_>, expected: &mut Expected) {
+fn message(out: &mut Vec<u8>, input: &mut Input<'_>, expected: &mut Expected) {
     expected.version += 1;
+    let (channel, sender) = (ChannelId(id(input)), UserId(id(input)));
     let choice = input.u8();
-    let last = &mut expected.seqs[key.channel.index() % 4];
-    let seq = if choice & 0xf0 == 0xf0 { input.number() } else { last.saturating_add(1) };
-    *last = (*last).max(seq);
-    let ordinal = if choice & 8 == 0 { seq } else { input.number().min(seq) };
+    let silent = choice & 1 != 0;
+    let end = &mut expected.ends[channel.index() % 4];
+    let mut mark = Mark { seq: end.seq.saturating_add(1), ordinal: end.ordinal + u64::from(!silent) };
+    if choice & 0xf0 == 0xf0 {
+        mark.seq = input.number();
+    }
+    if choice & 8 != 0 {
+        mark.ordinal = input.number();
+    }
+    mark.ordinal = mark.ordinal.min(mark.seq);
+    *end = end.max(mark);
     let version = if choice & 7 == 7 { input.number() } else { expected.version };
     let len = input.u8();
     let change = Change::Message(Record {
-        channel: key.channel,
-        sender: key.user,
-        mark: Mark { seq, ordinal },
+        channel,
+        sender,
+        mark,
         version,
         timestamp: 1,
-        silent: choice & 1 != 0,
+        silent,
         id: None,
         client_id: None,
+        fields: &[],
         payload: input.bytes(usize::from(len % 32)),
     });
     change.encode(out);

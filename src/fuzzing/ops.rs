@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::batch::operation;
 use super::input::Input;
 use super::store::{DIR, Digest, open, options};
-use crate::batch::{Batch, Draft, Visible};
 use crate::env::{Op, SimEnv};
 use crate::error::{Error, Result};
-use crate::options::Durability;
+use crate::model::batch::{Batch, Durability};
 use crate::store::Store;
 
 /// How many steps one life has at most.
@@ -22,7 +22,7 @@ struct Life {
     sim: Arc<SimEnv>,
     store: Option<Store>,
     /// What was acknowledged or seen: the payload of each seq of each channel, and whether no loss of power may take it.
-    promised: BTreeMap<(u8, u64), (Bytes, bool)>,
+    promised: BTreeMap<(Bytes, u64), (Bytes, bool)>,
     messages: u64,
 }
 
@@ -96,9 +96,9 @@ impl Life {
 
     fn check(&mut self, store: &Store) -> Result<()> {
         let mut found = BTreeMap::new();
-        for channel in 0..4 {
-            for message in store.history([channel]).list()? {
-                found.insert((channel, message.seq), (message.payload, true));
+        for channel in store.channels().list()? {
+            for message in store.history(&channel).list()? {
+                found.insert((channel.clone(), message.seq), (message.payload, true));
             }
         }
         for (place, (payload, _)) in &self.promised {
@@ -122,19 +122,23 @@ impl Life {
     }
 
     fn commit(&mut self, store: &Store, input: &mut Input<'_>) {
-        let (mut batch, mut sent) = (Batch::new(), Vec::new());
+        let (mut bytes, mut sent) = (Vec::new(), Vec::new());
         let choice = input.u8();
         for _ in 0..=choice % 4 {
-            self.operation(&mut batch, &mut sent, input);
+            let payload = self.payload(input);
+            let channel = Bytes::copy_from_slice(operation(input, &payload, &mut bytes));
+            sent.push((channel, payload));
         }
+        let mut batch = Batch::from_bytes(&bytes).expect("all its operations are valid");
         let durability = if choice & 64 == 0 { Durability::Sync } else { Durability::Buffered };
         match store.commit(batch.durability(durability)) {
             Ok(receipt) => {
-                let seqs = receipt.outcomes().iter().filter_map(|outcome| outcome.seq());
-                for (seq, (channel, payload)) in seqs.zip(sent) {
-                    let before =
-                        self.promised.insert((channel, seq), (payload, durability == Durability::Sync));
-                    assert_eq!(before, None, "seq {seq} of channel {channel} was given out twice");
+                assert_eq!(receipt.outcomes().len(), sent.len());
+                for (outcome, (channel, payload)) in receipt.outcomes().iter().zip(sent) {
+                    let Some(seq) = outcome.seq() else { continue };
+                    let promise = (payload, durability == Durability::Sync);
+                    let before = self.promised.insert((channel, seq), promise);
+                    assert_eq!(before, None, "seq {seq} was given out twice");
                 }
             }
             // Whether it is there will show.
@@ -143,28 +147,12 @@ impl Life {
         }
     }
 
-    fn operation(&mut self, batch: &mut Batch, sent: &mut Vec<(u8, Bytes)>, input: &mut Input<'_>) {
-        let (choice, names) = (input.u8(), input.u8());
-        let (channel, user) = ([names % 4], [names / 4 % 5]);
-        match choice % 16 {
-            0..=6 => {
-                self.messages += 1;
-                let mut payload = self.messages.to_le_bytes().to_vec();
-                payload.resize(8 + usize::from(input.u8()) * (1 + usize::from(choice / 128) * 7), choice);
-                let payload = Bytes::from(payload);
-                sent.push((channel[0], payload.clone()));
-                let draft = Draft::new(user, input.number() as i64, payload);
-                batch.append(channel, if choice & 16 == 0 { draft } else { draft.silent() });
-            }
-            7 | 8 => drop(batch.join(channel, user)),
-            9 | 10 => {
-                let visible = Visible::FromSeq(input.number());
-                batch.join_with(channel, user, visible, Some(input.number()));
-            }
-            11 => drop(batch.leave(channel, user)),
-            12 | 13 => drop(batch.read(channel, user, input.number())),
-            14 => drop(batch.hide(channel, user)),
-            _ => drop(batch.activate(channel, user)),
-        }
+    /// A payload unlike any other.
+    fn payload(&mut self, input: &mut Input<'_>) -> Bytes {
+        self.messages += 1;
+        let mut payload = self.messages.to_le_bytes().to_vec();
+        let (choice, len) = (input.u8(), input.u8());
+        payload.resize(8 + usize::from(len) * (1 + usize::from(choice / 128) * 7), choice);
+        payload.into()
     }
 }

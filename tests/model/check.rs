@@ -1,7 +1,7 @@
 //! Comparing a store with the model: everything that can be read, or one question at a time.
 
 use bytes::Bytes;
-use chanlog::{Change, Conversation, Page, Store, Token, Update};
+use chanlog::{Continuation, Conversation, ListChange, Store, SyncToken, Update};
 
 use super::{Entry, Event, Member, Model, Msg, Name, Range};
 
@@ -18,11 +18,11 @@ impl From<&Conversation> for Entry {
     }
 }
 
-impl From<&Change> for Event {
-    fn from(change: &Change) -> Self {
+impl From<&ListChange> for Event {
+    fn from(change: &ListChange) -> Self {
         match change {
-            Change::Entry(entry) => Event::Entry(entry.into()),
-            Change::Removed { channel, version } => {
+            ListChange::Entry(entry) => Event::Entry(entry.into()),
+            ListChange::Removed { channel, version, .. } => {
                 Event::Removed { channel: channel.to_vec(), version: *version }
             }
             _ => unreachable!("a change that the model does not know"),
@@ -82,11 +82,12 @@ pub fn user(store: &Store, model: &Model, user: &Name) {
 /// Compares one membership.
 pub fn membership(store: &Store, model: &Model, channel: &Name, user: &Name) {
     let found = store.membership(channel, user).unwrap().map(|m| Member {
-        join_seq: m.join_seq,
+        join_seq: m.join_seq(),
         read: m.read,
         own: m.own,
-        deleted: m.deleted,
-        activated: m.activated,
+        cleared: m.cleared,
+        hidden: m.hidden,
+        activated: m.activated > 0,
         version: m.version,
     });
     assert_eq!(found, model.membership(channel, user), "{} in {}", text(user), text(channel));
@@ -107,7 +108,7 @@ pub fn history(store: &Store, model: &Model, channel: &Name, range: &Range) {
 }
 
 /// Compares a whole conversation list, and returns its token.
-pub fn list(store: &Store, model: &Model, user: &Name, unread_only: bool) -> Token {
+pub fn list(store: &Store, model: &Model, user: &Name, unread_only: bool) -> SyncToken {
     let mut question = store.conversations(user);
     if unread_only {
         question = question.unread_only();
@@ -123,7 +124,7 @@ pub fn list(store: &Store, model: &Model, user: &Name, unread_only: bool) -> Tok
 pub fn list_in_pages(store: &Store, model: &Model, user: &Name, unread_only: bool, limit: usize) {
     let expected = model.conversations(user, unread_only);
     let mut found = Vec::new();
-    let mut next: Option<Page> = None;
+    let mut next: Option<Continuation> = None;
     loop {
         let mut question = store.conversations(user).limit(limit);
         if unread_only {
@@ -149,14 +150,14 @@ pub fn since(
     store: &Store,
     model: &Model,
     user: &Name,
-    token: &Token,
+    token: &SyncToken,
     version: u64,
     unread_only: bool,
     limit: usize,
 ) -> bool {
     let expected = model.since(user, version, unread_only);
     let mut found: Vec<Event> = Vec::new();
-    let mut next: Option<Page> = None;
+    let mut next: Option<Continuation> = None;
     loop {
         let mut question = store.conversations(user).limit(limit);
         if unread_only {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use chanlog::{Change, Conversations, Page, Store, Token, Update};
+use chanlog::{Continuation, Conversations, ListChange, Store, SyncToken, Update};
 
 use super::{Entry, Model, Name, check};
 
@@ -15,7 +15,7 @@ pub struct Client {
     user: Name,
     unread_only: bool,
     entries: BTreeMap<Name, Entry>,
-    token: Option<Token>,
+    token: Option<SyncToken>,
     next: Option<Next>,
     /// How often it was told to start over.
     pub resets: usize,
@@ -24,8 +24,8 @@ pub struct Client {
 /// A page that the client might follow.
 #[derive(Debug)]
 enum Next {
-    List(Page),
-    Update(Token, Page),
+    List(Continuation),
+    Update(SyncToken, Continuation),
 }
 
 impl Client {
@@ -69,14 +69,14 @@ impl Client {
         self.take_update(store, self.question(store, limit), token)
     }
 
-    fn take_update(&mut self, store: &Store, question: Conversations<'_>, since: Token) -> bool {
+    fn take_update(&mut self, store: &Store, question: Conversations<'_>, since: SyncToken) -> bool {
         match question.since(&since).unwrap() {
             Update::Reset => {
                 self.resets += 1;
                 self.list(store, usize::MAX);
                 true
             }
-            Update::Changes { changes, as_of, next } => {
+            Update::Changes { changes, as_of, next, .. } => {
                 for change in &changes {
                     self.apply(change);
                 }
@@ -89,10 +89,10 @@ impl Client {
         }
     }
 
-    fn apply(&mut self, change: &Change) {
+    fn apply(&mut self, change: &ListChange) {
         match change {
-            Change::Entry(entry) => drop(self.entries.insert(entry.channel.to_vec(), entry.into())),
-            Change::Removed { channel, .. } => drop(self.entries.remove(&channel[..])),
+            ListChange::Entry(entry) => drop(self.entries.insert(entry.channel.to_vec(), entry.into())),
+            ListChange::Removed { channel, .. } => drop(self.entries.remove(&channel[..])),
             _ => unreachable!("a change that the client does not know"),
         }
     }
@@ -128,7 +128,7 @@ impl Client {
 }
 
 /// Tokens are kept as text.
-fn through_text(token: &Token) -> Token {
+fn through_text(token: &SyncToken) -> SyncToken {
     let text = token.to_string();
     let parsed = text.parse().unwrap();
     assert_eq!(*token, parsed, "a token survives being text: {text}");

@@ -14,7 +14,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use bytes::Bytes;
-use chanlog::{BUFFERED_WINDOW, Batch, Draft, Durability, Head, Mark, Message, Outcome, Visible};
+use chanlog::{
+    BUFFERED_WINDOW, Batch, Draft, Durability, Head, HistoryFrom, JoinOptions, Mark, Message, Outcome,
+};
 
 pub type Name = Vec<u8>;
 
@@ -27,12 +29,14 @@ pub struct Post {
     pub id: Option<u64>,
     pub client_id: Option<Bytes>,
     pub payload: Bytes,
+    /// Refused unless the sender is a member.
+    pub members_only: bool,
 }
 
 /// Names and the start of the payload, for people who read a failed comparison.
 impl fmt::Debug for Post {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Post { sender, timestamp, silent, id, client_id, payload } = self;
+        let Post { sender, timestamp, silent, id, client_id, payload, .. } = self;
         let (sender, start, len) = (check::text(sender), check::text(payload), payload.len());
         write!(f, "{sender} at {timestamp}, silent {silent}, {id:?}, {client_id:?}, {start} of {len} bytes")
     }
@@ -42,9 +46,10 @@ impl fmt::Debug for Post {
 #[derive(Clone, Debug)]
 pub enum Op {
     Append { channel: Name, post: Post },
-    Join { channel: Name, user: Name, visible: Visible, read: Option<u64> },
+    Join { channel: Name, user: Name, visible: HistoryFrom, read: Option<u64> },
     Leave { channel: Name, user: Name },
     Read { channel: Name, user: Name, seq: u64 },
+    Clear { channel: Name, user: Name },
     Hide { channel: Name, user: Name },
     Activate { channel: Name, user: Name },
 }
@@ -56,9 +61,12 @@ pub fn batch(ops: &[Op], durability: Durability) -> Batch {
     for op in ops.iter().cloned() {
         match op {
             Op::Append { channel, post } => batch.append(channel, draft(&post)),
-            Op::Join { channel, user, visible, read } => batch.join_with(channel, user, visible, read),
+            Op::Join { channel, user, visible, read } => {
+                batch.join_with(channel, user, join_options(visible, read))
+            }
             Op::Leave { channel, user } => batch.leave(channel, user),
             Op::Read { channel, user, seq } => batch.read(channel, user, seq),
+            Op::Clear { channel, user } => batch.clear(channel, user),
             Op::Hide { channel, user } => batch.hide(channel, user),
             Op::Activate { channel, user } => batch.activate(channel, user),
         };
@@ -66,10 +74,18 @@ pub fn batch(ops: &[Op], durability: Durability) -> Batch {
     batch
 }
 
+fn join_options(history: HistoryFrom, read: Option<u64>) -> JoinOptions {
+    let options = JoinOptions::new().history(history);
+    read.map_or(options, |seq| options.read(seq))
+}
+
 fn draft(post: &Post) -> Draft {
     let mut draft = Draft::new(&post.sender, post.timestamp, post.payload.clone());
     if post.silent {
         draft = draft.silent();
+    }
+    if post.members_only {
+        draft = draft.members_only();
     }
     if let Some(id) = post.id {
         draft = draft.id(id);
@@ -98,6 +114,7 @@ impl From<&Message> for Msg {
             id: m.id,
             client_id: m.client_id.clone(),
             payload: m.payload.clone(),
+            members_only: false,
         };
         Msg { seq: m.seq, ordinal: m.ordinal, version: m.version, post }
     }
@@ -147,7 +164,8 @@ pub struct Member {
     pub join_seq: u64,
     pub read: Mark,
     pub own: Mark,
-    pub deleted: Mark,
+    pub cleared: Mark,
+    pub hidden: u64,
     pub activated: bool,
     pub version: u64,
 }
@@ -207,14 +225,19 @@ struct Row {
     join_seq: u64,
     read: u64,
     own: u64,
-    deleted: u64,
+    cleared: u64,
+    /// Off the list until a message beyond this seq.
+    hidden: u64,
     activated: u64,
     version: u64,
+    /// When the user last took the conversation off the list, and when the user last left, as versions.
+    withdrawn: u64,
+    left: u64,
 }
 
 impl Row {
     fn floor(&self) -> u64 {
-        (self.join_seq - 1).max(self.deleted)
+        (self.join_seq - 1).max(self.cleared)
     }
 
     fn cursor(&self) -> u64 {
@@ -222,7 +245,7 @@ impl Row {
     }
 
     fn visible(&self, channel: &Channel) -> bool {
-        self.member && (channel.end() > self.floor() || self.activated > 0)
+        self.member && (channel.end() > self.floor().max(self.hidden) || self.activated > 0)
     }
 }
 
@@ -276,10 +299,17 @@ impl Model {
         let mut present = HashMap::new();
         for (i, op) in ops.iter().enumerate() {
             match op {
-                Op::Append { .. } => {}
+                Op::Append { post, .. } if !post.members_only => {}
+                Op::Append { channel, post } => {
+                    let known = present.get(&(channel, &post.sender)).copied();
+                    if !known.unwrap_or_else(|| self.is_member(channel, &post.sender)) {
+                        return Some(i);
+                    }
+                }
                 Op::Join { channel, user, .. } => drop(present.insert((channel, user), true)),
                 Op::Leave { channel, user } => drop(present.insert((channel, user), false)),
                 Op::Read { channel, user, .. }
+                | Op::Clear { channel, user }
                 | Op::Hide { channel, user }
                 | Op::Activate { channel, user } => {
                     let known = present.get(&(channel, user)).copied();
@@ -306,6 +336,7 @@ impl Model {
             Op::Join { channel, user, visible, read } => self.join(channel, user, *visible, *read),
             Op::Leave { channel, user } => self.leave(channel, user),
             Op::Read { channel, user, seq } => self.read(channel, user, *seq),
+            Op::Clear { channel, user } => self.clear(channel, user),
             Op::Hide { channel, user } => self.hide(channel, user),
             Op::Activate { channel, user } => self.activate(channel, user),
         }
@@ -317,28 +348,32 @@ impl Model {
         let place = &mut self.channels[c];
         let seq = place.end().max(place.reserved) + 1;
         let ordinal = place.mark(seq).ordinal + u64::from(!post.silent);
-        place.messages.insert(seq, Msg { seq, ordinal, version, post: post.clone() });
+        let post = Post { members_only: false, ..post.clone() };
+        let sender = post.sender.clone();
+        place.messages.insert(seq, Msg { seq, ordinal, version, post });
+        debug_assert_eq!(self.users[u], sender);
         if let Some(row) = self.rows.get_mut(&(u, c)).filter(|row| row.member) {
             row.own = seq;
         }
         Outcome::Appended { seq, ordinal, version }
     }
 
-    fn join(&mut self, channel: &Name, user: &Name, visible: Visible, read: Option<u64>) -> Outcome {
+    fn join(&mut self, channel: &Name, user: &Name, visible: HistoryFrom, read: Option<u64>) -> Outcome {
         if self.is_member(channel, user) {
             return Outcome::Unchanged;
         }
         let (c, u) = (self.make_channel(channel), self.make_user(user));
         let end = self.channels[c].end();
         let join_seq = match visible {
-            Visible::FromNow => end + 1,
-            Visible::FromStart => 1,
-            Visible::FromSeq(seq) => seq.clamp(1, end + 1),
+            HistoryFrom::Now => end + 1,
+            HistoryFrom::Start => 1,
+            HistoryFrom::Seq(seq) => seq.clamp(1, end + 1),
             _ => unreachable!("a variant that the model does not know"),
         };
         let read = read.unwrap_or(end).min(end);
         let version = self.touch(c, Some(u));
-        self.rows.insert((u, c), Row { member: true, join_seq, read, version, ..Row::default() });
+        let left = self.rows.get(&(u, c)).map_or(0, |row| row.left);
+        self.rows.insert((u, c), Row { member: true, join_seq, read, version, left, ..Row::default() });
         Outcome::Changed { version }
     }
 
@@ -346,7 +381,10 @@ impl Model {
         if !self.is_member(channel, user) {
             return Outcome::Unchanged;
         }
-        let outcome = self.change(channel, user, |row, _| row.member = false);
+        let outcome = self.change(channel, user, |row, version| {
+            row.member = false;
+            row.left = version;
+        });
         self.forget(self.user_ids[user]);
         outcome
     }
@@ -371,15 +409,30 @@ impl Model {
         self.change(channel, user, |row, _| row.read = to)
     }
 
-    fn hide(&mut self, channel: &Name, user: &Name) -> Outcome {
+    fn clear(&mut self, channel: &Name, user: &Name) -> Outcome {
         let (c, u) = (self.channel_ids[channel], self.user_ids[user]);
         let (end, row) = (self.channels[c].end(), &self.rows[&(u, c)]);
-        if end <= row.deleted && row.activated == 0 {
+        if end <= row.cleared && row.activated == 0 {
             return Outcome::Unchanged;
         }
-        self.change(channel, user, |row, _| {
-            row.deleted = end;
+        self.change(channel, user, |row, version| {
+            row.cleared = end;
             row.activated = 0;
+            row.withdrawn = version;
+        })
+    }
+
+    fn hide(&mut self, channel: &Name, user: &Name) -> Outcome {
+        let (c, u) = (self.channel_ids[channel], self.user_ids[user]);
+        let place = &self.channels[c];
+        if !self.rows[&(u, c)].visible(place) {
+            return Outcome::Unchanged;
+        }
+        let end = place.end();
+        self.change(channel, user, |row, version| {
+            row.hidden = end;
+            row.activated = 0;
+            row.withdrawn = version;
         })
     }
 
@@ -468,7 +521,10 @@ impl Model {
     pub fn head(&self, channel: &[u8]) -> Head {
         let Some(place) = self.channel(channel) else { return Head::default() };
         let members = self.members(channel).len() as u32;
-        Head { last: place.mark(place.end()), version: place.version(), members }
+        let mut head = Head::default();
+        (head.last, head.members) = (place.mark(place.end()), members);
+        (head.order, head.changed) = (place.version(), place.version());
+        head
     }
 
     pub fn membership(&self, channel: &[u8], user: &[u8]) -> Option<Member> {
@@ -478,7 +534,8 @@ impl Model {
             join_seq: row.join_seq,
             read: place.mark(row.read),
             own: place.mark(row.own),
-            deleted: place.mark(row.deleted),
+            cleared: place.mark(row.cleared),
+            hidden: row.hidden,
             activated: row.activated > 0,
             version: row.version,
         })
@@ -545,6 +602,7 @@ impl Model {
     pub fn conversations(&self, user: &[u8], unread_only: bool) -> Vec<Entry> {
         let Some(&u) = self.user_ids.get(user) else { return Vec::new() };
         let shown = self.rows_of(u).filter(|(c, row)| row.visible(&self.channels[*c]));
+        // A hidden conversation that was activated is in the list at its last message all the same.
         let order = |e: &Entry, row: &Row| e.last.as_ref().map_or(row.activated, |m| m.version);
         let mut entries: Vec<_> = shown.map(|(c, row)| (self.entry(c, row), row)).collect();
         entries.retain(|(e, _)| e.unread > 0 || !unread_only);
@@ -562,15 +620,18 @@ impl Model {
                 touched.insert(touch.channel, i as u64 + 1);
             }
         }
-        let event = |(c, version): (usize, u64)| {
+        let event = |(c, at): (usize, u64)| {
             let row = &self.rows[&(u, c)];
             let entry = self.entry(c, row);
-            if row.visible(&self.channels[c]) && (entry.unread > 0 || !unread_only) {
-                return Event::Entry(entry);
+            let visible = row.visible(&self.channels[c]);
+            if visible && (entry.unread > 0 || !unread_only) {
+                return Some(Event::Entry(entry));
             }
-            Event::Removed { channel: entry.channel, version }
+            // Read by now, or taken off the list since. A join takes nothing off it.
+            let told = if visible { at } else { row.withdrawn.max(row.left) };
+            (told > version).then_some(Event::Removed { channel: entry.channel, version: told })
         };
-        let mut events: Vec<Event> = touched.into_iter().map(event).collect();
+        let mut events: Vec<Event> = touched.into_iter().filter_map(event).collect();
         events.sort_by_key(Event::version);
         events
     }

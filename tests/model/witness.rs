@@ -30,6 +30,8 @@ pub struct Witness {
     durable: usize,
     /// Whether a buffered commit was tried in this session.
     buffered: bool,
+    /// How many ends that may have taken messages the store told of so far.
+    losses: u64,
 }
 
 /// A batch that was submitted and not yet waited for.
@@ -49,7 +51,7 @@ impl Witness {
     pub fn submit(&mut self, store: &Store, ops: &[Op], durability: Durability) -> Option<Pending> {
         let answer = store.submit(&batch(ops, durability));
         if let Some(at) = self.model.refused(ops) {
-            let refused = matches!(answer, Err(Error::NotMember { op }) if op == at);
+            let refused = matches!(answer, Err(Error::NotMember { op, .. }) if op == at);
             assert!(refused, "operation {at} needs a membership, but: {:?}", answer.map(drop));
             return None;
         }
@@ -141,20 +143,20 @@ impl Witness {
         }
         assert_eq!(model.version(), version, "the store holds no whole number of batches");
         self.check_gap(store, end, kept);
-        if store.recovery().gap {
-            model.skip_window();
-        }
-        *self = Witness::new(model);
+        let losses = store.recovery().losses;
+        (self.losses..losses).for_each(|_| model.skip_window());
+        *self = Witness { losses, ..Witness::new(model) };
         version
     }
 
-    /// A gap must come if messages may have been seen and lost, and must not come without cause.
+    /// A gap must come if messages may have been seen and lost, and must not come without cause. A store can't tell an end
+    /// of the process from one of the machine, so that either is a cause.
     fn check_gap(&self, store: &Store, end: End, kept: usize) {
-        let gap = store.recovery().gap;
+        let gap = store.recovery().losses > self.losses;
         let lost = self.asked.get(kept..self.acknowledged).unwrap_or_default();
         let seen = lost.iter().flatten().any(|op| matches!(op, Op::Append { .. }));
         assert!(gap || !seen, "messages that were seen are lost, but there is no gap of {BUFFERED_WINDOW}");
-        let may = end == End::PowerLoss && self.buffered;
+        let may = end != End::Close && self.buffered;
         assert!(may || !gap, "a gap, but nothing that was seen can be lost: {end:?}");
     }
 

@@ -9,21 +9,21 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Op {
-    /// [`Env::create_dir`](crate::env::Env::create_dir).
+    /// [`Env::open_dir`](crate::env::Env::open_dir) that may make the directory.
     CreateDir,
-    /// [`Env::list`](crate::env::Env::list).
+    /// [`Dir::list`](crate::env::Dir::list).
     List,
-    /// [`Env::create`](crate::env::Env::create).
+    /// [`Dir::create`](crate::env::Dir::create).
     Create,
-    /// [`Env::open`](crate::env::Env::open).
+    /// [`Dir::open`](crate::env::Dir::open).
     Open,
-    /// [`Env::rename`](crate::env::Env::rename).
+    /// [`Dir::rename`](crate::env::Dir::rename).
     Rename,
-    /// [`Env::remove`](crate::env::Env::remove).
+    /// [`Dir::remove`](crate::env::Dir::remove).
     Remove,
-    /// [`Env::sync_dir`](crate::env::Env::sync_dir).
+    /// [`Dir::sync`](crate::env::Dir::sync), and that of each directory above one that may be made.
     SyncDir,
-    /// [`Env::lock`](crate::env::Env::lock).
+    /// [`Dir::lock`](crate::env::Dir::lock).
     Lock,
     /// [`File::read_at`](crate::env::File::read_at) and [`File::map`](crate::env::File::map).
     Read,
@@ -52,9 +52,9 @@ impl Op {
         Op::Allocate,
     ];
 
-    /// Whether it may change what a process or the disk holds. Taking a lock may make its file.
+    /// Whether it may change what a process or the disk holds.
     pub fn mutates(self) -> bool {
-        !matches!(self, Op::List | Op::Open | Op::Read)
+        !matches!(self, Op::List | Op::Open | Op::Lock | Op::Read)
     }
 }
 

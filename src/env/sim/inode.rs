@@ -5,9 +5,9 @@
 //! its length are zero or absent, so that a file that grows again shows zeros.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
 
 use super::loss::{Dice, Pending};
+use crate::env::sync::Arc;
 
 /// What a disk writes at once.
 pub const SECTOR: usize = 512;
@@ -87,8 +87,6 @@ pub struct Inode {
     len: Pending<u64>,
     /// Cloned by each open handle.
     open: Arc<()>,
-    /// Held by the guard of the lock.
-    lock: Weak<()>,
 }
 
 impl Inode {
@@ -222,20 +220,9 @@ impl Inode {
         Arc::strong_count(&self.open) > 1
     }
 
-    /// Locks the file until the guard goes, unless it is locked.
-    pub fn lock(&mut self) -> Option<Arc<()>> {
-        if self.lock.strong_count() > 0 {
-            return None;
-        }
-        let guard = Arc::new(());
-        self.lock = Arc::downgrade(&guard);
-        Some(guard)
-    }
-
-    /// Forgets handles and locks, whose process has ended.
+    /// Forgets handles, whose process has ended.
     pub fn release(&mut self) {
         self.open = Arc::default();
-        self.lock = Weak::new();
     }
 }
 

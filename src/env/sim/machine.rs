@@ -1,8 +1,9 @@
 //! The simulated machine: names, inodes, faults and clocks together. Owns what each operation does to them; [`SimEnv`]
 //! only takes the lock.
 //!
-//! Invariant: a failed operation changes nothing, except that a failed write may have written a part, and a failed sync
-//! gives up what it should have written.
+//! Invariants: a failed operation changes nothing, except that a failed write may have written a part, and a failed sync
+//! gives up what it should have written, unless a signal only interrupted it. A handle leads to its own directory or file,
+//! whatever has their path by now.
 //!
 //! [`SimEnv`]: super::SimEnv
 
@@ -10,14 +11,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::Weak;
 use std::time::Duration;
 
 use super::fault::{Faults, Op};
 use super::inode::{Inode, MAX_LEN};
 use super::loss::{Dice, Loss, Rng};
 use super::names::{Names, Node};
-use crate::env::Access;
+use crate::env::sync::Arc;
+use crate::env::{Access, check_name};
+
+/// What an open directory is known by.
+#[derive(Clone, Copy, Debug)]
+pub struct DirHandle {
+    id: u64,
+    epoch: u64,
+}
 
 /// What an open file is known by.
 #[derive(Debug)]
@@ -44,9 +53,10 @@ pub struct Machine {
     names: Names,
     inodes: BTreeMap<u64, Inode>,
     next_ino: u64,
+    /// Held by the guards of the locks of directories.
+    locks: BTreeMap<u64, Weak<()>>,
     /// The number of processes that have ended.
     epoch: u64,
-    pub boot: [u8; 16],
     pub faults: Faults,
     pub quota: Option<u64>,
     pub unix_ms: i64,
@@ -61,21 +71,19 @@ impl Machine {
     pub fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let entropy = Rng::new(rng.next());
-        let mut machine = Machine {
+        Machine {
             names: Names::new(),
             inodes: BTreeMap::new(),
             next_ino: 1,
+            locks: BTreeMap::new(),
             epoch: 0,
-            boot: [0; 16],
             faults: Faults::default(),
             quota: None,
             unix_ms: 1_700_000_000_000,
             monotonic: Duration::ZERO,
             rng,
             entropy,
-        };
-        machine.rng.fill(&mut machine.boot);
-        machine
+        }
     }
 
     /// A copy that goes its own way: nothing is open or locked in it, and no fault is set.
@@ -88,67 +96,106 @@ impl Machine {
         copy
     }
 
-    pub fn create_dir(&mut self, dir: &Path) -> io::Result<()> {
-        self.faults.admit(Op::CreateDir)?;
-        self.names.create_dir(&Names::normal(dir))
+    /// Opens a directory. With `make`, those that are absent are made, and the path is made durable.
+    pub fn open_dir(&mut self, path: &Path, make: bool) -> io::Result<DirHandle> {
+        let path = Names::normal(path);
+        self.faults.check()?;
+        if make {
+            self.make_dir(&path)?;
+        }
+        Ok(DirHandle { id: self.names.dir(&path)?, epoch: self.epoch })
     }
 
-    pub fn list(&mut self, dir: &Path) -> io::Result<Vec<OsString>> {
+    /// Makes a directory durably. A failed sync has given up the names of what was made, so that it is taken back: one that
+    /// is found the next time would be taken for durable.
+    fn make_dir(&mut self, path: &Path) -> io::Result<()> {
+        self.faults.admit(Op::CreateDir)?;
+        let made = self.names.create_dir(path)?;
+        let synced = self.sync_above(path);
+        if synced.is_err() && !self.faults.is_down() {
+            made.iter().rev().for_each(|dir| self.names.set(dir, None));
+        }
+        synced
+    }
+
+    fn sync_above(&mut self, path: &Path) -> io::Result<()> {
+        for above in path.ancestors().skip(1) {
+            match self.sync_names(above) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                synced => synced?,
+            }
+        }
+        Ok(())
+    }
+
+    pub fn list(&mut self, dir: DirHandle) -> io::Result<Vec<OsString>> {
+        let dir = self.dir(dir)?;
         self.faults.admit(Op::List)?;
-        let dir = Names::normal(dir);
-        self.names.dir(&dir)?;
         Ok(self.names.list(&dir))
     }
 
-    pub fn create(&mut self, path: &Path) -> io::Result<Handle> {
+    pub fn create(&mut self, dir: DirHandle, name: &str) -> io::Result<Handle> {
+        let path = self.path(dir, name)?;
         self.faults.admit(Op::Create)?;
-        let path = Names::normal(path);
         let ino = self.file_or_new(&path)?;
         self.inode(ino).truncate();
         Ok(self.handle(path, ino, Access::Write))
     }
 
-    pub fn open(&mut self, path: &Path, access: Access) -> io::Result<Handle> {
+    pub fn open(&mut self, dir: DirHandle, name: &str, access: Access) -> io::Result<Handle> {
+        let path = self.path(dir, name)?;
         self.faults.admit(Op::Open)?;
-        let path = Names::normal(path);
         let ino = self.names.file(&path)?;
         Ok(self.handle(path, ino, access))
     }
 
-    pub fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+    pub fn rename(&mut self, dir: DirHandle, from: &str, to: &str) -> io::Result<()> {
+        let (from, to) = (self.path(dir, from)?, self.path(dir, to)?);
         self.faults.admit(Op::Rename)?;
-        self.names.rename(&Names::normal(from), &Names::normal(to))
+        self.names.rename(&from, &to)
     }
 
-    pub fn remove(&mut self, path: &Path) -> io::Result<()> {
+    pub fn remove(&mut self, dir: DirHandle, name: &str) -> io::Result<()> {
+        let path = self.path(dir, name)?;
         self.faults.admit(Op::Remove)?;
-        let path = Names::normal(path);
         self.names.file(&path)?;
         self.names.set(&path, None);
         Ok(())
     }
 
-    pub fn sync_dir(&mut self, dir: &Path) -> io::Result<()> {
-        self.faults.check()?;
-        let dir = Names::normal(dir);
-        self.names.dir(&dir)?;
+    pub fn sync_dir(&mut self, dir: DirHandle) -> io::Result<()> {
+        let dir = self.dir(dir)?;
+        self.sync_names(&dir)
+    }
+
+    fn sync_names(&mut self, dir: &Path) -> io::Result<()> {
         let admitted = self.faults.admit(Op::SyncDir);
         match &admitted {
             Ok(()) => {
-                self.names.sync(&dir);
+                self.names.sync(dir);
                 self.collect();
             }
-            // A crash leaves the changes to the kernel, which may still write them.
-            Err(_) if self.faults.is_down() => {}
-            Err(_) => self.names.fail_sync(&dir),
+            Err(error) if self.gives_up(error) => self.names.fail_sync(dir),
+            Err(_) => {}
         }
         admitted
     }
 
-    pub fn lock(&mut self, path: &Path) -> io::Result<Arc<()>> {
+    /// Whether a failed sync gave up what it should have written. A crash leaves that to the kernel, which may still write
+    /// it, and a signal only ends the waiting.
+    fn gives_up(&self, error: &io::Error) -> bool {
+        !self.faults.is_down() && error.kind() != io::ErrorKind::Interrupted
+    }
+
+    pub fn lock(&mut self, dir: DirHandle) -> io::Result<Arc<()>> {
+        self.dir(dir)?;
         self.faults.admit(Op::Lock)?;
-        let ino = self.file_or_new(&Names::normal(path))?;
-        self.inode(ino).lock().ok_or_else(|| io::ErrorKind::WouldBlock.into())
+        if self.locks.get(&dir.id).is_some_and(|held| held.strong_count() > 0) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let guard = Arc::new(());
+        self.locks.insert(dir.id, Arc::downgrade(&guard));
+        Ok(guard)
     }
 
     pub fn read(&mut self, handle: &Handle, out: &mut [u8], offset: u64) -> io::Result<()> {
@@ -207,8 +254,8 @@ impl Machine {
         let admitted = self.faults.admit(Op::Sync);
         match &admitted {
             Ok(()) => self.inode(handle.ino).sync(),
-            Err(_) if self.faults.is_down() => {}
-            Err(_) => self.inode(handle.ino).fail_sync(),
+            Err(error) if self.gives_up(error) => self.inode(handle.ino).fail_sync(),
+            Err(_) => {}
         }
         admitted
     }
@@ -218,6 +265,7 @@ impl Machine {
         self.epoch += 1;
         self.faults.restart();
         self.inodes.values_mut().for_each(Inode::release);
+        self.locks.clear();
         self.collect();
     }
 
@@ -226,7 +274,6 @@ impl Machine {
         let mut dice = Dice::new(loss, &mut self.rng);
         self.names.lose(&mut dice);
         self.inodes.values_mut().for_each(|inode| inode.lose(&mut dice));
-        self.rng.fill(&mut self.boot);
         self.crash();
     }
 
@@ -256,6 +303,25 @@ impl Machine {
         }
         inode.corrupt(offset, xor);
         Ok(())
+    }
+
+    pub fn rename_dir(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        self.names.rename_dir(&Names::normal(from), &Names::normal(to))
+    }
+
+    /// Where an open directory is now.
+    fn dir(&self, dir: DirHandle) -> io::Result<PathBuf> {
+        self.faults.check()?;
+        if dir.epoch != self.epoch {
+            return Err(io::Error::other("the directory was opened before the simulated crash"));
+        }
+        self.names.path_of(dir.id).map(Into::into).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// The path of a name in an open directory.
+    fn path(&self, dir: DirHandle, name: &str) -> io::Result<PathBuf> {
+        check_name(name)?;
+        Ok(self.dir(dir)?.join(name))
     }
 
     /// An inode that a name or a handle stands for, so that it is there.

@@ -12,16 +12,16 @@ mod tests;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 
-use super::{Access, Env, File};
+use super::sync::{Arc, Mutex};
+use super::{Access, Dir, Env, File, uninterrupted};
 pub use fault::{Op, Stats};
 pub use loss::Loss;
-use machine::{Handle, Machine};
+use machine::{DirHandle, Handle, Machine};
+use names::Names;
 
 /// A simulated machine with one disk, in memory, whose faults and losses follow from a seed.
 ///
@@ -29,43 +29,40 @@ use machine::{Handle, Machine};
 ///
 /// - Bytes and length of a file are durable after [`File::sync`]. Until then each sector of 512 bytes may be lost by
 ///   itself, or be any of the versions that it went through. The same holds for the length, which [`File::allocate`],
-///   writes at the end, and [`Env::create`] of an existing file change.
-/// - Names are durable after [`Env::sync_dir`] of their own directory, that of a new directory after a sync of the one
+///   writes at the end, and [`Dir::create`] of an existing file change.
+/// - Names are durable after [`Dir::sync`] of their own directory, that of a new directory after a sync of the one
 ///   above it. A file's sync does nothing for its name. A rename happens whole or not at all.
 /// - A failed sync gives up what it should have written: readers still see it, but no later sync makes it durable
 ///   unless it is written again. Whether it reached the disk all the same is left to chance. A failed write may have
-///   written a first part.
+///   written a first part. A fault of the kind `Interrupted` is a signal: the call is tried again, as on a real system.
 ///
 /// A process ends by [`crash`](SimEnv::crash), which keeps the page cache, or by
-/// [`power_loss`](SimEnv::power_loss), which does not. Either way its files and locks are dead, and every call on them
-/// fails. Calls on the environment itself can't be told apart by process, so stop what runs on it first:
+/// [`power_loss`](SimEnv::power_loss), which does not. Either way its directories, files and locks are dead, and every call
+/// on them fails. Calls on the environment itself can't be told apart by process, so stop what runs on it first:
 /// [`crash_after(0)`](SimEnv::crash_after) makes every further change fail, then drop the store, then crash.
 ///
 /// Paths need not exist anywhere; the root directory does, and relative paths start there. One thread that does the same
 /// on the same seed gets the same bytes. With more threads it depends on their order.
 ///
-/// Not modelled: renames from one directory to another, renames and removals of directories, symbolic links, modes, and
-/// maps of files that are open for writing.
+/// Not modelled: renames from one directory to another, removals of directories, symbolic links, modes, and maps of files
+/// that are open for writing.
 ///
 /// ```
 /// use chanlog::env::{Access, Env, Loss, SimEnv};
 /// use std::path::Path;
 ///
 /// let sim = SimEnv::new(7); // Give `sim.clone()` to `Options::env` to run a store on it.
-/// let dir = Path::new("/store");
-/// sim.create_dir(dir)?;
-/// sim.sync_dir(Path::new("/"))?;
-///
-/// let file = sim.create(&dir.join("log"))?;
+/// let dir = sim.open_dir(Path::new("/store"), true)?;
+/// let file = dir.create("log")?;
 /// file.write_at(b"synced", 0)?;
 /// file.sync()?;
-/// sim.sync_dir(dir)?;
+/// dir.sync()?;
 /// file.write_at(b" and not", 6)?;
 ///
 /// sim.power_loss_with(Loss::Drop); // `power_loss()` lets the seed choose.
 /// assert!(file.len().is_err()); // The process is gone, and with it what it had open.
 /// assert_eq!(sim.read_file("/store/log")?, b"synced");
-/// # assert_eq!(sim.open(&dir.join("log"), Access::Read)?.len()?, 6);
+/// # assert_eq!(sim.open_dir(Path::new("/store"), false)?.open("log", Access::Read)?.len()?, 6);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct SimEnv {
@@ -96,7 +93,7 @@ impl SimEnv {
         self.machine.lock().crash();
     }
 
-    /// Cuts the power and starts anew. What was not synced survives or not, as the seed decides, and [`Env::boot`] changes.
+    /// Cuts the power and starts anew. What was not synced survives or not, as the seed decides.
     pub fn power_loss(&self) {
         self.machine.lock().power_loss(None);
     }
@@ -181,8 +178,10 @@ impl SimEnv {
         self.machine.lock().corrupt(path.as_ref(), offset, xor)
     }
 
-    fn file(&self, handle: Handle) -> Arc<dyn File> {
-        Arc::new(SimFile { handle, machine: self.machine.clone() })
+    /// Moves a directory with all that is in it to another path, where nothing is. Handles stay with it. Counts as no
+    /// operation, and what was durable stays so.
+    pub fn rename_dir(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
+        self.machine.lock().rename_dir(from.as_ref(), to.as_ref())
     }
 }
 
@@ -193,38 +192,9 @@ impl std::fmt::Debug for SimEnv {
 }
 
 impl Env for SimEnv {
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        self.machine.lock().create_dir(dir)
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
-        self.machine.lock().list(dir)
-    }
-
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        let handle = self.machine.lock().create(path)?;
-        Ok(self.file(handle))
-    }
-
-    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
-        let handle = self.machine.lock().open(path, access)?;
-        Ok(self.file(handle))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.machine.lock().rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.machine.lock().remove(path)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.machine.lock().sync_dir(dir)
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
-        Ok(Box::new(self.machine.lock().lock(path)?))
+    fn open_dir(&self, path: &Path, make: bool) -> io::Result<Arc<dyn Dir>> {
+        let handle = uninterrupted(|| self.machine.lock().open_dir(path, make))?;
+        Ok(Arc::new(SimDir { handle, path: Names::normal(path), machine: self.machine.clone() }))
     }
 
     fn unix_ms(&self) -> i64 {
@@ -235,10 +205,6 @@ impl Env for SimEnv {
         self.machine.lock().monotonic
     }
 
-    fn boot(&self) -> Option<[u8; 16]> {
-        Some(self.machine.lock().boot)
-    }
-
     fn random(&self, bytes: &mut [u8]) -> io::Result<()> {
         let mut machine = self.machine.lock();
         machine.faults.check()?;
@@ -247,40 +213,98 @@ impl Env for SimEnv {
     }
 }
 
+/// An open directory.
+struct SimDir {
+    handle: DirHandle,
+    path: PathBuf,
+    machine: Arc<Mutex<Machine>>,
+}
+
+impl SimDir {
+    /// Does something on the machine, again if a signal interrupts it.
+    fn on<T>(&self, mut call: impl FnMut(&mut Machine, DirHandle) -> io::Result<T>) -> io::Result<T> {
+        uninterrupted(|| call(&mut self.machine.lock(), self.handle))
+    }
+
+    fn file(&self, handle: Handle) -> Arc<dyn File> {
+        Arc::new(SimFile { handle, machine: self.machine.clone() })
+    }
+}
+
+impl Dir for SimDir {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn list(&self) -> io::Result<Vec<OsString>> {
+        self.on(Machine::list)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        self.on(|machine, dir| machine.create(dir, name)).map(|handle| self.file(handle))
+    }
+
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
+        self.on(|machine, dir| machine.open(dir, name, access)).map(|handle| self.file(handle))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.on(|machine, dir| machine.rename(dir, from, to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.on(|machine, dir| machine.remove(dir, name))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.on(Machine::sync_dir)
+    }
+
+    fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
+        Ok(Box::new(self.on(Machine::lock)?))
+    }
+}
+
+/// An open file.
 struct SimFile {
     handle: Handle,
     machine: Arc<Mutex<Machine>>,
 }
 
+impl SimFile {
+    /// Does something on the machine, again if a signal interrupts it.
+    fn on<T>(&self, mut call: impl FnMut(&mut Machine, &Handle) -> io::Result<T>) -> io::Result<T> {
+        uninterrupted(|| call(&mut self.machine.lock(), &self.handle))
+    }
+}
+
 impl File for SimFile {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        self.machine.lock().read(&self.handle, bytes, offset)
+        self.on(|machine, file| machine.read(file, bytes, offset))
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.machine.lock().write(&self.handle, bytes, offset)
+        self.on(|machine, file| machine.write(file, bytes, offset))
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.machine.lock().sync(&self.handle)
+        self.on(Machine::sync)
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
-        self.machine.lock().allocate(&self.handle, len)
+        self.on(|machine, file| machine.allocate(file, len))
     }
 
     fn len(&self) -> io::Result<u64> {
-        self.machine.lock().len(&self.handle)
+        self.on(Machine::len)
     }
 
     /// A file that is open for writing has no map, because later writes would not show up in it. That of any other is a
     /// copy.
     fn map(&self) -> io::Result<Option<Bytes>> {
-        let mut machine = self.machine.lock();
         if self.handle.writes() {
-            machine.len(&self.handle)?;
-            return Ok(None);
+            return self.len().map(|_| None);
         }
-        Ok(Some(machine.read_all(&self.handle)?.into()))
+        self.on(Machine::read_all).map(|bytes| Some(bytes.into()))
     }
 }

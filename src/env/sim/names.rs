@@ -2,7 +2,8 @@
 //! between.
 //!
 //! Invariants: every name's parent is a directory, in both views. Changes of one name reach the disk in their order, and
-//! a change of two names (a rename) reaches it as a whole. Paths are absolute and lexically normal.
+//! a change of two names (a rename) reaches it as a whole. Paths are absolute and lexically normal. A directory's number is
+//! its own for ever, whatever its path.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -14,7 +15,8 @@ use super::loss::Dice;
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Node {
-    Dir,
+    /// The number of a directory.
+    Dir(u64),
     /// The number of an inode.
     File(u64),
 }
@@ -56,13 +58,14 @@ pub struct Names {
     cache: BTreeMap<PathBuf, Node>,
     disk: BTreeMap<PathBuf, Node>,
     pending: Vec<Change>,
+    next_dir: u64,
 }
 
 impl Names {
     /// A disk with nothing but the root directory.
     pub fn new() -> Self {
-        let root = BTreeMap::from([(PathBuf::from("/"), Node::Dir)]);
-        Names { cache: root.clone(), disk: root, pending: Vec::new() }
+        let root = BTreeMap::from([(PathBuf::from("/"), Node::Dir(0))]);
+        Names { cache: root.clone(), disk: root, pending: Vec::new(), next_dir: 1 }
     }
 
     /// The absolute form of a path, without `.` and `..`. A relative path starts at the root.
@@ -82,7 +85,7 @@ impl Names {
     pub fn get(&self, path: &Path) -> io::Result<Option<Node>> {
         if let Some(parent) = path.parent() {
             match self.cache.get(parent) {
-                Some(Node::Dir) => {}
+                Some(Node::Dir(_)) => {}
                 Some(Node::File(_)) => return Err(io::ErrorKind::NotADirectory.into()),
                 None => return Err(io::ErrorKind::NotFound.into()),
             }
@@ -94,33 +97,39 @@ impl Names {
     pub fn file(&self, path: &Path) -> io::Result<u64> {
         match self.get(path)? {
             Some(Node::File(ino)) => Ok(ino),
-            Some(Node::Dir) => Err(io::ErrorKind::IsADirectory.into()),
+            Some(Node::Dir(_)) => Err(io::ErrorKind::IsADirectory.into()),
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }
 
-    /// Fails unless the path is a directory.
-    pub fn dir(&self, path: &Path) -> io::Result<()> {
+    /// The number of a directory.
+    pub fn dir(&self, path: &Path) -> io::Result<u64> {
         match self.get(path)? {
-            Some(Node::Dir) => Ok(()),
+            Some(Node::Dir(id)) => Ok(id),
             Some(Node::File(_)) => Err(io::ErrorKind::NotADirectory.into()),
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }
 
-    /// Makes a directory and those above it.
-    pub fn create_dir(&mut self, dir: &Path) -> io::Result<()> {
-        if let Some(parent) = dir.parent() {
-            self.create_dir(parent)?;
-        }
+    /// Where a directory is now.
+    pub fn path_of(&self, id: u64) -> Option<&Path> {
+        let mut names = self.cache.iter();
+        names.find(|(_, node)| **node == Node::Dir(id)).map(|(path, _)| path.as_path())
+    }
+
+    /// Makes a directory and those above it, and tells which were absent, from the top.
+    pub fn create_dir(&mut self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut made = dir.parent().map_or(Ok(Vec::new()), |parent| self.create_dir(parent))?;
         match self.get(dir)? {
-            Some(Node::Dir) => Ok(()),
-            Some(Node::File(_)) => Err(io::ErrorKind::AlreadyExists.into()),
+            Some(Node::Dir(_)) => {}
+            Some(Node::File(_)) => return Err(io::ErrorKind::AlreadyExists.into()),
             None => {
-                self.set(dir, Some(Node::Dir));
-                Ok(())
+                self.set(dir, Some(Node::Dir(self.next_dir)));
+                self.next_dir += 1;
+                made.push(dir.into());
             }
         }
+        Ok(made)
     }
 
     /// Gives a name another node, or removes it.
@@ -131,7 +140,7 @@ impl Names {
     /// Moves a file's name within its directory.
     pub fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         let ino = self.file(from)?;
-        if self.get(to)? == Some(Node::Dir) {
+        if matches!(self.get(to)?, Some(Node::Dir(_))) {
             return Err(io::ErrorKind::IsADirectory.into());
         }
         if from.parent() != to.parent() {
@@ -139,6 +148,25 @@ impl Names {
         }
         if from != to {
             self.change(vec![(from.into(), None), (to.into(), Some(Node::File(ino)))]);
+        }
+        Ok(())
+    }
+
+    /// Moves a directory with all that is in it, at once and durably as far as that was durable before.
+    pub fn rename_dir(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        self.dir(from)?;
+        if self.get(to)?.is_some() || to.starts_with(from) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let moved = |path: &PathBuf| match path.strip_prefix(from) {
+            Ok(inside) => to.components().chain(inside.components()).collect(),
+            Err(_) => path.clone(),
+        };
+        for names in [&mut self.cache, &mut self.disk] {
+            *names = names.iter().map(|(path, node)| (moved(path), *node)).collect();
+        }
+        for change in &mut self.pending {
+            change.names.iter_mut().for_each(|(path, _)| *path = moved(path));
         }
         Ok(())
     }
@@ -160,7 +188,7 @@ impl Names {
     pub fn files(&self) -> impl Iterator<Item = (&PathBuf, u64)> {
         self.cache.iter().filter_map(|(path, node)| match node {
             Node::File(ino) => Some((path, *ino)),
-            Node::Dir => None,
+            Node::Dir(_) => None,
         })
     }
 
@@ -171,7 +199,7 @@ impl Names {
         let all = self.cache.values().chain(self.disk.values()).chain(pending);
         all.filter_map(|node| match node {
             Node::File(ino) => Some(*ino),
-            Node::Dir => None,
+            Node::Dir(_) => None,
         })
         .collect()
     }
@@ -234,7 +262,7 @@ fn prune(names: &mut BTreeMap<PathBuf, Node>) {
     let mut dirs = BTreeSet::new();
     names.retain(|path, node| {
         let kept = path.parent().is_none_or(|parent| dirs.contains(parent));
-        if kept && *node == Node::Dir {
+        if kept && matches!(node, Node::Dir(_)) {
             dirs.insert(path.clone());
         }
         kept

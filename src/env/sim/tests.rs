@@ -15,16 +15,25 @@ fn path(name: &str) -> PathBuf {
 /// A machine with an empty durable directory.
 fn sim(seed: u64) -> Arc<SimEnv> {
     let sim = SimEnv::new(seed);
-    sim.create_dir(Path::new("/dir")).unwrap();
-    sim.sync_dir(Path::new("/")).unwrap();
+    sim.open_dir(Path::new("/dir"), true).unwrap();
     sim
+}
+
+/// An open directory, which is there.
+fn open(sim: &SimEnv, path: &str) -> Arc<dyn Dir> {
+    sim.open_dir(Path::new(path), false).unwrap()
+}
+
+/// The directory that the tests work in.
+fn dir(sim: &SimEnv) -> Arc<dyn Dir> {
+    open(sim, "/dir")
 }
 
 /// A machine with a durable file of `len` bytes `o`, and the file.
 fn with_file(seed: u64, len: usize) -> (Arc<SimEnv>, Arc<dyn File>) {
     let sim = sim(seed);
     sim.write_file(FILE, vec![b'o'; len]).unwrap();
-    let file = sim.open(Path::new(FILE), Access::Write).unwrap();
+    let file = dir(&sim).open("f", Access::Write).unwrap();
     (sim, file)
 }
 
@@ -52,12 +61,12 @@ fn content(sim: &SimEnv) -> Option<Vec<u8>> {
 #[test]
 fn synced_bytes_and_names_survive_every_loss() {
     let sim = sim(1);
-    let file = sim.create(&path("f")).unwrap();
+    let file = dir(&sim).create("f").unwrap();
     file.write_at(&[7; 2000], 0).unwrap();
     file.sync().unwrap();
-    sim.create(&path("gone")).unwrap();
-    sim.remove(&path("gone")).unwrap();
-    sim.sync_dir(Path::new("/dir")).unwrap();
+    dir(&sim).create("gone").unwrap();
+    dir(&sim).remove("gone").unwrap();
+    open(&sim, "/dir").sync().unwrap();
     assert_eq!(outcomes(&sim, None, content), [Some(vec![7; 2000])].into());
     assert_eq!(outcomes(&sim, None, SimEnv::files), [vec![path("f")]].into());
 }
@@ -125,7 +134,7 @@ fn bytes_behind_a_lost_length_never_come_back() {
     file.write_at(b"new", 2).unwrap();
     outcomes(&sim, Some(Loss::Sectors), |sim| {
         let lost = content(sim).unwrap().len() == 2;
-        sim.open(Path::new(FILE), Access::Write).unwrap().allocate(600).unwrap();
+        dir(sim).open("f", Access::Write).unwrap().allocate(600).unwrap();
         assert!(!lost || content(sim).unwrap()[2..].iter().all(|byte| *byte == 0));
     });
 }
@@ -143,7 +152,7 @@ fn an_allocation_is_durable_with_the_sync() {
 #[test]
 fn a_truncating_create_may_be_lost_or_kept() {
     let (sim, _) = with_file(1, 3);
-    let file = sim.create(Path::new(FILE)).unwrap();
+    let file = dir(&sim).create("f").unwrap();
     assert_eq!(outcomes(&sim, Some(Loss::Drop), content), [Some(b"ooo".to_vec())].into());
     assert_eq!(outcomes(&sim, Some(Loss::Keep), content), [Some(vec![])].into());
     file.write_at(b"n", 0).unwrap();
@@ -156,25 +165,30 @@ fn a_truncating_create_may_be_lost_or_kept() {
 #[test]
 fn a_name_needs_the_sync_of_its_directory() {
     let sim = sim(1);
-    let file = sim.create(Path::new(FILE)).unwrap();
+    let file = dir(&sim).create("f").unwrap();
     file.write_at(b"new", 0).unwrap();
     file.sync().unwrap();
     assert_eq!(outcomes(&sim, None, content), [None, Some(b"new".to_vec())].into());
-    sim.sync_dir(Path::new("/")).unwrap();
+    open(&sim, "/").sync().unwrap();
     assert_eq!(outcomes(&sim, Some(Loss::Drop), content), [None].into());
-    sim.sync_dir(Path::new("/dir")).unwrap();
+    open(&sim, "/dir").sync().unwrap();
     assert_eq!(outcomes(&sim, None, content), [Some(b"new".to_vec())].into());
 }
 
 #[test]
 fn a_directory_needs_the_sync_of_the_one_above() {
     let sim = SimEnv::new(1);
-    sim.create_dir(Path::new("/a/b")).unwrap();
-    sim.create(Path::new("/a/b/f")).unwrap().sync().unwrap();
-    sim.sync_dir(Path::new("/a/b")).unwrap();
-    sim.sync_dir(Path::new("/a")).unwrap();
+    // That of the root, the last, fails in a way that the opening lets pass.
+    sim.fail_nth(&[Op::SyncDir], 2, ErrorKind::PermissionDenied);
+    let dir = sim.open_dir(Path::new("/a/b"), true).unwrap();
+    dir.create("f").unwrap().sync().unwrap();
+    dir.sync().unwrap();
     assert_eq!(outcomes(&sim, Some(Loss::Drop), SimEnv::files), [vec![]].into());
-    sim.sync_dir(Path::new("/")).unwrap();
+    let sim = SimEnv::new(1);
+    let dir = sim.open_dir(Path::new("/a/b"), true).unwrap();
+    dir.create("f").unwrap().sync().unwrap();
+    assert_eq!(outcomes(&sim, Some(Loss::Drop), SimEnv::files), [vec![]].into());
+    dir.sync().unwrap();
     assert_eq!(outcomes(&sim, None, SimEnv::files), [vec!["/a/b/f".into()]].into());
 }
 
@@ -183,18 +197,17 @@ fn a_rename_happens_whole_or_not_at_all() {
     let sim = sim(1);
     sim.write_file(path("new"), b"new").unwrap();
     sim.write_file(path("now"), b"old").unwrap();
-    sim.rename(&path("new"), &path("now")).unwrap();
+    dir(&sim).rename("new", "now").unwrap();
     let seen = outcomes(&sim, None, |sim| (sim.files().len(), sim.read_file(path("now")).unwrap()));
     assert_eq!(seen, [(2, b"old".to_vec()), (1, b"new".to_vec())].into());
-    assert_eq!(kind(sim.rename(&path("now"), Path::new("/now"))), Some(ErrorKind::CrossesDevices));
 }
 
 #[test]
 fn changes_of_one_name_keep_their_order_and_others_do_not() {
     let sim = sim(1);
     for name in ["a", "b"] {
-        sim.create(&path(name)).unwrap();
-        sim.rename(&path(name), &path(&name.to_uppercase())).unwrap();
+        dir(&sim).create(name).unwrap();
+        dir(&sim).rename(name, &name.to_uppercase()).unwrap();
     }
     let seen = outcomes(&sim, Some(Loss::Sectors), SimEnv::files);
     let each = |low: &str, high: &str| [None, Some(path(low)), Some(path(high))];
@@ -212,7 +225,7 @@ fn changes_of_one_name_keep_their_order_and_others_do_not() {
 #[test]
 fn a_removed_file_may_come_back_with_its_synced_bytes() {
     let (sim, file) = with_file(1, 3);
-    sim.remove(Path::new(FILE)).unwrap();
+    dir(&sim).remove("f").unwrap();
     drop(file);
     sim.crash();
     assert_eq!(outcomes(&sim, None, content), [None, Some(b"ooo".to_vec())].into());
@@ -221,20 +234,19 @@ fn a_removed_file_may_come_back_with_its_synced_bytes() {
 #[test]
 fn a_crash_of_the_process_keeps_the_cache_unsynced() {
     let (sim, file) = with_file(1, 3);
-    let boot = sim.boot();
-    let guard = sim.lock(&path("lock")).unwrap();
+    let handle = dir(&sim);
+    let guard = dir(&sim).lock().unwrap();
     file.write_at(b"new", 0).unwrap();
     sim.crash();
-    assert_eq!(sim.boot(), boot);
+    assert!(handle.list().is_err() && handle.open("f", Access::Read).is_err() && handle.lock().is_err());
     assert!(file.len().is_err() && file.sync().is_err() && file.read_at(&mut [0], 0).is_err());
     assert_eq!(content(&sim).unwrap(), b"new");
-    let again = sim.lock(&path("lock")).unwrap();
+    let again = dir(&sim).lock().unwrap();
     drop(guard); // That of the dead process must not free the new one.
-    assert_eq!(kind(sim.lock(&path("lock"))), Some(ErrorKind::WouldBlock));
+    assert_eq!(kind(dir(&sim).lock()), Some(ErrorKind::WouldBlock));
     drop(again);
     sim.power_loss_with(Loss::Drop);
     assert_eq!(content(&sim).unwrap(), b"ooo");
-    assert_ne!(sim.boot(), boot);
 }
 
 #[test]
@@ -242,7 +254,7 @@ fn a_sync_after_a_process_crash_covers_what_came_before() {
     let (sim, file) = with_file(1, 3);
     file.write_at(b"new", 0).unwrap();
     sim.crash();
-    sim.open(Path::new(FILE), Access::Read).unwrap().sync().unwrap();
+    dir(&sim).open("f", Access::Read).unwrap().sync().unwrap();
     assert_eq!(outcomes(&sim, None, content), [Some(b"new".to_vec())].into());
 }
 
@@ -252,24 +264,24 @@ fn the_nth_operation_fails_once() {
     sim.fail_nth(&[Op::Read, Op::Open], 2, ErrorKind::PermissionDenied);
     file.sync().unwrap();
     file.read_at(&mut [0], 0).unwrap();
-    assert_eq!(kind(sim.open(Path::new(FILE), Access::Read)), Some(ErrorKind::PermissionDenied));
-    sim.open(Path::new(FILE), Access::Read).unwrap().map().unwrap();
+    assert_eq!(kind(dir(&sim).open("f", Access::Read)), Some(ErrorKind::PermissionDenied));
+    dir(&sim).open("f", Access::Read).unwrap().map().unwrap();
     sim.fail_nth(&Op::ALL, 1, ErrorKind::Other);
     sim.clear_faults();
     file.sync().unwrap();
 }
 
 /// Does one operation of a kind, in a directory that is there.
-fn attempt(sim: &SimEnv, file: &dyn File, op: Op) -> io::Result<()> {
+fn attempt(sim: &SimEnv, dir: &dyn Dir, file: &dyn File, op: Op) -> io::Result<()> {
     match op {
-        Op::CreateDir => sim.create_dir(&path("new/deep")),
-        Op::List => sim.list(Path::new("/dir")).map(drop),
-        Op::Create => sim.create(&path("c")).map(drop),
-        Op::Open => sim.open(Path::new(FILE), Access::Read).map(drop),
-        Op::Rename => sim.rename(Path::new(FILE), &path("g")),
-        Op::Remove => sim.remove(Path::new(FILE)),
-        Op::SyncDir => sim.sync_dir(Path::new("/dir")),
-        Op::Lock => sim.lock(&path("lock")).map(drop),
+        Op::CreateDir => sim.open_dir(&path("new"), true).map(drop),
+        Op::List => dir.list().map(drop),
+        Op::Create => dir.create("c").map(drop),
+        Op::Open => dir.open("f", Access::Read).map(drop),
+        Op::Rename => dir.rename("f", "g"),
+        Op::Remove => dir.remove("f"),
+        Op::SyncDir => dir.sync(),
+        Op::Lock => dir.lock().map(drop),
         Op::Read => file.read_at(&mut [0], 0),
         Op::Write => file.write_at(b"n", 0),
         Op::Sync => file.sync(),
@@ -281,14 +293,17 @@ fn attempt(sim: &SimEnv, file: &dyn File, op: Op) -> io::Result<()> {
 fn every_kind_of_operation_can_fail_and_counts() {
     for op in Op::ALL {
         let (sim, file) = with_file(1, 3);
+        let dir = dir(&sim);
         let (ops, count) = (sim.ops(), sim.stats().count(op));
         sim.fail_nth(&[op], 1, ErrorKind::TimedOut);
-        assert_eq!(kind(attempt(&sim, &*file, op)), Some(ErrorKind::TimedOut), "{op:?}");
+        assert_eq!(kind(attempt(&sim, &*dir, &*file, op)), Some(ErrorKind::TimedOut), "{op:?}");
         if op != Op::Write {
             assert_eq!((sim.files(), content(&sim)), (vec![path("f")], Some(b"ooo".to_vec())), "{op:?}");
         }
-        attempt(&sim, &*file, op).unwrap();
-        assert_eq!(sim.ops() - ops, if op.mutates() { 2 } else { 0 }, "{op:?}");
+        attempt(&sim, &*dir, &*file, op).unwrap();
+        // Two directories above the one that is made are synced too.
+        let above = if op == Op::CreateDir { 2 } else { 0 };
+        assert_eq!(sim.ops() - ops, above + if op.mutates() { 2 } else { 0 }, "{op:?}");
         assert_eq!(sim.stats().count(op) - count, 2, "{op:?}");
     }
 }
@@ -321,15 +336,15 @@ fn a_failed_sync_gives_bytes_up_until_they_are_written_again() {
 #[test]
 fn a_failed_directory_sync_gives_names_up() {
     let sim = sim(1);
-    sim.create(Path::new(FILE)).unwrap();
+    dir(&sim).create("f").unwrap();
     sim.fail_nth(&[Op::SyncDir], 1, ErrorKind::Other);
-    assert!(sim.sync_dir(Path::new("/dir")).is_err());
-    sim.sync_dir(Path::new("/dir")).unwrap();
+    assert!(open(&sim, "/dir").sync().is_err());
+    open(&sim, "/dir").sync().unwrap();
     assert_eq!(sim.files(), [path("f")]);
     assert_eq!(outcomes(&sim, Some(Loss::Keep), SimEnv::files), [vec![]].into());
     assert_eq!(outcomes(&sim, Some(Loss::Sectors), SimEnv::files), [vec![], vec![path("f")]].into());
-    sim.rename(&path("f"), &path("g")).unwrap();
-    sim.sync_dir(Path::new("/dir")).unwrap();
+    dir(&sim).rename("f", "g").unwrap();
+    open(&sim, "/dir").sync().unwrap();
     assert_eq!(outcomes(&sim, None, SimEnv::files), [vec![path("g")]].into());
 }
 
@@ -355,10 +370,10 @@ fn a_quota_fills_and_frees() {
     assert_eq!(kind(file.allocate(1001)), Some(ErrorKind::StorageFull));
     file.allocate(900).unwrap();
     file.write_at(&[b'n'; 900], 0).unwrap();
-    let other = sim.create(&path("g")).unwrap();
+    let other = dir(&sim).create("g").unwrap();
     assert_eq!(kind(other.write_at(&[1; 101], 0)), Some(ErrorKind::StorageFull));
     assert!(other.len().unwrap() <= 100);
-    sim.remove(Path::new(FILE)).unwrap();
+    dir(&sim).remove("f").unwrap();
     assert_eq!(kind(other.write_at(&[1; 1000], 0)), Some(ErrorKind::StorageFull));
     drop(file);
     other.write_at(&[1; 1000], 0).unwrap();
@@ -377,6 +392,7 @@ fn a_disk_over_its_quota_still_takes_writes_within_files() {
 #[test]
 fn after_the_crash_point_every_call_fails() {
     let (sim, file) = with_file(1, 3);
+    let dir = dir(&sim);
     let ops = sim.ops();
     sim.crash_after(1);
     file.write_at(b"n", 0).unwrap();
@@ -386,13 +402,13 @@ fn after_the_crash_point_every_call_fails() {
     assert!(sim.is_down());
     assert_eq!(sim.ops(), ops + 1);
     for op in Op::ALL {
-        assert!(attempt(&sim, &*file, op).is_err(), "{op:?}");
+        assert!(attempt(&sim, &*dir, &*file, op).is_err(), "{op:?}");
     }
     assert!(file.len().is_err() && file.map().is_err() && sim.random(&mut [0]).is_err());
     assert_eq!(sim.ops(), ops + 1);
     assert_eq!(outcomes(&sim, Some(Loss::Keep), content), [Some(b"noo".to_vec())].into());
     sim.crash();
-    let file = sim.open(Path::new(FILE), Access::Read).unwrap();
+    let file = open(&sim, "/dir").open("f", Access::Read).unwrap();
     file.sync().unwrap();
     assert_eq!(outcomes(&sim, Some(Loss::Drop), content), [Some(b"noo".to_vec())].into());
 }
@@ -415,8 +431,8 @@ fn stats_tell_bytes_by_file() {
     let (sim, file) = with_file(1, 3);
     file.write_at(b"ab", 0).unwrap();
     file.write_at(b"c", 2).unwrap();
-    sim.create(&path("g")).unwrap().write_at(b"defg", 0).unwrap();
-    sim.open(Path::new(FILE), Access::Read).unwrap().map().unwrap();
+    dir(&sim).create("g").unwrap().write_at(b"defg", 0).unwrap();
+    dir(&sim).open("f", Access::Read).unwrap().map().unwrap();
     let stats = sim.stats();
     assert_eq!((stats.bytes_written, stats.bytes_read), (7, 3));
     assert_eq!((stats.count(Op::Write), stats.count(Op::Sync)), (3, 0));
@@ -427,20 +443,20 @@ fn stats_tell_bytes_by_file() {
 fn a_file_open_for_writing_has_no_map() {
     let (sim, file) = with_file(1, 3);
     assert_eq!(file.map().unwrap(), None);
-    let reader = sim.open(Path::new(FILE), Access::Read).unwrap();
+    let reader = dir(&sim).open("f", Access::Read).unwrap();
     assert_eq!(reader.map().unwrap().unwrap(), &b"ooo"[..]);
 }
 
 #[test]
 fn forks_go_their_own_ways() {
     let (sim, file) = with_file(1, 3);
-    let _guard = sim.lock(&path("lock")).unwrap();
+    let _guard = dir(&sim).lock().unwrap();
     file.write_at(b"new", 0).unwrap();
     let fork = sim.fork(2);
-    let _other = fork.lock(&path("lock")).unwrap();
+    let _other = dir(&fork).lock().unwrap();
     assert_eq!(content(&fork).unwrap(), b"new");
-    fork.open(Path::new(FILE), Access::Write).unwrap().write_at(b"fork", 0).unwrap();
-    fork.remove(Path::new(FILE)).unwrap();
+    dir(&fork).open("f", Access::Write).unwrap().write_at(b"fork", 0).unwrap();
+    dir(&fork).remove("f").unwrap();
     assert_eq!(content(&sim).unwrap(), b"new");
     file.write_at(b"more", 0).unwrap();
     fork.power_loss_with(Loss::Drop);
@@ -455,9 +471,9 @@ fn the_same_seed_gives_the_same_run() {
         let mut random = [0; 16];
         sim.random(&mut random).unwrap();
         file.write_at(&[b'n'; 5000], 0).unwrap();
-        sim.create(&path("g")).unwrap();
+        dir(&sim).create("g").unwrap();
         sim.power_loss();
-        (random, sim.boot(), sim.files(), content(&sim))
+        (random, sim.files(), content(&sim))
     };
     assert_eq!(run(3), run(3));
     assert_ne!(run(3), run(4));
@@ -498,4 +514,55 @@ fn wild_offsets_are_refused() {
     assert_eq!(kind(file.write_at(b"x", u64::MAX)), Some(ErrorKind::FileTooLarge));
     assert_eq!(kind(file.write_at(b"x", 1 << 40)), Some(ErrorKind::FileTooLarge));
     assert_eq!(kind(file.allocate(u64::MAX)), Some(ErrorKind::FileTooLarge));
+}
+
+#[test]
+fn a_handle_stays_with_its_directory() {
+    let (sim, file) = with_file(1, 3);
+    let old = dir(&sim);
+    let lock = old.lock().unwrap();
+    file.write_at(b"new", 0).unwrap();
+    sim.rename_dir("/dir", "/old").unwrap();
+    assert_eq!(kind(sim.open_dir(Path::new("/dir"), false)), Some(ErrorKind::NotFound));
+    let new = sim.open_dir(Path::new("/dir"), true).unwrap();
+    let _new_lock = new.lock().unwrap();
+    assert_eq!(kind(open(&sim, "/old").lock()), Some(ErrorKind::WouldBlock));
+    old.create("g").unwrap();
+    old.rename("f", "h").unwrap();
+    new.create("i").unwrap();
+    assert_eq!(sim.files(), ["/dir/i", "/old/g", "/old/h"].map(PathBuf::from));
+    drop(lock);
+    let _lock = open(&sim, "/old").lock().unwrap();
+    assert_eq!(outcomes(&sim, Some(Loss::Drop), SimEnv::files), [vec!["/old/f".into()]].into());
+    assert_eq!(kind(sim.rename_dir("/dir", "/old")), Some(ErrorKind::AlreadyExists));
+    assert_eq!(kind(sim.rename_dir("/dir", "/dir/deeper")), Some(ErrorKind::AlreadyExists));
+    assert_eq!(kind(sim.rename_dir("/none", "/other")), Some(ErrorKind::NotFound));
+}
+
+#[test]
+fn a_signal_interrupts_and_nothing_is_lost_by_it() {
+    for op in Op::ALL {
+        let (sim, file) = with_file(1, 3);
+        let dir = dir(&sim);
+        file.write_at(b"new", 0).unwrap();
+        sim.fail_nth(&[op], 1, ErrorKind::Interrupted);
+        let count = sim.stats().count(op);
+        attempt(&sim, &*dir, &*file, op).unwrap();
+        assert_eq!(sim.stats().count(op) - count, 2, "{op:?}");
+        if op == Op::Sync {
+            assert_eq!(outcomes(&sim, Some(Loss::Drop), content), [Some(b"new".to_vec())].into());
+        }
+    }
+}
+
+#[test]
+fn a_directory_whose_sync_failed_is_made_anew() {
+    let sim = SimEnv::new(1);
+    sim.fail_nth(&[Op::SyncDir], 2, ErrorKind::Other);
+    assert_eq!(kind(sim.open_dir(Path::new("/a/b"), true)), Some(ErrorKind::Other));
+    assert_eq!(kind(sim.open_dir(Path::new("/a"), false)), Some(ErrorKind::NotFound));
+    let dir = sim.open_dir(Path::new("/a/b"), true).unwrap();
+    dir.create("f").unwrap();
+    dir.sync().unwrap();
+    assert_eq!(outcomes(&sim, None, SimEnv::files), [vec!["/a/b/f".into()]].into());
 }

@@ -1,0 +1,176 @@
+//! The store's directory, with the health of the store in front of it.
+//!
+//! One cell says whether the store may still be changed. Every operation that changes a file or the directory looks at it,
+//! before and after, and a directory that can't be synced sets it; the log sets it too (see `log`). So a failure anywhere
+//! stops all that could build upon it, in whatever thread. Reading goes on.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+
+use bytes::Bytes;
+
+use crate::env::sync::atomic::{AtomicBool, Ordering};
+use crate::env::sync::{Arc, Mutex};
+use crate::env::{Access, Advice, Dir, File};
+use crate::error::{Error, Result};
+
+/// Whether a store may be changed, and if not, why.
+#[derive(Debug, Default)]
+pub struct Health {
+    /// Quick to look at; set after `failure`.
+    sick: AtomicBool,
+    failure: Mutex<Option<Error>>,
+}
+
+impl Health {
+    /// The failure that stopped the store, if one did.
+    pub fn check(&self) -> Result<()> {
+        if !self.sick.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.failure.lock().clone().map_or(Ok(()), Err)
+    }
+
+    /// Stops all changes for good; the first cause stays. Returns what everybody is told.
+    pub fn poison(&self, cause: Error) -> Error {
+        let failure = self.failure.lock().get_or_insert_with(|| cause.poison()).clone();
+        self.sick.store(true, Ordering::Release);
+        failure
+    }
+
+    fn check_io(&self) -> io::Result<()> {
+        self.check().map_err(io::Error::other)
+    }
+}
+
+/// Poisons the store if a thread unwinds while a change is half done.
+pub struct PanicGuard<'a> {
+    health: &'a Health,
+    what: &'static str,
+}
+
+impl<'a> PanicGuard<'a> {
+    /// Watches over the work that `what` names, until it is dropped.
+    pub fn new(health: &'a Health, what: &'static str) -> Self {
+        PanicGuard { health, what }
+    }
+}
+
+impl Drop for PanicGuard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.health.poison(Error::Panicked { what: self.what });
+        }
+    }
+}
+
+/// A directory whose changes pass by a health cell.
+pub struct Disk {
+    dir: Arc<dyn Dir>,
+    health: Arc<Health>,
+}
+
+struct Guarded {
+    file: Arc<dyn File>,
+    health: Arc<Health>,
+}
+
+impl Disk {
+    /// Puts a healthy cell in front of a directory.
+    pub fn new(dir: Arc<dyn Dir>) -> Disk {
+        Disk { dir, health: Arc::default() }
+    }
+
+    /// The cell.
+    pub fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+
+    fn guard(&self, file: Arc<dyn File>) -> Arc<dyn File> {
+        Arc::new(Guarded { file, health: self.health.clone() })
+    }
+}
+
+impl Dir for Disk {
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn list(&self) -> io::Result<Vec<OsString>> {
+        self.dir.list()
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        self.health.check_io()?;
+        self.dir.create(name).map(|file| self.guard(file))
+    }
+
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
+        self.dir.open(name, access).map(|file| self.guard(file))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.health.check_io()?;
+        self.dir.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.health.check_io()?;
+        self.dir.remove(name)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.health.check_io()?;
+        // The system tells an error once. So whoever hears of none looks whether another heard of one meanwhile.
+        if let Err(error) = self.dir.sync() {
+            let cause = Error::Io { op: "sync", path: self.path().into(), source: Arc::new(error) };
+            return Err(io::Error::other(self.health.poison(cause)));
+        }
+        self.health.check_io()
+    }
+
+    fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
+        self.dir.lock()
+    }
+}
+
+impl File for Guarded {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_at(bytes, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.health.check_io()?;
+        self.file.write_at(bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.health.check_io()?;
+        self.file.sync()?;
+        self.health.check_io()
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.health.check_io()?;
+        self.file.allocate(len)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn map(&self) -> io::Result<Option<Bytes>> {
+        self.file.map()
+    }
+
+    fn advise(&self, advice: Advice) {
+        self.file.advise(advice);
+    }
+}
+
+impl std::fmt::Debug for Disk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Disk").field("path", &self.path()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,101 @@
+//! Reading a log segment from front to back, and telling a torn tail from corruption.
+
+use super::file::{HEADER, LogFile};
+use super::frame::{self, ALIGN, Frame, FrameKind};
+use super::header::FIELDS;
+use crate::error::Result;
+
+/// What a scan found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scan {
+    /// Where the last whole frame ends.
+    pub end: u64,
+    /// The greatest offset that some frame says is durable.
+    pub durable: u64,
+    /// Whether the last frame is a close.
+    pub closed: bool,
+    /// Whether the last frame says that another segment follows.
+    pub followed: bool,
+    /// How many commits there are.
+    pub commits: u64,
+    /// How far after the end there are bytes that are not zero.
+    pub torn: u64,
+}
+
+/// Visits each frame of a segment.
+///
+/// `end` is where the segment is known to end, from the header of the next one; `None` for the last segment, where the
+/// frames end at a torn tail or in zeros. An invalid frame is corruption if bytes after it were ever known to be durable:
+/// if some valid frame, before it or after it, says so. Otherwise it is a write that a crash cut off.
+pub fn scan(
+    log: &LogFile,
+    bytes: &[u8],
+    end: Option<u64>,
+    visit: &mut dyn FnMut(&Frame<'_>) -> Result<()>,
+) -> Result<Scan> {
+    let mut scan = Scan { end: HEADER, durable: HEADER, ..Scan::default() };
+    // After a known end may lie whole frames of a write that found the disk full: nobody was told that they count.
+    while end.is_none_or(|end| scan.end < end)
+        && let Some(frame) = frame::read(bytes, scan.end, &log.binding)
+    {
+        visit(&frame)?;
+        scan.note(&frame);
+    }
+    if end.is_some_and(|end| scan.end > end) {
+        return Err(log.corrupt(scan.end, "a frame reaches beyond the segment's end"));
+    }
+    // A close vouches for all before it, and nothing comes after it. Its segment is not written any more.
+    if !scan.closed && end.is_none() {
+        scan.torn = nonzero(&bytes[scan.end as usize..]) as u64;
+    }
+    let durable = end.unwrap_or_else(|| scan.durable.max(durable_after(log, bytes, &scan)));
+    if scan.end < durable {
+        return Err(log.corrupt(scan.end, format!("no valid frame, though durable up to {durable}")));
+    }
+    Ok(scan)
+}
+
+/// Checks every byte of a segment that has a meaning: its header and its frames.
+pub fn check(log: &LogFile, end: Option<u64>) -> Result<()> {
+    let bytes = log.read_all()?;
+    if let Some(at) = bytes[FIELDS..HEADER as usize].iter().position(|byte| *byte != 0) {
+        return Err(log.corrupt((FIELDS + at) as u64, "the header is not followed by zeros"));
+    }
+    scan(log, &bytes, end, &mut |_| Ok(())).map(drop)
+}
+
+impl Scan {
+    fn note(&mut self, frame: &Frame<'_>) {
+        self.end = frame.end;
+        self.durable = self.durable.max(frame.header.durable);
+        self.closed = frame.header.kind == FrameKind::Close;
+        self.followed = frame.header.kind == FrameKind::Next;
+        self.commits += u64::from(frame.header.kind == FrameKind::Commit);
+    }
+}
+
+/// The length of `bytes` without the zeros at their end.
+fn nonzero(bytes: &[u8]) -> usize {
+    const CHUNK: usize = 4096;
+    let full = |chunk: &&[u8]| chunk.iter().fold(0, |any, byte| any | byte) != 0;
+    let zeros = bytes.chunks(CHUNK).rev().take_while(|chunk| !full(chunk)).count();
+    let chunks = bytes.len().div_ceil(CHUNK) - zeros;
+    let rest = &bytes[..(chunks * CHUNK).min(bytes.len())];
+    rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
+}
+
+/// The greatest durable mark of the valid frames after the scan's end, where no frame begins.
+fn durable_after(log: &LogFile, bytes: &[u8], scan: &Scan) -> u64 {
+    let mut durable = 0;
+    let mut at = scan.end + ALIGN as u64;
+    while at < scan.end + scan.torn {
+        match frame::read(bytes, at, &log.binding) {
+            Some(frame) => {
+                durable = durable.max(frame.header.durable);
+                at = frame.end;
+            }
+            None => at += ALIGN as u64,
+        }
+    }
+    durable
+}

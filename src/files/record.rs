@@ -1,0 +1,288 @@
+//! One message as it lies on disk. The same bytes stand in the log and in message segments, so that sealing copies them.
+//!
+//! ```text
+//! len v            of what follows
+//! flags u8         1 silent, 2 has an id, 4 has a client id, 8 has further fields; no other
+//! channel v        sender v
+//! seq v            lag v (seq - ordinal)
+//! version v        timestamp signed v, in ms since 2020-01-01T00:00:00Z, wrapping
+//! id u64           with flag 2
+//! client id        with flag 4: len u8, from 1 to 64, and its bytes
+//! fields           with flag 8: len v, at least 1, and bytes that mean nothing here and are kept as they are
+//! payload          the rest
+//! ```
+//!
+//! `v` is a varint, and the header about 20 bytes. Invariant: a record has one form only, so what was decoded is encoded
+//! to the same bytes. Nothing in it depends on how many members a channel has.
+
+use bytes::Bytes;
+
+use crate::model::codec::{Put, Reader, signed_len, varint_len};
+use crate::model::ids::{ChannelId, MAX_CLIENT_ID, UserId};
+use crate::model::mark::Mark;
+
+/// The most bytes that are needed in order to tell a record's length: a varint of 32 bits.
+pub const LEAD: usize = 5;
+/// The least bytes that a record takes: a byte for each number, and the flags.
+pub const MIN: usize = 8;
+/// The most bytes that a record takes beyond id, client id, fields and payload: three numbers of 32 bits, four of 64, the
+/// flags, and the lengths of client id and fields.
+#[cfg(test)]
+pub const MAX_HEADER: usize = 3 * 5 + 4 * 10 + 1 + 1 + 5;
+/// 2020-01-01T00:00:00Z in Unix milliseconds. Timestamps near it are short.
+const EPOCH: i64 = 1_577_836_800_000;
+
+const SILENT: u8 = 1;
+const HAS_ID: u8 = 2;
+const HAS_CLIENT_ID: u8 = 4;
+const HAS_FIELDS: u8 = 8;
+
+/// A decoded message that borrows its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    pub channel: ChannelId,
+    pub sender: UserId,
+    /// Seq and ordinal.
+    pub mark: Mark,
+    pub version: u64,
+    pub timestamp: i64,
+    pub silent: bool,
+    pub id: Option<u64>,
+    pub client_id: Option<&'a [u8]>,
+    /// Further fields, which mean nothing here; empty if there are none.
+    pub fields: &'a [u8],
+    pub payload: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// The length of the encoded record. That of a decoded one is cheaper to have from [`Record::read`].
+    pub fn encoded_len(&self) -> usize {
+        let body = self.body_len();
+        varint_len(body as u64) + body
+    }
+
+    /// What the length says: all that follows it.
+    fn body_len(&self) -> usize {
+        let lag = self.mark.seq - self.mark.ordinal;
+        let numbers = [self.channel.0.into(), self.sender.0.into(), self.mark.seq, lag, self.version];
+        let numbers: usize = numbers.into_iter().map(varint_len).sum();
+        let id = self.id.map_or(0, |_| 8);
+        let client_id = self.client_id().map_or(0, |id| 1 + id.len());
+        let fields = self.fields().map_or(0, |fields| varint_len(fields.len() as u64) + fields.len());
+        1 + numbers + signed_len(since_epoch(self.timestamp)) + id + client_id + fields + self.payload.len()
+    }
+
+    fn client_id(&self) -> Option<&'a [u8]> {
+        self.client_id.filter(|id| !id.is_empty())
+    }
+
+    fn fields(&self) -> Option<&'a [u8]> {
+        Some(self.fields).filter(|fields| !fields.is_empty())
+    }
+
+    fn flags(&self) -> u8 {
+        (u8::from(self.silent) * SILENT)
+            | (u8::from(self.id.is_some()) * HAS_ID)
+            | (u8::from(self.client_id().is_some()) * HAS_CLIENT_ID)
+            | (u8::from(self.fields().is_some()) * HAS_FIELDS)
+    }
+
+    /// Appends the encoded record.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.put_varint(self.body_len() as u64);
+        out.put_u8(self.flags());
+        out.put_varint(self.channel.0.into());
+        out.put_varint(self.sender.0.into());
+        out.put_varint(self.mark.seq);
+        out.put_varint(self.mark.seq - self.mark.ordinal);
+        out.put_varint(self.version);
+        out.put_signed(since_epoch(self.timestamp));
+        if let Some(id) = self.id {
+            out.put_u64(id);
+        }
+        if let Some(client_id) = self.client_id() {
+            out.put_u8(client_id.len() as u8);
+            out.put(client_id);
+        }
+        if let Some(fields) = self.fields() {
+            out.put_varint(fields.len() as u64);
+            out.put(fields);
+        }
+        out.put(self.payload);
+    }
+
+    /// Decodes the record at the start of `bytes`, which may go on after it. `None` if it is no valid record.
+    pub fn decode(bytes: &'a [u8]) -> Option<Record<'a>> {
+        Record::read(bytes).map(|(record, _)| record)
+    }
+
+    /// Like [`Record::decode`], and tells the record's length too.
+    pub fn read(bytes: &'a [u8]) -> Option<(Record<'a>, usize)> {
+        let mut r = Reader::new(bytes);
+        let len = r.varint32()? as usize;
+        let body = r.bytes(len)?;
+        Some((Record::read_body(Reader::new(body))?, r.position()))
+    }
+
+    fn read_body(mut r: Reader<'a>) -> Option<Record<'a>> {
+        let flags = r.u8()?;
+        if flags & !(SILENT | HAS_ID | HAS_CLIENT_ID | HAS_FIELDS) != 0 {
+            return None;
+        }
+        let (channel, sender) = (ChannelId(r.varint32()?), UserId(r.varint32()?));
+        let (seq, lag, version, timestamp) = (r.varint()?, r.varint()?, r.varint()?, r.signed()?);
+        let mark = Mark { seq, ordinal: seq.checked_sub(lag)? };
+        let id = if flags & HAS_ID == 0 { None } else { Some(r.u64()?) };
+        let client_id = if flags & HAS_CLIENT_ID == 0 { None } else { Some(client_id(&mut r)?) };
+        let fields = if flags & HAS_FIELDS == 0 { &[] } else { fields(&mut r)? };
+        Some(Record {
+            channel,
+            sender,
+            mark,
+            version,
+            timestamp: timestamp.wrapping_add(EPOCH),
+            silent: flags & SILENT != 0,
+            id,
+            client_id,
+            fields,
+            payload: r.rest(),
+        })
+    }
+}
+
+fn since_epoch(timestamp: i64) -> i64 {
+    timestamp.wrapping_sub(EPOCH)
+}
+
+fn client_id<'a>(r: &mut Reader<'a>) -> Option<&'a [u8]> {
+    let len = usize::from(r.u8()?);
+    if (1..=MAX_CLIENT_ID).contains(&len) { r.bytes(len) } else { None }
+}
+
+fn fields<'a>(r: &mut Reader<'a>) -> Option<&'a [u8]> {
+    let len = r.varint32()? as usize;
+    r.bytes(len).filter(|fields| !fields.is_empty())
+}
+
+/// The whole length of the record that begins with `bytes`, of which [`LEAD`] are enough, and fewer if it is shorter.
+/// `None` if no record does.
+pub fn len(bytes: &[u8]) -> Option<usize> {
+    let mut r = Reader::new(bytes);
+    let body = r.varint32()? as usize;
+    r.position().checked_add(body).filter(|len| *len >= MIN)
+}
+
+/// The part of `whole` that `part` borrows, shared instead of copied.
+pub fn share(whole: &Bytes, part: &[u8]) -> Bytes {
+    if part.is_empty() { Bytes::new() } else { whole.slice_ref(part) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A number of any length.
+    fn number() -> impl Strategy<Value = u64> {
+        (any::<u64>(), 0..64u32).prop_map(|(value, shift)| value >> shift)
+    }
+
+    proptest! {
+        #[test]
+        fn every_field_round_trips(
+            ids in any::<(u32, u32)>(), seq in number(), counted in number(), version in number(), timestamp: i64,
+            silent: bool, id: Option<u64>, client in proptest::collection::vec(any::<u8>(), 0..=64),
+            fields: Vec<u8>, payload: Vec<u8>, behind: Vec<u8>,
+        ) {
+            let record = Record {
+                channel: ChannelId(ids.0), sender: UserId(ids.1), mark: Mark { seq, ordinal: counted % seq.max(1) },
+                version, timestamp, silent, id, client_id: Some(&client[..]).filter(|c| !c.is_empty()),
+                fields: &fields, payload: &payload,
+            };
+            let mut bytes = Vec::new();
+            record.encode(&mut bytes);
+            prop_assert_eq!(bytes.len(), record.encoded_len());
+            prop_assert!(bytes.len() <= MAX_HEADER + 8 + client.len() + fields.len() + payload.len());
+            let whole = bytes.len();
+            prop_assert_eq!(len(&bytes[..LEAD]), Some(whole));
+            bytes.extend(behind);
+            prop_assert_eq!(Record::read(&bytes), Some((record, whole)));
+            prop_assert_eq!(Record::decode(&bytes[..whole - 1]), None);
+        }
+
+        #[test]
+        fn any_bytes_are_one_record_or_none(bytes: Vec<u8>) {
+            if let Some((record, len)) = Record::read(&bytes) {
+                let mut again = Vec::new();
+                record.encode(&mut again);
+                prop_assert_eq!(again, &bytes[..len]);
+            }
+        }
+    }
+
+    const PLAIN: Record<'_> = Record {
+        channel: ChannelId(1000),
+        sender: UserId(100_000),
+        mark: Mark { seq: 1000, ordinal: 1000 },
+        version: 10_000_000,
+        timestamp: EPOCH + 6 * 365 * 86_400_000,
+        silent: false,
+        id: None,
+        client_id: None,
+        fields: b"",
+        payload: b"hi",
+    };
+
+    fn encoded(record: &Record<'_>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        record.encode(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn the_header_is_short_and_never_longer_than_told() {
+        assert_eq!(encoded(&PLAIN).len(), 20 + PLAIN.payload.len());
+        let mark = Mark { seq: u64::MAX, ordinal: 0 };
+        let timestamp = i64::MIN.wrapping_add(EPOCH);
+        let (channel, sender) = (ChannelId(u32::MAX), UserId(u32::MAX));
+        let most = Record { channel, sender, mark, version: u64::MAX, timestamp, ..PLAIN };
+        assert_eq!(Record::decode(&encoded(&most)), Some(most));
+        // A byte for the length, none for those of client id and fields.
+        assert_eq!(encoded(&most).len() - PLAIN.payload.len(), MAX_HEADER - 4 - 1 - 5);
+        let least = Record {
+            channel: ChannelId(0),
+            sender: UserId(0),
+            mark: Mark::default(),
+            version: 0,
+            timestamp: EPOCH,
+            payload: b"",
+            ..PLAIN
+        };
+        assert_eq!(encoded(&least).len(), MIN);
+    }
+
+    #[test]
+    fn what_is_no_record_is_refused() {
+        let full = Record { id: Some(7), client_id: Some(b"c"), fields: b"f", ..PLAIN };
+        let good = encoded(&full);
+        assert_eq!(Record::decode(&good), Some(full));
+        for flag in [16, 32, 64, 128] {
+            let mut bad = good.clone();
+            bad[1] |= flag;
+            assert_eq!(Record::decode(&bad), None);
+        }
+        let client = good.len() - full.payload.len() - 4;
+        assert_eq!(good[client..client + 4], *b"\x01c\x01f");
+        for (at, value) in [(client, 0), (client, 65), (client + 2, 0), (client + 2, 4), (0, 6), (0, 127)] {
+            let mut bad = good.clone();
+            bad[at] = value;
+            assert_eq!(Record::decode(&bad), None, "{value} at {at}");
+        }
+        // A lag beyond the seq.
+        let mut bad = encoded(&PLAIN);
+        assert_eq!(bad[7..10], [0xe8, 0x07, 0]);
+        bad[7..10].copy_from_slice(&[1, 2, 0]);
+        assert_eq!(Record::decode(&bad), None);
+        assert_eq!((len(&[]), len(&[6]), len(&[7]), len(&[0x80; 5])), (None, None, Some(8), None));
+    }
+}

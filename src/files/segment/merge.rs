@@ -1,0 +1,183 @@
+//! Merges neighbouring segments into one.
+//!
+//! Neighbours cover neighbouring versions, so that in every channel all records of an older one come before those of a
+//! newer one: a merge only concatenates, channel by channel. A block that holds records of one channel only, and not its
+//! last ones, is copied as it is stored. Other blocks are read past the shared cache, one at a time for each input, so that
+//! a merge evicts nothing that readers use.
+//!
+//! Invariant: a channel continues in older files as its oldest input says. It keeps a tail only if its newest input has
+//! one and the caller says that it still is the channel's last message.
+
+use std::sync::Arc;
+use std::vec;
+
+use super::block::Block;
+use super::builder::{Pace, SegmentBuilder};
+use super::directory::Entry;
+use super::format::Key;
+use super::reader::Segment;
+use crate::env::Dir;
+use crate::error::{Error, Result};
+use crate::files::sealed::StoreId;
+use crate::model::ids::ChannelId;
+
+/// Tells whether a seq is that of a channel's last message.
+pub type IsLast<'a> = dyn Fn(ChannelId, u64) -> bool + 'a;
+
+/// Merges `inputs`, oldest first, into segment `id`, and returns its length. An error leaves an orphan file behind.
+pub fn merge<'a>(
+    dir: &dyn Dir,
+    store: StoreId,
+    id: u64,
+    inputs: &[Arc<Segment>],
+    is_last: &IsLast<'_>,
+    pace: &'a mut Pace<'a>,
+) -> Result<u64> {
+    let versions = span(inputs)?;
+    let mut sources = inputs.iter().map(|segment| Source::new(segment)).collect::<Result<Vec<_>>>()?;
+    let mut builder = SegmentBuilder::create(dir, store, id, pace)?;
+    while let Some(channel) = sources.iter().filter_map(Source::channel).min() {
+        let mut holders: Vec<_> =
+            sources.iter_mut().filter(|source| source.channel() == Some(channel)).collect();
+        begin(&holders, versions.0, is_last, &mut builder)?;
+        let mut last_seq = None;
+        for source in &mut holders {
+            last_seq = Some(source.copy(last_seq, &mut builder)?);
+        }
+    }
+    builder.finish(versions)
+}
+
+/// Begins the channel that is due in `holders`, oldest first.
+fn begin(
+    holders: &[&mut Source<'_>],
+    first_version: u64,
+    is_last: &IsLast<'_>,
+    builder: &mut SegmentBuilder<'_>,
+) -> Result<()> {
+    let (Some(oldest), Some(newest)) = (holders.first(), holders.last()) else { return Ok(()) };
+    let (Some(first), Some(last)) = (oldest.entry, newest.entry) else { return Ok(()) };
+    if first.extent.chain.prev.version >= first_version {
+        return Err(oldest.fault("a channel goes on from messages that no older segment has"));
+    }
+    let tail = last.tail.is_some() && is_last(last.channel, last.extent.last_seq);
+    builder.channel(first.channel, first.extent.chain, tail)
+}
+
+/// The versions that all inputs cover together.
+fn span(inputs: &[Arc<Segment>]) -> Result<(u64, u64)> {
+    let (Some(first), Some(last)) = (inputs.first(), inputs.last()) else {
+        return Err(Error::invalid("nothing to merge"));
+    };
+    if inputs.windows(2).any(|pair| pair[0].versions().1 >= pair[1].versions().0) {
+        return Err(Error::invalid("the segments to merge are not neighbours, oldest first"));
+    }
+    Ok((first.versions().0, last.versions().1))
+}
+
+/// An input of a merge, read from its first channel to its last.
+struct Source<'a> {
+    segment: &'a Segment,
+    /// The number of the next group of the directory, and what is left of the one before.
+    next: u64,
+    entries: vec::IntoIter<Entry>,
+    /// The channel that is due.
+    entry: Option<Entry>,
+    /// The block that was read last. Channels come in the order of the blocks, so that each is read once.
+    block: Option<(u64, Block)>,
+    /// How many messages were not copied yet.
+    left: u64,
+}
+
+impl<'a> Source<'a> {
+    fn new(segment: &'a Segment) -> Result<Source<'a>> {
+        let left = segment.messages();
+        let mut source =
+            Source { segment, next: 0, entries: Vec::new().into_iter(), entry: None, block: None, left };
+        source.advance()?;
+        Ok(source)
+    }
+
+    /// The channel that is due.
+    fn channel(&self) -> Option<ChannelId> {
+        self.entry.map(|entry| entry.channel)
+    }
+
+    /// Steps to the next channel.
+    fn advance(&mut self) -> Result<()> {
+        let before = self.channel();
+        self.entry = None;
+        if self.entries.as_slice().is_empty() && self.next < self.segment.footer.groups() {
+            self.entries = self.segment.entries(self.next)?.into_iter();
+            self.next += 1;
+        }
+        let Some(entry) = self.entries.next() else {
+            return if self.left == 0 { Ok(()) } else { Err(self.fault("messages of no channel")) };
+        };
+        if before.is_some_and(|before| before >= entry.channel) {
+            return Err(self.fault("the channels do not ascend"));
+        }
+        self.entry = Some(self.segment.checked(entry)?);
+        Ok(())
+    }
+
+    /// Copies the channel that is due, steps on, and returns its last seq. `before` is the last seq of an older input.
+    fn copy(&mut self, before: Option<u64>, builder: &mut SegmentBuilder<'_>) -> Result<u64> {
+        let Some(entry) = self.entry else {
+            return Err(self.fault("no channel is due"));
+        };
+        if before.is_some_and(|seq| seq >= entry.extent.first_seq) {
+            return Err(self.fault("a channel begins before it ended in an older segment"));
+        }
+        if let Some((first, last)) = entry.blocks() {
+            let (first, last) = ((entry.channel, first), (entry.channel, last));
+            for n in self.segment.blocks(first, last)? {
+                self.copy_block(n, first, last, builder)?;
+            }
+        }
+        if let Some(tail) = self.segment.tail(&entry)? {
+            self.count(1)?;
+            builder.add(tail)?;
+        }
+        self.advance()?;
+        Ok(entry.extent.last_seq)
+    }
+
+    /// Copies the records of block `n` with `first <= key <= last`.
+    fn copy_block(&mut self, n: u64, first: Key, last: Key, builder: &mut SegmentBuilder<'_>) -> Result<()> {
+        if self.segment.lies_within(n, first, last)? {
+            let (handle, stored) = self.segment.stored(n)?;
+            if builder.fits(&handle) {
+                self.count(handle.summary.records.into())?;
+                return builder.copy(&handle, stored);
+            }
+            builder.balance(handle.raw_len);
+        }
+        let block = match self.block.take() {
+            Some((number, block)) if number == n => block,
+            _ => self.segment.load(n)?,
+        };
+        let records = block.range(first, last);
+        self.count(records.len() as u64)?;
+        for record in records {
+            builder.add(block.record(record))?;
+        }
+        self.block = Some((n, block));
+        Ok(())
+    }
+
+    /// Counts messages off.
+    fn count(&mut self, messages: u64) -> Result<()> {
+        let left = self.left.checked_sub(messages);
+        let surplus = || {
+            let offset = self.segment.sealed.content_end();
+            self.segment.sealed.corrupt(offset, "more messages than the footer says")
+        };
+        self.left = left.ok_or_else(surplus)?;
+        Ok(())
+    }
+
+    fn fault(&self, what: &str) -> Error {
+        self.segment.sealed.corrupt(self.segment.footer.directory, what)
+    }
+}

@@ -1,0 +1,70 @@
+//! What a commit changes, as images, ready to be put into the newest layer.
+
+use bytes::Bytes;
+
+use crate::model::head::Head;
+use crate::model::ids::ChannelId;
+use crate::model::message::Placed;
+use crate::model::{EachTable, Family, Table, Tables};
+
+/// Changed rows, by table.
+pub struct Changed;
+
+impl Family for Changed {
+    type Of<T: Table> = Vec<(T::Key, T)>;
+}
+
+/// The effects of one commit.
+#[derive(Default)]
+pub struct Effects {
+    /// The last version of the commit.
+    pub version: u64,
+    /// New names, in the order of their ids.
+    pub channels: Vec<Bytes>,
+    /// The same, of users.
+    pub users: Vec<Bytes>,
+    /// Changed heads.
+    pub heads: Vec<(ChannelId, Head)>,
+    /// Changed rows.
+    pub rows: Tables<Changed>,
+    /// New messages.
+    pub messages: Vec<Placed>,
+    /// Bytes of payloads and ids.
+    pub user_bytes: u64,
+}
+
+impl Effects {
+    /// Notes a head; the last one of a channel counts.
+    pub fn set_head(&mut self, channel: ChannelId, head: Head) {
+        match self.heads.last_mut().filter(|last| last.0 == channel) {
+            Some(last) => last.1 = head,
+            None => self.heads.push((channel, head)),
+        }
+    }
+
+    /// Notes a row.
+    pub fn put<T: Table>(&mut self, key: T::Key, row: T) {
+        T::of_mut(&mut self.rows).push((key, row));
+    }
+
+    /// How many images it holds: what putting it into a layer costs.
+    pub fn len(&self) -> usize {
+        struct Count(usize);
+        impl EachTable<Changed> for Count {
+            fn table<T: Table>(&mut self, rows: &Vec<(T::Key, T)>) -> crate::error::Result<()> {
+                self.0 += rows.len();
+                Ok(())
+            }
+        }
+        let mut count =
+            Count(self.channels.len() + self.users.len() + self.heads.len() + self.messages.len());
+        let _ = self.rows.each(&mut count);
+        count.0
+    }
+}
+
+impl std::fmt::Debug for Effects {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Effects").field("version", &self.version).finish_non_exhaustive()
+    }
+}

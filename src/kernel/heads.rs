@@ -1,0 +1,160 @@
+//! The heads of all channels, in memory, and the index that answers "which channels changed since version V".
+//!
+//! Owns an array of 40 bytes a channel and above it a tree of fan-out 64 that holds, for each group, the greatest version
+//! of a change in it. Invariant: an inner value is never below any value under it, and equals their maximum. An append
+//! touches one value a level; a range of channels in which nothing changed is skipped at the highest level that covers it.
+
+use super::undo::Undo;
+use crate::model::head::Head;
+use crate::model::ids::ChannelId;
+
+/// Channels or groups under one value of the tree.
+const FANOUT: usize = 64;
+
+/// Heads by channel id.
+#[derive(Debug, Default)]
+pub struct Heads {
+    heads: Vec<Head>,
+    /// `levels[0]` covers groups of heads, `levels[1]` groups of those, and so on to a level of one group.
+    levels: Vec<Vec<u64>>,
+    undo: Undo<ChannelId, Head>,
+}
+
+impl Heads {
+    /// The newest head of a channel; an unknown channel's is empty.
+    pub fn get(&self, channel: ChannelId) -> Head {
+        self.heads.get(channel.index()).copied().unwrap_or_default()
+    }
+
+    /// The head of a channel as of `version`.
+    pub fn at(&self, channel: ChannelId, version: u64) -> Head {
+        match self.undo.find(&channel, version) {
+            Some(old) => old.copied().unwrap_or_default(),
+            None => self.get(channel),
+        }
+    }
+
+    /// Makes room for `count` channels in all.
+    pub fn grow(&mut self, count: usize) {
+        if count > self.heads.len() {
+            self.heads.resize(count, Head::default());
+        }
+    }
+
+    /// Sets a head, in a change of `version`. With `keep`, older views find what was there before.
+    pub fn put(&mut self, channel: ChannelId, head: Head, version: u64, keep: bool) {
+        if keep {
+            self.undo.push(channel, version, Some(self.get(channel)));
+        }
+        self.set(channel, head);
+    }
+
+    /// Sets a head. It must not have changed earlier than the one before.
+    pub fn set(&mut self, channel: ChannelId, head: Head) {
+        let index = channel.index();
+        self.grow(index + 1);
+        debug_assert!(self.heads[index].changed <= head.changed);
+        let changed = self.heads[index].changed != head.changed;
+        self.heads[index] = head;
+        if changed {
+            self.raise(index, head.changed);
+        }
+    }
+
+    fn raise(&mut self, mut index: usize, version: u64) {
+        let mut depth = 0;
+        let mut width = self.heads.len();
+        while width > FANOUT || depth < self.levels.len() {
+            index /= FANOUT;
+            width = width.div_ceil(FANOUT);
+            if depth == self.levels.len() {
+                let level = self.build(depth, width);
+                self.levels.push(level);
+            }
+            let level = &mut self.levels[depth];
+            if level.len() <= index {
+                level.resize(width.max(index + 1), 0);
+            }
+            level[index] = level[index].max(version);
+            depth += 1;
+        }
+    }
+
+    /// Computes a level that the tree did not have while it was smaller.
+    fn build(&self, depth: usize, width: usize) -> Vec<u64> {
+        let max = |group: usize| match depth {
+            0 => slice(&self.heads, group).iter().map(|head| head.changed).max(),
+            _ => slice(&self.levels[depth - 1], group).iter().copied().max(),
+        };
+        (0..width).map(|group| max(group).unwrap_or(0)).collect()
+    }
+
+    /// The first channel from `from` on that changed after `version`, as of now.
+    pub fn next_changed(&self, from: ChannelId, version: u64) -> Option<ChannelId> {
+        let mut index = from.index();
+        while index < self.heads.len() {
+            let span = self.unchanged(index, version);
+            if span == 0 {
+                return Some(ChannelId(index as u32));
+            }
+            index = (index / span + 1) * span;
+        }
+        None
+    }
+
+    /// The size of the greatest group that begins at or holds `index` in which nothing changed; 0 if `index` changed.
+    fn unchanged(&self, index: usize, version: u64) -> usize {
+        if self.heads[index].changed > version {
+            return 0;
+        }
+        let mut span = 1;
+        for level in &self.levels {
+            let group = index / (span * FANOUT);
+            if level.get(group).is_some_and(|newest| *newest > version) {
+                break;
+            }
+            span *= FANOUT;
+        }
+        span
+    }
+
+    /// Forgets what only views older than `version` need.
+    pub fn trim(&mut self, version: u64, most: usize) {
+        self.undo.trim(version, most);
+    }
+
+    /// About how much memory old heads take, in bytes.
+    pub fn undo_memory(&self) -> usize {
+        self.undo.memory()
+    }
+}
+
+fn slice<T>(values: &[T], group: usize) -> &[T] {
+    let start = (group * FANOUT).min(values.len());
+    &values[start..(start + FANOUT).min(values.len())]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn next_changed_finds_what_a_scan_finds(
+            channels in 1usize..9000, touched in proptest::collection::vec(any::<u32>(), 0..60), from: u32, since in 0u64..80,
+        ) {
+            let mut heads = Heads::default();
+            for (version, at) in touched.iter().enumerate() {
+                let channel = ChannelId(at % channels as u32);
+                heads.set(channel, Head { changed: version as u64 + 1, ..heads.get(channel) });
+                if version == touched.len() / 2 {
+                    heads.grow(channels);
+                }
+            }
+            let from = from % channels as u32;
+            let scanned = (from..heads.heads.len() as u32).map(ChannelId).find(|c| heads.get(*c).changed > since);
+            prop_assert_eq!(heads.next_changed(ChannelId(from), since), scanned);
+        }
+    }
+}

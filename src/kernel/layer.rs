@@ -1,0 +1,324 @@
+//! One unsealed log segment, indexed in memory: rows, heads, names, and where its messages lie. Payloads stay in the log.
+//!
+//! The newest layer is *active*: commits are put into it. Once its segment is full it is *frozen*, and nothing is put into
+//! it any more. Its lock is held for memory only, and for a bounded number of images.
+//!
+//! Invariant: rows and heads are whole images, so that the newest source that has a key is right.
+
+use std::ops::{Range, RangeInclusive};
+
+use bytes::Bytes;
+
+use super::chains::Chains;
+use super::effects::{Changed, Effects};
+use super::names::LayerNames;
+use super::rows::{AllRows, Rows};
+use crate::env::sync::{Arc, RwLock};
+use crate::error::Result;
+use crate::files::log::LogFile;
+use crate::model::head::Head;
+use crate::model::ids::{ChannelId, Named};
+use crate::model::key::TableKey;
+use crate::model::message::Placed;
+use crate::model::{EachTable, EachTableMut, Table, Tables};
+
+/// How far a store had come: the last version, and how many names there were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// The last version.
+    pub version: u64,
+    /// How many channels there were; also the next id.
+    pub channels: u32,
+    /// How many users there were; also the next id.
+    pub users: u32,
+}
+
+impl Counts {
+    /// How many names of a kind there are.
+    pub fn names(&self, named: Named) -> u32 {
+        match named {
+            Named::Channel => self.channels,
+            Named::User => self.users,
+        }
+    }
+}
+
+/// A log segment and the index of what it says.
+pub struct Layer {
+    /// The file.
+    pub log: Arc<LogFile>,
+    /// How far the store had come before this segment.
+    pub start: Counts,
+    content: RwLock<Content>,
+}
+
+/// What a layer holds.
+pub struct Content {
+    /// Rows by table.
+    pub rows: Tables<AllRows>,
+    /// Heads, and where messages lie.
+    pub chains: Chains,
+    /// New channels.
+    pub channels: LayerNames,
+    /// New users.
+    pub users: LayerNames,
+    /// The last version that was put in.
+    pub version: u64,
+    /// Bytes of payloads and ids.
+    pub user_bytes: u64,
+}
+
+/// The part of a channel's messages that a layer holds, as far as it is wanted.
+#[derive(Clone, Debug)]
+pub struct ChainPart {
+    /// The seq of the first message in the layer.
+    pub first_seq: u64,
+    /// The version and the seq of the channel's last message before the layer.
+    pub previous: (u64, u64),
+    /// The offsets of the wanted messages, in the wanted direction.
+    pub offsets: Vec<u64>,
+}
+
+impl Content {
+    /// The names of a kind.
+    pub fn names(&self, named: Named) -> &LayerNames {
+        match named {
+            Named::Channel => &self.channels,
+            Named::User => &self.users,
+        }
+    }
+
+    /// Whether nothing was put in.
+    pub fn is_empty(&self, start: &Counts) -> bool {
+        self.version == start.version
+    }
+
+    fn memory(&self) -> usize {
+        let rows = self.sum(|size| size.0);
+        rows + self.chains.memory() + self.channels.memory() + self.users.memory()
+    }
+
+    /// Sums a size of each table: memory of rows, and of old images.
+    fn sum(&self, pick: fn((usize, usize)) -> usize) -> usize {
+        struct Sizes(usize, fn((usize, usize)) -> usize);
+        impl EachTable<AllRows> for Sizes {
+            fn table<T: Table>(&mut self, rows: &Rows<T>) -> Result<()> {
+                self.0 += (self.1)((rows.memory(), rows.undo_memory()));
+                Ok(())
+            }
+        }
+        let mut sizes = Sizes(0, pick);
+        let _ = self.rows.each(&mut sizes);
+        sizes.0
+    }
+}
+
+impl Layer {
+    /// An empty layer.
+    pub fn new(log: Arc<LogFile>, start: Counts) -> Layer {
+        let content = Content {
+            rows: Tables::default(),
+            chains: Chains::default(),
+            channels: LayerNames::new(start.channels),
+            users: LayerNames::new(start.users),
+            version: start.version,
+            user_bytes: 0,
+        };
+        Layer { log, start, content: RwLock::new(content) }
+    }
+
+    /// Looks at the whole content. Only for frozen layers, where nobody waits for the lock, and for a few numbers.
+    pub fn look<R>(&self, look: impl FnOnce(&Content) -> R) -> R {
+        look(&self.content.read())
+    }
+
+    /// The row of a key as of `version`.
+    pub fn get<T: Table>(&self, key: T::Key, version: u64) -> Option<T> {
+        T::of(&self.content.read().rows).get(key, version).cloned()
+    }
+
+    /// The newest row of a key, published or not.
+    pub fn newest<T: Table>(&self, key: T::Key) -> Option<T> {
+        T::of(&self.content.read().rows).newest(key).cloned()
+    }
+
+    /// At most `limit` rows of `from`'s group from there on, as of `version`, of those newer than `newer_than`. Returns
+    /// where to go on, if there may be more.
+    pub fn rows<T: Table>(
+        &self,
+        from: T::Key,
+        version: u64,
+        newer_than: u64,
+        limit: usize,
+        out: &mut Vec<(T::Key, T)>,
+    ) -> Option<T::Key> {
+        let mut next = None;
+        let content = self.content.read();
+        T::of(&content.rows).visit(from, version, newer_than, |key, row| {
+            if out.len() == limit {
+                next = Some(key);
+                return false;
+            }
+            if newer_than == 0 || row.version() > newer_than {
+                out.push((key, row.clone()));
+            }
+            true
+        });
+        next
+    }
+
+    /// The id of a name that was made in this layer.
+    pub fn find(&self, named: Named, name: &[u8]) -> Option<u32> {
+        self.content.read().names(named).find(name)
+    }
+
+    /// The name of an id that was made in this layer.
+    pub fn name(&self, named: Named, id: u32) -> Option<Bytes> {
+        if id < self.start.names(named) {
+            return None;
+        }
+        self.content.read().names(named).get(id).cloned()
+    }
+
+    /// At most `limit` names after `name` in byte order, of ids below `end`.
+    pub fn names_after(&self, named: Named, name: &[u8], limit: usize, end: u32) -> Vec<(Bytes, u32)> {
+        let (mut sorted, missing) = self.look(|content| content.names(named).unsorted());
+        if !missing.is_empty() {
+            let mut all = (*sorted).clone();
+            all.extend(missing);
+            // Runs that are sorted already, so that a merge sort is quick.
+            all.sort();
+            sorted = Arc::new(all);
+            self.look(|content| content.names(named).keep_sorted(sorted.clone()));
+        }
+        let from = sorted.partition_point(|(other, _)| &other[..] <= name);
+        sorted[from..].iter().filter(|(_, id)| *id < end).take(limit).cloned().collect()
+    }
+
+    /// The messages of a channel in this layer with a seq in `range`, at most `limit`; `None` if it holds none at all.
+    pub fn chain(
+        &self,
+        channel: ChannelId,
+        range: RangeInclusive<u64>,
+        reverse: bool,
+        limit: usize,
+    ) -> Option<ChainPart> {
+        let content = self.content.read();
+        let chain = content.chains.get(channel)?;
+        let offsets = chain.range(range, reverse, limit);
+        Some(ChainPart { first_seq: chain.first_seq, previous: chain.previous, offsets })
+    }
+
+    /// Puts a part of a commit's images in: of those that [`Effects::len`] counts, heads of the store apart. With `keep`,
+    /// views older than the commit find what was there before.
+    pub fn put(&self, effects: &Effects, part: Range<usize>, keep: bool) {
+        let mut content = self.content.write();
+        let content = &mut *content;
+        let mut walk = Walk { part, at: 0 };
+        walk.each(&effects.channels, |name| content.channels.push(name.clone()));
+        walk.each(&effects.users, |name| content.users.push(name.clone()));
+        walk.each(&effects.heads, |(channel, head)| content.chains.set_head(*channel, *head));
+        walk.each(&effects.messages, |placed| content.chains.push(placed));
+        let mut rows = PutRows { walk, from: &effects.rows, version: effects.version, keep };
+        let _ = content.rows.each_mut(&mut rows);
+        if rows.walk.part.end >= rows.walk.at {
+            content.version = effects.version;
+            content.user_bytes += effects.user_bytes;
+        }
+    }
+
+    /// Puts a replayed name in.
+    pub fn put_name(&self, named: Named, name: Bytes) {
+        let mut content = self.content.write();
+        match named {
+            Named::Channel => content.channels.push(name),
+            Named::User => content.users.push(name),
+        }
+    }
+
+    /// Puts a replayed message in.
+    pub fn put_message(&self, placed: &Placed, user_bytes: u64) {
+        let mut content = self.content.write();
+        content.chains.push(placed);
+        content.user_bytes += user_bytes;
+    }
+
+    /// Puts a replayed head in.
+    pub fn put_head(&self, channel: ChannelId, head: Head) {
+        self.content.write().chains.set_head(channel, head);
+    }
+
+    /// Puts a replayed row in.
+    pub fn put_row<T: Table>(&self, key: T::Key, row: T, version: u64, keep: bool) {
+        T::of_mut(&mut self.content.write().rows).put(key, row, version, keep);
+    }
+
+    /// Notes the last version that was replayed.
+    pub fn replayed(&self, version: u64) {
+        self.content.write().version = version;
+    }
+
+    /// Forgets what only views older than `version` need, at most so many images a table.
+    pub fn trim(&self, version: u64, most: usize) {
+        struct Trim(u64, usize);
+        impl EachTableMut<AllRows> for Trim {
+            fn table<T: Table>(&mut self, rows: &mut Rows<T>) -> Result<()> {
+                rows.trim(self.0, self.1);
+                Ok(())
+            }
+        }
+        let _ = self.content.write().rows.each_mut(&mut Trim(version, most));
+    }
+
+    /// About how much memory it takes, in bytes.
+    pub fn memory(&self) -> usize {
+        self.content.read().memory()
+    }
+
+    /// About how much memory old images take, in bytes.
+    pub fn undo_memory(&self) -> usize {
+        self.content.read().sum(|size| size.1)
+    }
+}
+
+impl std::fmt::Debug for Layer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Layer").field("log", &self.log).finish_non_exhaustive()
+    }
+}
+
+/// Walks over several lists as if they were one, and shows a part of it.
+struct Walk {
+    part: Range<usize>,
+    /// The number of the first item of the next list.
+    at: usize,
+}
+
+impl Walk {
+    fn each<I>(&mut self, items: &[I], show: impl FnMut(&I)) {
+        let start = self.part.start.saturating_sub(self.at).min(items.len());
+        let end = self.part.end.saturating_sub(self.at).min(items.len());
+        self.at += items.len();
+        items[start..end.max(start)].iter().for_each(show);
+    }
+}
+
+struct PutRows<'e> {
+    walk: Walk,
+    from: &'e Tables<Changed>,
+    version: u64,
+    keep: bool,
+}
+
+impl EachTableMut<AllRows> for PutRows<'_> {
+    fn table<T: Table>(&mut self, rows: &mut Rows<T>) -> Result<()> {
+        let (version, keep) = (self.version, self.keep);
+        self.walk.each(T::of(self.from), |(key, row)| rows.put(*key, row.clone(), version, keep));
+        Ok(())
+    }
+}
+
+/// Whether two keys are of one group.
+pub fn same_group<K: TableKey>(a: K, b: K) -> bool {
+    a.group() == b.group()
+}

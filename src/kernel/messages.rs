@@ -1,0 +1,249 @@
+//! Finding messages. A channel's messages lie in several files. Each part knows the channel's last message before it, and
+//! one possibly far back (`segment::chain`), and a version tells the file. So a reader goes to the files that it needs, in a
+//! number of steps that is logarithmic in the number of sealed parts, and touches no other.
+//!
+//! Where a damaged segment breaks the chain, the directories of older segments are asked instead: what they hold is served,
+//! and only what may lie in the damaged one is an error.
+
+use std::ops::{ControlFlow, RangeInclusive};
+
+use bytes::Bytes;
+
+use super::fileset::Place;
+use super::layer::{ChainPart, Layer};
+use super::view::View;
+use crate::env::sync::Arc;
+use crate::error::{Error, Result};
+use crate::files::log::LogFile;
+use crate::files::record::Record;
+use crate::files::segment::{Link, Segment};
+use crate::model::head::Head;
+use crate::model::ids::ChannelId;
+use crate::model::mark::Mark;
+
+/// Called with each encoded record in turn; breaks in order to stop.
+pub type Visit<'a> = dyn FnMut(&Bytes, &Record<'_>) -> Result<ControlFlow<()>> + 'a;
+
+/// A range of a channel's messages, as of one moment.
+pub struct Messages<'v> {
+    view: &'v View,
+    channel: ChannelId,
+    head: Head,
+    range: RangeInclusive<u64>,
+    reverse: bool,
+    limit: usize,
+}
+
+/// What one source holds of a channel.
+struct Part {
+    source: Source,
+    first_seq: u64,
+    /// The last message before it.
+    prev: Link,
+    /// A message in some older part, or none.
+    jump: Link,
+}
+
+enum Source {
+    Layer(Arc<Layer>),
+    Segment(Arc<Segment>),
+}
+
+impl View {
+    /// The messages of a channel with a seq in `range`; at most `limit` will be read.
+    pub(crate) fn messages(
+        &self,
+        channel: ChannelId,
+        range: RangeInclusive<u64>,
+        reverse: bool,
+        limit: usize,
+    ) -> Messages<'_> {
+        let head = self.head_of(channel);
+        let range = (*range.start()).max(1)..=(*range.end()).min(head.last.seq);
+        Messages { view: self, channel, head, range, reverse, limit }
+    }
+
+    /// The last record of a channel whose head, which has a message, is `head`. One look-up, and nothing is decompressed
+    /// unless the file has newer messages of the channel than the view.
+    pub(crate) fn last_record(&self, channel: ChannelId, head: &Head) -> Result<Bytes> {
+        let seq = head.last.seq;
+        let active = &self.moment.active;
+        if head.order > active.start.version
+            && let Some(ChainPart { offsets, .. }) = active.chain(channel, seq..=seq, true, 1)
+            && let Some(offset) = offsets.first()
+        {
+            return active.log.record(*offset);
+        }
+        if let Some(Place::Sealed(_, part)) = self.moment.files.locate(head.order)
+            && let Some(bytes) = part.segment.clone()?.last(channel)?
+            && Record::decode(&bytes).is_some_and(|record| record.version == head.order)
+        {
+            return Ok(bytes);
+        }
+        let mut found = None;
+        self.messages(channel, seq..=seq, true, 1).read(&mut |bytes, _| {
+            found = Some(bytes.clone());
+            Ok(ControlFlow::Break(()))
+        })?;
+        found.ok_or_else(|| missing(self, channel, head.order))
+    }
+}
+
+/// The mark of the last message of a channel up to `seq`.
+pub fn mark_at(view: &View, channel: ChannelId, seq: u64) -> Result<Mark> {
+    let mut mark = Mark::default();
+    if seq > 0 {
+        view.messages(channel, 1..=seq, true, 1).read(&mut |_, record| {
+            mark = record.mark;
+            Ok(ControlFlow::Break(()))
+        })?;
+    }
+    Ok(mark)
+}
+
+fn missing(view: &View, channel: ChannelId, version: u64) -> Error {
+    let what = format!("nothing holds the message of channel {} with version {version}", channel.0);
+    // No file can be named that should hold it; so the store's directory is.
+    let log = &view.moment.active.log.path;
+    Error::corrupt(log.parent().unwrap_or(log), 0, what)
+}
+
+impl Messages<'_> {
+    /// Visits the messages of the range, in its direction.
+    pub fn read(&self, visit: &mut Visit<'_>) -> Result<()> {
+        if self.range.is_empty() || self.limit == 0 {
+            return Ok(());
+        }
+        if self.reverse { self.read_down(visit) } else { self.read_up(visit) }
+    }
+
+    fn read_down(&self, visit: &mut Visit<'_>) -> Result<()> {
+        let end = *self.range.end();
+        // The newest part that begins at or before the end of the range.
+        let mut next = self.walk(end, |part| part.first_seq <= end)?;
+        while let Some(part) = next {
+            if self.read_part(&part, visit)?.is_break() || part.first_seq <= *self.range.start() {
+                return Ok(());
+            }
+            next = self.part(part.prev, part.first_seq - 1)?;
+        }
+        Ok(())
+    }
+
+    fn read_up(&self, visit: &mut Visit<'_>) -> Result<()> {
+        let mut below = *self.range.start() - 1;
+        while below < *self.range.end() {
+            // The oldest part that ends above.
+            let Some(part) = self.walk(below + 1, |part| part.prev.seq <= below)? else { return Ok(()) };
+            let mut last = below;
+            let broken = self.read_part(&part, &mut |bytes, record| {
+                last = record.mark.seq;
+                visit(bytes, record)
+            })?;
+            if broken.is_break() || last <= below {
+                return Ok(());
+            }
+            below = last;
+        }
+        Ok(())
+    }
+
+    /// Walks from the newest part towards `seq`, until `found`: by jumps where they don't lead beyond it.
+    fn walk(&self, seq: u64, found: impl Fn(&Part) -> bool) -> Result<Option<Part>> {
+        let last = Link { version: self.head.order, seq: self.head.last.seq };
+        let mut next = self.part(last, seq)?;
+        while let Some(part) = next {
+            if found(&part) {
+                return Ok(Some(part));
+            }
+            let link = if part.jump.version > 0 && part.jump.seq >= seq { part.jump } else { part.prev };
+            next = self.part(link, seq)?;
+        }
+        Ok(None)
+    }
+
+    /// The part that holds the message that a link names. If that can't be read, the newest older part that still ends at
+    /// `seq` or above it.
+    fn part(&self, link: Link, seq: u64) -> Result<Option<Part>> {
+        if link.version == 0 {
+            return Ok(None);
+        }
+        let active = &self.view.moment.active;
+        if link.version > active.start.version {
+            return self.layer_part(active, link.version).map(Some);
+        }
+        match self.view.moment.files.locate(link.version) {
+            Some(Place::Frozen(layer)) => self.layer_part(layer, link.version).map(Some),
+            Some(Place::Sealed(at, place)) => {
+                let opened = place.segment.clone().and_then(|segment| self.segment_part(&segment));
+                match opened {
+                    Ok(Some(part)) => Ok(Some(part)),
+                    Ok(None) => Err(missing(self.view, self.channel, link.version)),
+                    Err(error @ Error::Corruption { .. }) => self.older_part(at, seq, error).map(Some),
+                    Err(error) => Err(error),
+                }
+            }
+            None => Err(missing(self.view, self.channel, link.version)),
+        }
+    }
+
+    fn layer_part(&self, layer: &Arc<Layer>, version: u64) -> Result<Part> {
+        let chain = layer.chain(self.channel, 1..=0, false, 0);
+        let ChainPart { first_seq, previous, .. } = chain
+            .ok_or_else(|| layer.log.corrupt(0, missing(self.view, self.channel, version).to_string()))?;
+        let prev = Link { version: previous.0, seq: previous.1 };
+        Ok(Part { source: Source::Layer(layer.clone()), first_seq, prev, jump: Link::default() })
+    }
+
+    fn segment_part(&self, segment: &Arc<Segment>) -> Result<Option<Part>> {
+        let Some(extent) = segment.extent(self.channel)? else { return Ok(None) };
+        let source = Source::Segment(segment.clone());
+        let (prev, jump) = (extent.chain.prev, extent.chain.jump);
+        Ok(Some(Part { source, first_seq: extent.first_seq, prev, jump }))
+    }
+
+    /// The newest part in segments before `at` that ends at `seq` or above it; what lies in between is `error`'s.
+    fn older_part(&self, at: usize, seq: u64, error: Error) -> Result<Part> {
+        for place in self.view.moment.files.segments[..at].iter().rev() {
+            let Ok(segment) = &place.segment else { continue };
+            match segment.extent(self.channel) {
+                Ok(Some(extent)) if extent.last_seq >= seq => {
+                    let part = self.segment_part(segment)?;
+                    return part.ok_or(error);
+                }
+                // What is wanted lies above, in what can't be read.
+                Ok(Some(_)) => return Err(error),
+                Ok(None) | Err(_) => {}
+            }
+        }
+        Err(error)
+    }
+
+    fn read_part(&self, part: &Part, visit: &mut Visit<'_>) -> Result<ControlFlow<()>> {
+        match &part.source {
+            Source::Layer(layer) => {
+                let chain = layer.chain(self.channel, self.range.clone(), self.reverse, self.limit);
+                read_log(&layer.log, &chain.map(|chain| chain.offsets).unwrap_or_default(), visit)
+            }
+            Source::Segment(segment) => {
+                let mut each = |bytes: Bytes| match Record::decode(&bytes) {
+                    Some(record) => visit(&bytes, &record),
+                    None => Err(segment.corrupt("a record does not decode")),
+                };
+                segment.read(self.channel, *self.range.start(), *self.range.end(), self.reverse, &mut each)
+            }
+        }
+    }
+}
+
+fn read_log(log: &LogFile, offsets: &[u64], visit: &mut Visit<'_>) -> Result<ControlFlow<()>> {
+    for offset in offsets {
+        let bytes = log.record(*offset)?;
+        let record =
+            Record::decode(&bytes).ok_or_else(|| log.corrupt(*offset, "a record does not decode"))?;
+        if visit(&bytes, &record)?.is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+    }
+    Ok(ControlFlow::Continue(()))
+}

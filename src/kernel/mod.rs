@@ -1,0 +1,21 @@
+//! Tables, layers, views and merges: what lies between files and meaning. Nothing here knows what a membership is.
+//!
+//! `rows`, `names`, `chains`: what a layer holds in memory. `layer`: one unsealed log segment. `heads`: the end of every
+//! channel. `fileset`: sealed files and frozen layers. `view`: the published state and views of it. `scan`: the one merge.
+
+pub mod chains;
+pub mod effects;
+pub mod fileset;
+pub mod heads;
+pub mod layer;
+pub mod messages;
+pub mod names;
+pub mod rows;
+pub mod scan;
+mod undo;
+pub mod view;
+
+pub use effects::Effects;
+pub use fileset::{FileSet, Part, Place};
+pub use layer::{Counts, Layer};
+pub use view::{Kernel, Moment, View};

@@ -1,0 +1,82 @@
+//! Names that were made in one layer: a contiguous range of ids.
+//!
+//! A name is found by its hash, keyed anew in each process, so that nobody can choose names that collide. Their order is
+//! made when somebody lists names, and when the layer is sealed.
+
+use bytes::Bytes;
+use hashbrown::{DefaultHashBuilder, HashTable};
+use std::hash::BuildHasher;
+
+use crate::env::sync::{Arc, Mutex};
+
+/// The names of one kind in one layer.
+#[derive(Debug, Default)]
+pub struct LayerNames {
+    first: u32,
+    by_id: Vec<Bytes>,
+    by_hash: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    /// The sum of the names' lengths.
+    bytes: usize,
+    /// Names in byte order, of those that there were when it was made.
+    sorted: Mutex<Arc<Vec<(Bytes, u32)>>>,
+}
+
+impl LayerNames {
+    /// No names so far; the first one will have the id `first`.
+    pub fn new(first: u32) -> Self {
+        LayerNames { first, ..LayerNames::default() }
+    }
+
+    /// The first id of the range.
+    pub fn first(&self) -> u32 {
+        self.first
+    }
+
+    /// The id of a name.
+    pub fn find(&self, name: &[u8]) -> Option<u32> {
+        let same = |place: &u32| self.by_id[*place as usize] == name;
+        let place = self.by_hash.find(self.hasher.hash_one(name), same);
+        place.map(|place| self.first + place)
+    }
+
+    /// The name of an id.
+    pub fn get(&self, id: u32) -> Option<&Bytes> {
+        self.by_id.get(id.checked_sub(self.first)? as usize)
+    }
+
+    /// Gives the next id to a name.
+    pub fn push(&mut self, name: Bytes) {
+        self.bytes += name.len();
+        let (hash, place) = (self.hasher.hash_one(&name[..]), self.by_id.len() as u32);
+        self.by_id.push(name);
+        let (by_id, hasher) = (&self.by_id, &self.hasher);
+        self.by_hash.insert_unique(hash, place, |place| hasher.hash_one(&by_id[*place as usize][..]));
+    }
+
+    /// The names in order of their ids.
+    pub fn names(&self) -> &[Bytes] {
+        &self.by_id
+    }
+
+    /// The order as it was made last, and the names that are missing there.
+    pub fn unsorted(&self) -> (Arc<Vec<(Bytes, u32)>>, Vec<(Bytes, u32)>) {
+        let sorted = self.sorted.lock().clone();
+        let missing = self.by_id[sorted.len().min(self.by_id.len())..].iter().cloned();
+        let missing = missing.zip(self.first + sorted.len() as u32..).collect();
+        (sorted, missing)
+    }
+
+    /// Keeps an order that is newer than the one before.
+    pub fn keep_sorted(&self, order: Arc<Vec<(Bytes, u32)>>) {
+        let mut sorted = self.sorted.lock();
+        if sorted.len() < order.len() {
+            *sorted = order;
+        }
+    }
+
+    /// About how much memory they take, in bytes.
+    pub fn memory(&self) -> usize {
+        self.bytes + self.by_id.len() * 56
+    }
+}

@@ -1,0 +1,187 @@
+//! The rows of one table in one layer, in memory.
+//!
+//! A look-up costs one probe for the group and a search in it. A group keeps its keys in order: small ones in a sorted
+//! array, large ones in a tree. Groups themselves are sorted only when the layer is sealed.
+
+use std::collections::BTreeMap;
+
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+
+use super::undo::Undo;
+use crate::model::key::TableKey;
+use crate::model::{Family, Table};
+
+/// A group of more rows becomes a tree.
+const FEW: usize = 64;
+
+/// The rows of a table.
+#[derive(Debug)]
+pub struct Rows<T: Table> {
+    rows: Vec<T>,
+    groups: HashMap<u32, Group<<T::Key as TableKey>::Minor>>,
+    undo: Undo<T::Key, T>,
+}
+
+impl<T: Table> Default for Rows<T> {
+    fn default() -> Self {
+        Rows { rows: Vec::new(), groups: HashMap::new(), undo: Undo::default() }
+    }
+}
+
+/// All tables' rows of a layer.
+pub struct AllRows;
+
+impl Family for AllRows {
+    type Of<T: Table> = Rows<T>;
+}
+
+/// The rows of one group, in order: their places in the array of rows.
+#[derive(Debug)]
+struct Group<M> {
+    order: Order<M>,
+    /// The greatest version in it.
+    newest: u64,
+}
+
+#[derive(Debug)]
+enum Order<M> {
+    Few(SmallVec<[(M, u32); 2]>),
+    Many(BTreeMap<M, u32>),
+}
+
+impl<M: Copy + Ord> Order<M> {
+    fn get(&self, minor: &M) -> Option<u32> {
+        match self {
+            Order::Few(few) => few.binary_search_by(|(other, _)| other.cmp(minor)).ok().map(|at| few[at].1),
+            Order::Many(many) => many.get(minor).copied(),
+        }
+    }
+
+    fn insert(&mut self, minor: M, place: u32) {
+        match self {
+            Order::Few(few) if few.len() < FEW => {
+                let at = few.partition_point(|(other, _)| *other < minor);
+                few.insert(at, (minor, place));
+            }
+            Order::Few(few) => {
+                let mut many: BTreeMap<M, u32> = few.drain(..).collect();
+                many.insert(minor, place);
+                *self = Order::Many(many);
+            }
+            Order::Many(many) => _ = many.insert(minor, place),
+        }
+    }
+
+    /// Visits the places from `minor` on, until `visit` says stop.
+    fn visit(&self, minor: M, mut visit: impl FnMut(M, u32) -> bool) {
+        match self {
+            Order::Few(few) => {
+                let from = few.partition_point(|(other, _)| *other < minor);
+                let _ = few[from..].iter().all(|(minor, place)| visit(*minor, *place));
+            }
+            Order::Many(many) => {
+                let _ = many.range(minor..).all(|(minor, place)| visit(*minor, *place));
+            }
+        }
+    }
+}
+
+impl<T: Table> Rows<T> {
+    /// The row of a key as of `version`.
+    pub fn get(&self, key: T::Key, version: u64) -> Option<&T> {
+        match self.undo.find(&key, version) {
+            Some(old) => old,
+            None => self.newest(key),
+        }
+    }
+
+    /// The newest row of a key, published or not.
+    pub fn newest(&self, key: T::Key) -> Option<&T> {
+        let place = self.groups.get(&key.group())?.order.get(&key.minor())?;
+        self.rows.get(place as usize)
+    }
+
+    /// Sets a key's row. With `keep`, views older than `version` find what was there before.
+    pub fn put(&mut self, key: T::Key, row: T, version: u64, keep: bool) {
+        let newest = row.version();
+        let next = self.rows.len() as u32;
+        let group = self
+            .groups
+            .entry(key.group())
+            .or_insert_with(|| Group { order: Order::Few(SmallVec::new()), newest: 0 });
+        group.newest = group.newest.max(newest);
+        match group.order.get(&key.minor()) {
+            Some(place) => {
+                let old = std::mem::replace(&mut self.rows[place as usize], row);
+                if keep {
+                    self.undo.push(key, version, Some(old));
+                }
+            }
+            None => {
+                group.order.insert(key.minor(), next);
+                self.rows.push(row);
+                if keep {
+                    self.undo.push(key, version, None);
+                }
+            }
+        }
+    }
+
+    /// Visits the rows of `from`'s group from there on, as of `version`, until `visit` says stop. With `newer_than` above 0
+    /// a group without a newer row costs nothing.
+    pub fn visit(
+        &self,
+        from: T::Key,
+        version: u64,
+        newer_than: u64,
+        mut visit: impl FnMut(T::Key, &T) -> bool,
+    ) {
+        let Some(group) = self.groups.get(&from.group()) else { return };
+        if newer_than > 0 && group.newest <= newer_than {
+            return;
+        }
+        group.order.visit(from.minor(), |minor, place| {
+            let key = T::Key::of(from.group(), minor);
+            let row = match self.undo.find(&key, version) {
+                Some(old) => old,
+                None => self.rows.get(place as usize),
+            };
+            row.is_none_or(|row| visit(key, row))
+        });
+    }
+
+    /// All rows in order of their keys.
+    pub fn sorted(&self) -> impl Iterator<Item = (T::Key, &T)> {
+        let mut groups: Vec<_> = self.groups.iter().collect();
+        groups.sort_unstable_by_key(|(group, _)| **group);
+        groups.into_iter().flat_map(move |(id, group)| {
+            let mut places = Vec::new();
+            match &group.order {
+                Order::Few(few) => places.extend(few.iter().copied()),
+                Order::Many(many) => places.extend(many.iter().map(|(minor, place)| (*minor, *place))),
+            }
+            places.into_iter().map(move |(minor, place)| (T::Key::of(*id, minor), &self.rows[place as usize]))
+        })
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Forgets what only views older than `version` need.
+    pub fn trim(&mut self, version: u64, most: usize) {
+        self.undo.trim(version, most);
+    }
+
+    /// About how much memory old images take, in bytes.
+    pub fn undo_memory(&self) -> usize {
+        self.undo.memory()
+    }
+
+    /// About how much memory the rows take, in bytes: a row, its place, a group of its own at worst, and slack.
+    pub fn memory(&self) -> usize {
+        self.rows.len() * (size_of::<T>() * 5 / 4 + 16) + self.groups.len() * 96
+    }
+}

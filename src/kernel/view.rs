@@ -1,0 +1,424 @@
+//! The published state, and views of it: what readers see.
+//!
+//! A *moment* is a version, the number of names by then, and the files and layers of that time. A *view* holds a moment.
+//! Rows and heads in memory are replaced in place, and what a living view may still look at is kept beside them
+//! (`undo`). So everything that is read through one view is of one moment, for as long as it is held, and costs the writer
+//! nothing when nobody looks.
+//!
+//! Locks, in the order in which they are taken: `current`, then the active layer's, then `heads`. Each is held for memory
+//! only, and for at most [`SLICE`] images. Small commits are put in and published under `current`; large ones are put in
+//! slice by slice above the published version and become visible by one store of the moment.
+//!
+//! Invariant V1: a commit is published whole, in log order. Readers see a prefix of the log.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::effects::Effects;
+use super::fileset::FileSet;
+use super::heads::Heads;
+use super::layer::{Counts, Layer};
+use super::scan::Scan;
+use crate::env::sync::atomic::{AtomicBool, Ordering};
+use crate::env::sync::{Arc, RwLock};
+use crate::error::{Error, Result};
+use crate::files::manifest::Session;
+use crate::files::sealed::StoreId;
+use crate::model::Table;
+use crate::model::head::Head;
+use crate::model::ids::{ChannelId, Named, UserId};
+use crate::model::image::Image;
+use crate::model::key::TableKey;
+use crate::options::Options;
+
+/// How many images are put in under one hold of a lock: well below a millisecond.
+const SLICE: usize = 1024;
+
+/// The published state of a store.
+pub struct Kernel {
+    current: RwLock<Current>,
+    heads: RwLock<Heads>,
+    closed: AtomicBool,
+    /// What the store was opened with.
+    pub options: Options,
+    /// The store's id, by which tokens know it.
+    pub store: StoreId,
+    /// The sessions that ended before this opening, oldest first.
+    pub sessions: Vec<Session>,
+}
+
+/// The newest moment, and older ones that somebody may still hold.
+struct Current {
+    moment: Arc<Moment>,
+    older: VecDeque<Arc<Moment>>,
+}
+
+/// One moment of a store.
+pub struct Moment {
+    /// Version and numbers of names.
+    pub counts: Counts,
+    /// Sealed files and frozen layers.
+    pub files: Arc<FileSet>,
+    /// The layer that commits are put into.
+    pub active: Arc<Layer>,
+    /// Whether a caller keeps it across calls.
+    held: bool,
+    expired: AtomicBool,
+}
+
+/// A store as it was at one moment. All that is read through it belongs together.
+///
+/// A view costs nothing while nothing changes. What changes while it is held is kept for it in memory, up to a bound
+/// ([`Options::view_memory`](crate::Options::view_memory)); after that its reads answer
+/// [`Error::ViewExpired`](crate::Error::ViewExpired). It also keeps files that were replaced since, so drop it when done.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let store = chanlog::Store::open(dir.path())?;
+/// use chanlog::{Batch, Draft};
+/// let view = store.view()?;
+/// store.commit(Batch::new().append("general", Draft::new("alice", 0, "hi")))?;
+/// assert_eq!(view.head("general")?.last.seq, 0);
+/// assert_eq!(store.head("general")?.last.seq, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct View {
+    pub(crate) kernel: Arc<Kernel>,
+    pub(crate) moment: Arc<Moment>,
+}
+
+impl Moment {
+    fn next(&self, counts: Counts) -> Moment {
+        Moment {
+            counts,
+            files: self.files.clone(),
+            active: self.active.clone(),
+            held: false,
+            expired: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Moment {
+    /// The layers, newest first.
+    pub fn layers(&self) -> impl Iterator<Item = &Arc<Layer>> {
+        [&self.active].into_iter().chain(self.files.frozen.iter().rev())
+    }
+
+    /// The row of a key as of `version`.
+    pub fn row<T: Table>(&self, key: T::Key, version: u64) -> Result<Option<T>> {
+        if let Some(row) = self.layers().find_map(|layer| layer.get(key, version)) {
+            return Ok(Some(row));
+        }
+        for run in self.files.runs.iter().rev() {
+            if let Some(entry) = run.section(T::TABLE).get(key.raw())? {
+                let row = <T as Image>::decode(entry.version, entry.image).map(Some);
+                return row
+                    .ok_or_else(|| run.corrupt(format!("a row of table {} does not decode", T::TABLE)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Current {
+    /// Replaces the moment. The old one is remembered if somebody holds it.
+    fn advance(&mut self, next: Moment) {
+        let old = std::mem::replace(&mut self.moment, Arc::new(next));
+        if Arc::strong_count(&old) > 1 {
+            self.older.push_back(old);
+        }
+        self.forget();
+    }
+
+    /// Forgets moments that nobody holds any more.
+    fn forget(&mut self) {
+        while self.older.pop_front_if(|moment| Arc::strong_count(moment) == 1).is_some() {}
+        if self.older.len() > 64 {
+            self.older.retain(|moment| Arc::strong_count(moment) > 1);
+        }
+    }
+
+    /// The version of the oldest moment that somebody may look at.
+    fn oldest(&self) -> u64 {
+        self.older.front().unwrap_or(&self.moment).counts.version
+    }
+
+    /// Whether somebody holds any moment. New holders need the lock under which this is asked.
+    fn watched(&self) -> bool {
+        !self.older.is_empty() || Arc::strong_count(&self.moment) > 1
+    }
+
+    /// Lets the oldest view that is held go, if there is one.
+    fn expire(&mut self) -> bool {
+        let Some(at) = self.older.iter().position(|moment| moment.held) else { return false };
+        if let Some(moment) = self.older.remove(at) {
+            moment.expired.store(true, Ordering::Release);
+        }
+        true
+    }
+}
+
+impl Kernel {
+    /// The state that opening found.
+    pub fn new(
+        (options, store): (Options, StoreId),
+        sessions: Vec<Session>,
+        heads: Heads,
+        files: FileSet,
+        active: Arc<Layer>,
+        counts: Counts,
+    ) -> Kernel {
+        let files = Arc::new(files);
+        let moment = Arc::new(Moment { counts, files, active, held: false, expired: AtomicBool::new(false) });
+        Kernel {
+            current: RwLock::new(Current { moment, older: VecDeque::new() }),
+            heads: RwLock::new(heads),
+            closed: AtomicBool::new(false),
+            options,
+            store,
+            sessions,
+        }
+    }
+
+    /// The newest moment.
+    pub fn moment(&self) -> Arc<Moment> {
+        self.current.read().moment.clone()
+    }
+
+    /// A view of now, for one call.
+    pub fn view(self: &Arc<Self>) -> Result<View> {
+        self.check_open()?;
+        Ok(View { kernel: self.clone(), moment: self.moment() })
+    }
+
+    /// A view of now that a caller may keep.
+    pub fn held_view(self: &Arc<Self>) -> Result<View> {
+        self.check_open()?;
+        let mut current = self.current.write();
+        current.forget();
+        let counts = current.moment.counts;
+        let moment = Arc::new(Moment { held: true, ..current.moment.next(counts) });
+        // Moments stay in order, so that the front is the oldest.
+        current.older.push_back(moment.clone());
+        Ok(View { kernel: self.clone(), moment })
+    }
+
+    /// An error if the store is closed.
+    pub fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Ends all reading.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// The newest head of a channel, for the writer.
+    pub fn newest_head(&self, channel: ChannelId) -> Head {
+        self.heads.read().get(channel)
+    }
+
+    /// Makes a commit visible. Only one thread may do this at a time.
+    pub fn publish(&self, effects: &Effects) {
+        let images = effects.len();
+        if images > SLICE {
+            self.put_in_slices(effects, images);
+        }
+        let mut current = self.current.write();
+        if images <= SLICE {
+            let keep = current.watched();
+            put_heads(&mut self.heads.write(), effects, 0..usize::MAX, keep);
+            current.moment.active.put(effects, 0..images, keep);
+        }
+        let counts = Counts {
+            version: effects.version,
+            channels: current.moment.counts.channels + effects.channels.len() as u32,
+            users: current.moment.counts.users + effects.users.len() as u32,
+        };
+        let next = current.moment.next(counts);
+        current.advance(next);
+        self.trim(&mut current);
+    }
+
+    fn put_in_slices(&self, effects: &Effects, images: usize) {
+        let active = self.moment().active.clone();
+        for start in (0..effects.heads.len()).step_by(SLICE) {
+            put_heads(&mut self.heads.write(), effects, start..start + SLICE, true);
+        }
+        for start in (0..images).step_by(SLICE) {
+            active.put(effects, start..(start + SLICE).min(images), true);
+        }
+    }
+
+    /// Forgets old images that no view needs, and lets views go that need too many.
+    fn trim(&self, current: &mut Current) {
+        let active = current.moment.active.clone();
+        loop {
+            let oldest = current.oldest();
+            let mut heads = self.heads.write();
+            if heads.undo_memory() + active.undo_memory() > 0 {
+                heads.trim(oldest, SLICE);
+                active.trim(oldest, SLICE);
+            }
+            let memory = heads.undo_memory() + active.undo_memory();
+            if memory <= self.options.view_memory || !current.expire() {
+                return;
+            }
+        }
+    }
+
+    /// Puts a replayed head in, while nobody reads yet.
+    pub fn put_head(&self, channel: ChannelId, head: Head, version: u64, keep: bool) {
+        self.heads.write().put(channel, head, version, keep);
+    }
+
+    /// Shows what was replayed, while nobody reads yet.
+    pub fn replayed(&self, counts: Counts) {
+        let mut current = self.current.write();
+        let next = current.moment.next(counts);
+        current.advance(next);
+        self.heads.write().grow(counts.channels as usize);
+    }
+
+    /// Makes the active layer a frozen one, and `layer` the active one. All that was written must be published.
+    pub fn roll(&self, layer: Arc<Layer>) {
+        self.install(|files, active| {
+            files.frozen.push(std::mem::replace(active, layer));
+        });
+    }
+
+    /// Replaces the set of files.
+    pub fn edit_files(&self, edit: impl FnOnce(&mut FileSet)) {
+        self.install(|files, _| edit(files));
+    }
+
+    fn install(&self, edit: impl FnOnce(&mut FileSet, &mut Arc<Layer>)) {
+        let mut current = self.current.write();
+        let mut files = (*current.moment.files).clone();
+        let mut active = current.moment.active.clone();
+        edit(&mut files, &mut active);
+        let next = Moment { files: Arc::new(files), active, ..current.moment.next(current.moment.counts) };
+        current.advance(next);
+        while self.pinned(&current) > self.options.view_memory && current.expire() {}
+    }
+
+    /// The memory of layers that only held views need.
+    fn pinned(&self, current: &Current) -> usize {
+        let now = &current.moment;
+        let live = |layer: &Arc<Layer>| {
+            Arc::ptr_eq(layer, &now.active) || now.files.frozen.iter().any(|other| Arc::ptr_eq(layer, other))
+        };
+        let held = current.older.iter().filter(|moment| moment.held);
+        let mut pinned: Vec<_> = held
+            .flat_map(|moment| moment.files.frozen.iter().chain([&moment.active]))
+            .filter(|layer| !live(layer))
+            .collect();
+        pinned.sort_by_key(|layer| Arc::as_ptr(layer));
+        pinned.dedup_by_key(|layer| Arc::as_ptr(layer));
+        pinned.into_iter().map(|layer| layer.memory()).sum()
+    }
+}
+
+fn put_heads(heads: &mut Heads, effects: &Effects, part: std::ops::Range<usize>, keep: bool) {
+    let end = part.end.min(effects.heads.len());
+    for (channel, head) in &effects.heads[part.start..end] {
+        heads.put(*channel, *head, effects.version, keep);
+    }
+}
+
+impl std::fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kernel").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View").field("version", &self.version()).finish_non_exhaustive()
+    }
+}
+
+impl View {
+    /// The version of the last change that it shows.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.moment.counts.version
+    }
+
+    /// The session that wrote the newest state, by which tokens know it.
+    pub(crate) fn session(&self) -> u64 {
+        self.moment.active.log.header.session
+    }
+
+    /// An error if the view is too old, or the store closed.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.kernel.check_open()?;
+        if self.moment.expired.load(Ordering::Acquire) { Err(Error::ViewExpired) } else { Ok(()) }
+    }
+
+    /// The layers, newest first.
+    pub(crate) fn layers(&self) -> impl Iterator<Item = &Arc<Layer>> {
+        self.moment.layers()
+    }
+
+    /// The head of a channel.
+    pub(crate) fn head_of(&self, channel: ChannelId) -> Head {
+        self.kernel.heads.read().at(channel, self.version())
+    }
+
+    /// Adds the heads of many channels to `out`. The lock is let go now and then.
+    pub(crate) fn heads_of(&self, channels: impl IntoIterator<Item = ChannelId>, out: &mut Vec<Head>) {
+        let mut channels = channels.into_iter().peekable();
+        while channels.peek().is_some() {
+            let heads = self.kernel.heads.read();
+            out.extend(channels.by_ref().take(SLICE).map(|channel| heads.at(channel, self.version())));
+        }
+    }
+
+    /// The first channel from `from` on that changed after `version`.
+    pub(crate) fn next_changed(&self, from: ChannelId, version: u64) -> Option<ChannelId> {
+        self.kernel.heads.read().next_changed(from, version)
+    }
+
+    /// The row of a key.
+    pub(crate) fn row<T: Table>(&self, key: T::Key) -> Result<Option<T>> {
+        self.moment.row(key, self.version())
+    }
+
+    /// The rows of `from`'s group from there on, of those newer than `newer_than` (0 = all).
+    pub(crate) fn scan<T: Table>(&self, from: T::Key, newer_than: u64) -> Result<Scan<'_, T>> {
+        Scan::new(self, from, newer_than)
+    }
+
+    /// The id of a name; `None` if there is none.
+    pub(crate) fn find(&self, named: Named, name: &[u8]) -> Result<Option<u32>> {
+        let below = |id: &u32| *id < self.moment.counts.names(named);
+        for layer in self.layers() {
+            if let Some(id) = layer.find(named, name) {
+                return Ok(Some(id).filter(below));
+            }
+        }
+        self.moment.files.find_sealed(named, name)
+    }
+
+    /// The channel of a name.
+    pub(crate) fn channel(&self, name: &[u8]) -> Result<Option<ChannelId>> {
+        Ok(self.find(Named::Channel, name)?.map(ChannelId))
+    }
+
+    /// The user of a name.
+    pub(crate) fn user(&self, name: &[u8]) -> Result<Option<UserId>> {
+        Ok(self.find(Named::User, name)?.map(UserId))
+    }
+
+    /// The name of an id that some published record mentions.
+    pub(crate) fn name(&self, named: Named, id: u32) -> Result<Bytes> {
+        match self.layers().find_map(|layer| layer.name(named, id)) {
+            Some(name) => Ok(name),
+            None => self.moment.files.sealed_name(named, id),
+        }
+    }
+}

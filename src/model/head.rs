@@ -1,0 +1,127 @@
+//! The head of a channel: what is kept in memory for each, and what a message makes of it.
+
+use super::codec::{Put, Reader};
+use super::ids::ChannelId;
+use super::image::{Value, put_field, take_field};
+use super::key::UserChannel;
+use super::mark::Mark;
+use super::member::own::Own;
+use super::message::Placed;
+use super::state::State;
+use crate::error::{Error, Result};
+
+/// How many buffered messages may at most await their sync, in the whole store. After an end that may have taken buffered
+/// messages each channel goes on this far beyond its last message that was kept, so that no seq that somebody saw is given
+/// out again.
+pub const BUFFERED_WINDOW: u64 = 65_536;
+
+/// The end of a channel. A plain one takes 40 bytes of memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Head {
+    /// The last message's mark.
+    pub last: Mark,
+    /// The version of the last message, by which lists are ordered; 0 while there is none. It also tells where that message
+    /// lies, because every file covers a contiguous range of versions.
+    pub order: u64,
+    /// The version of the last change that members are told of.
+    pub changed: u64,
+    /// The number of present members.
+    pub members: u32,
+}
+
+/// An end of a session that may have taken buffered messages which somebody saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Loss {
+    /// The last version that was kept.
+    pub version: u64,
+    /// The number of channels that were kept.
+    pub channels: u32,
+    /// The session that ended.
+    pub session: u64,
+}
+
+/// The number of the section of heads in a table run.
+pub(crate) const HEADS: u8 = 0;
+/// The field of [`Head::order`], where it is not [`Head::changed`].
+const ORDER: u8 = 1;
+
+impl Head {
+    /// The seq of the channel's next message, which gets version `version`: after a loss it is a window further.
+    pub(crate) fn next_seq(&self, channel: ChannelId, version: u64, losses: &[Loss]) -> Result<u64> {
+        let later = |loss: &&Loss| loss.version >= version;
+        let hit = |loss: &&Loss| self.order <= loss.version && channel.0 < loss.channels;
+        let gaps = losses.iter().rev().skip_while(later).take_while(hit).count() as u64;
+        let last = self.last.seq;
+        let full = || Error::TooLarge {
+            what: "a channel's number of messages",
+            len: last,
+            limit: u64::MAX,
+            op: None,
+        };
+        last.checked_add(gaps * BUFFERED_WINDOW + 1).ok_or_else(full)
+    }
+
+    /// The mark of the next message.
+    pub(crate) fn next_mark(&self, seq: u64, silent: bool) -> Mark {
+        Mark { seq, ordinal: self.last.ordinal + u64::from(!silent) }
+    }
+
+    /// Appends the image for a table run, whose entry has the version `changed`.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.put_varint(self.last.seq);
+        out.put_varint(self.last.lag());
+        out.put_varint(self.members.into());
+        if self.order != self.changed {
+            put_field(out, ORDER, Value::Number(self.order));
+        }
+    }
+
+    /// The head of an image; `None` if it is not valid.
+    pub(crate) fn decode(changed: u64, image: &[u8]) -> Option<Head> {
+        let mut r = Reader::new(image);
+        let last = Mark::with_lag(r.varint()?, r.varint()?)?;
+        let mut head = Head { last, order: changed, changed, members: r.varint32()? };
+        while !r.is_empty() {
+            match take_field(&mut r)? {
+                (ORDER, Value::Number(order)) => head.order = order,
+                // What a newer release added as optional.
+                (ORDER, _) => return None,
+                _ => {}
+            }
+        }
+        (head.order <= changed).then_some(head)
+    }
+}
+
+/// What follows from a message alone: the channel's head and the sender's own mark. Used at commit and at replay alike; its
+/// number stands in the manifest's features. No effect grows with the number of members (S1).
+pub(crate) fn follow_message(placed: &Placed, state: &mut impl State) {
+    let Placed { channel, sender, mark, version, .. } = *placed;
+    let before = state.head(channel);
+    state.set_head(channel, Head { last: mark, order: version, changed: version, ..before });
+    state.put(UserChannel { user: sender, channel }, Own { mark, version, ..Own::default() });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_plain_head_takes_40_bytes() {
+        assert_eq!(size_of::<Head>(), 40);
+    }
+
+    proptest! {
+        #[test]
+        fn heads_round_trip(seq: u64, ordinal: u64, order: u64, changed: u64, members: u32) {
+            let last = Mark { seq, ordinal: ordinal.min(seq) };
+            let head = Head { last, order: order.min(changed), changed, members };
+            let mut image = Vec::new();
+            head.encode(&mut image);
+            prop_assert_eq!(Head::decode(changed, &image), Some(head));
+        }
+    }
+}

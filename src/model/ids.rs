@@ -1,0 +1,44 @@
+//! Ids: dense numbers that stand for names inside one store. No caller ever sees one.
+
+/// A dense number that stands for a channel's name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChannelId(pub u32);
+
+/// A dense number that stands for a user's name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UserId(pub u32);
+
+/// Which of the two kinds of names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// Names of channels.
+    Channel,
+    /// Names of users.
+    User,
+}
+
+impl Named {
+    /// The kind in a sentence.
+    pub fn word(self) -> &'static str {
+        match self {
+            Named::Channel => "channel",
+            Named::User => "user",
+        }
+    }
+}
+
+impl ChannelId {
+    /// The place of this channel in an array indexed by id.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Ids stay below this bound, so that one value is left over as a sentinel.
+pub const MAX_IDS: u32 = u32::MAX;
+
+/// The longest channel or user name, in bytes.
+pub const MAX_NAME: usize = 255;
+
+/// The longest client id of a message, in bytes.
+pub const MAX_CLIENT_ID: usize = 64;

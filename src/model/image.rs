@@ -1,0 +1,378 @@
+//! Images and patches: how a small row is written.
+//!
+//! An *image* is a whole row. A *patch* is the outcome of an operation on a row: the fields that get new values. Patches
+//! stand in the log only; layers in memory and files hold images, so that the newest source that has a key is right.
+//!
+//! ```text
+//! image    codes u8, marks, fields           (a table without marks has no codes)
+//!   codes  two bits for each mark, lowest first: 0 = the zero mark, 1 = the mark before it, 2 = a seq, 3 = a seq and a lag
+//!   marks  seq as a signed difference to the mark before; with code 3 then the lag (seq - ordinal) likewise
+//! patch    fields; field 0 sets the row back to its default first
+//! field    number * 8 + type u8, then by type:
+//!          0 = a number v    1 = a mark: seq v, lag v    2 = bytes: len v, bytes    3 = a signed number
+//! ```
+//!
+//! The mark before is the last one that is not zero. A field that has its default value is not written. Fields that this
+//! release does not know are kept as they are. An image does not hold its version: that stands beside it.
+
+use smallvec::SmallVec;
+
+use super::codec::{Put, Reader};
+use super::key::TableKey;
+use super::mark::Mark;
+
+/// The bit of a tag that says that an image may be dropped one day.
+pub const TOMBSTONE: u8 = 2;
+
+/// A row of a table: what the kernel has to know of it. Made by the macro `image!`.
+pub trait Image: Clone + Default + PartialEq + std::fmt::Debug + Send + Sync + 'static {
+    /// The table's number in files.
+    const TABLE: u8;
+    /// What its rows are found by.
+    type Key: TableKey;
+
+    /// The version of the row's last change.
+    fn version(&self) -> u64;
+    /// Sets the version of the row's last change.
+    fn set_version(&mut self, version: u64);
+    /// Two bits that files keep beside the key: [`TOMBSTONE`], and one that is free.
+    fn tag(&self) -> u8;
+    /// Appends the image's bytes.
+    fn encode(&self, out: &mut Vec<u8>);
+    /// The image of bytes, with the version that stands beside them; `None` if they are not valid.
+    fn decode(version: u64, bytes: &[u8]) -> Option<Self>;
+    /// Sets a field to what a patch says; `None` if the value is of a wrong type.
+    fn set(&mut self, number: u8, value: Value<'_>) -> Option<()>;
+}
+
+/// The value of a field in an image or a patch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// Type 0.
+    Number(u64),
+    /// Type 1.
+    Mark(Mark),
+    /// Type 2.
+    Bytes(&'a [u8]),
+    /// Type 3.
+    Signed(i64),
+}
+
+/// The type of a field in memory. A field that has its default is not written in images.
+pub trait Field: Default + PartialEq {
+    /// The value as it is written.
+    fn value(&self) -> Value<'_>;
+    /// Takes a value that was read; `None` if it is of a wrong type.
+    fn take(&mut self, value: Value<'_>) -> Option<()>;
+}
+
+impl Field for Mark {
+    fn value(&self) -> Value<'_> {
+        Value::Mark(*self)
+    }
+
+    fn take(&mut self, value: Value<'_>) -> Option<()> {
+        let Value::Mark(mark) = value else { return None };
+        *self = mark;
+        Some(())
+    }
+}
+
+impl Field for u64 {
+    fn value(&self) -> Value<'_> {
+        Value::Number(*self)
+    }
+
+    fn take(&mut self, value: Value<'_>) -> Option<()> {
+        let Value::Number(number) = value else { return None };
+        *self = number;
+        Some(())
+    }
+}
+
+impl Field for bool {
+    fn value(&self) -> Value<'_> {
+        Value::Number((*self).into())
+    }
+
+    fn take(&mut self, value: Value<'_>) -> Option<()> {
+        let Value::Number(number @ 0..=1) = value else { return None };
+        *self = number == 1;
+        Some(())
+    }
+}
+
+/// What stands for an absent time.
+const NEVER: i64 = i64::MIN;
+
+impl Field for Option<i64> {
+    fn value(&self) -> Value<'_> {
+        Value::Signed(self.unwrap_or(NEVER))
+    }
+
+    fn take(&mut self, value: Value<'_>) -> Option<()> {
+        let Value::Signed(number) = value else { return None };
+        *self = Some(number).filter(|number| *number != NEVER);
+        Some(())
+    }
+}
+
+const NUMBER: u8 = 0;
+const MARK: u8 = 1;
+const BYTES: u8 = 2;
+const SIGNED: u8 = 3;
+/// The number of the field that sets a row back.
+const RESET: u8 = 0;
+
+/// Appends a field.
+pub fn put_field(out: &mut impl Put, number: u8, value: Value<'_>) {
+    let lead = number << 3;
+    match value {
+        Value::Number(n) => {
+            out.put_u8(lead | NUMBER);
+            out.put_varint(n);
+        }
+        Value::Mark(mark) => {
+            out.put_u8(lead | MARK);
+            out.put_varint(mark.seq);
+            out.put_varint(mark.lag());
+        }
+        Value::Bytes(bytes) => {
+            out.put_u8(lead | BYTES);
+            out.put_varint(bytes.len() as u64);
+            out.put(bytes);
+        }
+        Value::Signed(n) => {
+            out.put_u8(lead | SIGNED);
+            out.put_signed(n);
+        }
+    }
+}
+
+/// Reads a field: its number and its value.
+pub fn take_field<'a>(r: &mut Reader<'a>) -> Option<(u8, Value<'a>)> {
+    let lead = r.u8()?;
+    let value = match lead & 7 {
+        NUMBER => Value::Number(r.varint()?),
+        MARK => Value::Mark(Mark::with_lag(r.varint()?, r.varint()?)?),
+        BYTES => {
+            let len = usize::try_from(r.varint()?).ok()?;
+            Value::Bytes(r.bytes(len)?)
+        }
+        SIGNED => Value::Signed(r.signed()?),
+        _ => return None,
+    };
+    Some((lead >> 3, value))
+}
+
+/// Fields that this release does not know, as bytes. Nearly always there are none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unknown(Option<std::sync::Arc<[u8]>>);
+
+impl Unknown {
+    /// Keeps a field in place of an earlier one of its number.
+    pub fn set(&mut self, number: u8, value: Value<'_>) {
+        let mut kept = Vec::new();
+        let mut r = Reader::new(self.bytes());
+        while let Some((other, value)) = take_field(&mut r) {
+            if other != number {
+                put_field(&mut kept, other, value);
+            }
+        }
+        put_field(&mut kept, number, value);
+        self.0 = Some(kept.into());
+    }
+
+    /// The fields.
+    pub fn bytes(&self) -> &[u8] {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
+const ZERO: u8 = 0;
+const SAME: u8 = 1;
+const SEQ: u8 = 2;
+const SEQ_AND_LAG: u8 = 3;
+
+/// Appends up to four marks, packed.
+pub fn put_marks(marks: &[Mark], out: &mut Vec<u8>) {
+    if marks.is_empty() {
+        return;
+    }
+    let codes_at = out.len();
+    out.put_u8(0);
+    let mut before = Mark::default();
+    for (place, mark) in marks.iter().copied().enumerate() {
+        let code = code(mark, before);
+        out[codes_at] |= code << (2 * place);
+        if code >= SEQ {
+            out.put_signed(mark.seq.wrapping_sub(before.seq) as i64);
+        }
+        if code == SEQ_AND_LAG {
+            out.put_signed(mark.lag().wrapping_sub(before.lag()) as i64);
+        }
+        if code != ZERO {
+            before = mark;
+        }
+    }
+}
+
+fn code(mark: Mark, before: Mark) -> u8 {
+    match mark {
+        _ if mark == Mark::default() => ZERO,
+        _ if mark == before => SAME,
+        _ if mark.lag() == before.lag() => SEQ,
+        _ => SEQ_AND_LAG,
+    }
+}
+
+/// Reads packed marks.
+pub fn take_marks<const N: usize>(r: &mut Reader<'_>) -> Option<[Mark; N]> {
+    let codes = if N == 0 { 0 } else { r.u8()? };
+    let mut before = Mark::default();
+    let mut marks = [Mark::default(); N];
+    for (place, mark) in marks.iter_mut().enumerate() {
+        let code = (codes >> (2 * place)) & 3;
+        *mark = match code {
+            ZERO => continue,
+            SAME => before,
+            _ => {
+                let seq = before.seq.wrapping_add(r.signed()? as u64);
+                let lag = match code {
+                    SEQ => before.lag(),
+                    _ => before.lag().wrapping_add(r.signed()? as u64),
+                };
+                Mark::with_lag(seq, lag)?
+            }
+        };
+        before = *mark;
+    }
+    Some(marks)
+}
+
+/// The fields that an operation gives new values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Patch(SmallVec<[u8; 32]>);
+
+impl Patch {
+    /// A patch that changes nothing so far.
+    pub fn new() -> Patch {
+        Patch::default()
+    }
+
+    /// A patch that begins with a row of default values.
+    pub fn reset() -> Patch {
+        Patch::default().set(RESET, 0)
+    }
+
+    /// Also sets a field.
+    #[must_use]
+    pub fn set(mut self, number: u8, value: impl Field) -> Patch {
+        put_field(&mut self.0, number, value.value());
+        self
+    }
+
+    /// The bytes for the log.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// The row after a patch, which changed it at `version`; `None` if the patch is not valid.
+pub fn patched<I: Image>(before: Option<I>, patch: &[u8], version: u64) -> Option<I> {
+    let mut image = before.unwrap_or_default();
+    let mut r = Reader::new(patch);
+    while !r.is_empty() {
+        match take_field(&mut r)? {
+            (RESET, Value::Number(0)) => image = I::default(),
+            (number, value) => image.set(number, value)?,
+        }
+    }
+    image.set_version(version);
+    Some(image)
+}
+
+/// Defines a table's row: `mark` fields are packed, the others cost nothing while they have their default.
+///
+/// Adding a field is one line. Its number is never used again, even when the field is gone. What stands `beside` is not part
+/// of the image: readers fill it in.
+macro_rules! image {
+    (
+        $(#[$doc:meta])*
+        pub struct $name:ident: table $table:literal by $key:ty;
+        marks { $($(#[$mark_doc:meta])* $mark:ident = $mark_no:literal,)* }
+        fields { $($(#[$field_doc:meta])* $field:ident: $type:ty = $field_no:literal,)* }
+        beside { $($(#[$beside_doc:meta])* $beside:ident: $beside_type:ty,)* }
+        tombstone $tombstone:expr;
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+        #[non_exhaustive]
+        pub struct $name {
+            $($(#[$mark_doc])* pub $mark: $crate::model::mark::Mark,)*
+            $($(#[$field_doc])* pub $field: $type,)*
+            $($(#[$beside_doc])* pub $beside: $beside_type,)*
+            /// The version of the row's last change.
+            pub version: u64,
+            #[cfg_attr(feature = "serde", serde(skip))]
+            pub(crate) unknown: $crate::model::image::Unknown,
+        }
+
+        /// The numbers of the fields in files.
+        #[allow(non_upper_case_globals, dead_code)]
+        pub(crate) mod field {
+            $(pub const $mark: u8 = $mark_no;)*
+            $(pub const $field: u8 = $field_no;)*
+        }
+
+        impl $crate::model::image::Image for $name {
+            const TABLE: u8 = $table;
+            type Key = $key;
+
+            fn version(&self) -> u64 {
+                self.version
+            }
+
+            fn set_version(&mut self, version: u64) {
+                self.version = version;
+            }
+
+            fn tag(&self) -> u8 {
+                let tombstone: fn(&$name) -> bool = $tombstone;
+                if tombstone(self) { $crate::model::image::TOMBSTONE } else { 0 }
+            }
+
+            fn encode(&self, out: &mut Vec<u8>) {
+                $crate::model::image::put_marks(&[$(self.$mark),*], out);
+                $(if self.$field != Default::default() {
+                    $crate::model::image::put_field(out, $field_no, $crate::model::image::Field::value(&self.$field));
+                })*
+                out.extend_from_slice(self.unknown.bytes());
+            }
+
+            fn decode(version: u64, bytes: &[u8]) -> Option<Self> {
+                let mut r = $crate::model::codec::Reader::new(bytes);
+                let [$($mark),*] = $crate::model::image::take_marks(&mut r)?;
+                let mut image = $name { $($mark,)* version, ..$name::default() };
+                while !r.is_empty() {
+                    let (number, value) = $crate::model::image::take_field(&mut r)?;
+                    image.set(number, value)?;
+                }
+                Some(image)
+            }
+
+            fn set(&mut self, number: u8, value: $crate::model::image::Value<'_>) -> Option<()> {
+                match number {
+                    $($mark_no => $crate::model::image::Field::take(&mut self.$mark, value),)*
+                    $($field_no => $crate::model::image::Field::take(&mut self.$field, value),)*
+                    _ => {
+                        self.unknown.set(number, value);
+                        Some(())
+                    }
+                }
+            }
+        }
+    };
+}
+pub(crate) use image;

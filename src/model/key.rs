@@ -1,0 +1,94 @@
+//! Keys of small rows. In memory each table has a type of its own; in files every key is a [`Key`] of three numbers.
+
+use super::ids::{ChannelId, UserId};
+
+/// The key of any small row as files order it: by `a`, then `b`, then `c`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// The first part, which groups rows that are read together.
+    pub a: u32,
+    /// The second part.
+    pub b: u32,
+    /// The third part; 0 in tables whose keys have two.
+    pub c: u64,
+}
+
+impl Key {
+    /// The greatest key.
+    pub const MAX: Key = Key { a: u32::MAX, b: u32::MAX, c: u64::MAX };
+}
+
+/// A table's own key.
+pub trait TableKey: Copy + Eq + Ord + std::hash::Hash + std::fmt::Debug + Send + Sync + 'static {
+    /// What orders the keys of one group.
+    type Minor: Copy + Ord + std::fmt::Debug + Send + Sync;
+    /// Whether the third part of [`Key`] is used.
+    const WIDE: bool;
+    /// The first part.
+    fn group(self) -> u32;
+    /// The rest.
+    fn minor(self) -> Self::Minor;
+    /// The key of a group and a minor.
+    fn of(group: u32, minor: Self::Minor) -> Self;
+    /// The key as files order it.
+    fn raw(self) -> Key;
+    /// The key of what a file holds.
+    fn from_raw(raw: Key) -> Self;
+    /// The channel and the user that it names.
+    fn ids(self) -> (ChannelId, UserId);
+}
+
+/// A user and a channel, by user: a user's rows lie together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UserChannel {
+    /// Whose row it is.
+    pub user: UserId,
+    /// In which channel.
+    pub channel: ChannelId,
+}
+
+/// A channel and a user, by channel: a channel's rows lie together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChannelUser {
+    /// Whose row it is.
+    pub channel: ChannelId,
+    /// About which user.
+    pub user: UserId,
+}
+
+/// Makes a pair of ids a table's key.
+macro_rules! pair {
+    ($name:ident, $a:ident: $first:ident, $b:ident: $second:ident) => {
+        impl TableKey for $name {
+            type Minor = u32;
+            const WIDE: bool = false;
+
+            fn group(self) -> u32 {
+                self.$a.0
+            }
+
+            fn minor(self) -> u32 {
+                self.$b.0
+            }
+
+            fn of(group: u32, minor: u32) -> Self {
+                $name { $a: $first(group), $b: $second(minor) }
+            }
+
+            fn raw(self) -> Key {
+                Key { a: self.$a.0, b: self.$b.0, c: 0 }
+            }
+
+            fn from_raw(raw: Key) -> Self {
+                $name { $a: $first(raw.a), $b: $second(raw.b) }
+            }
+
+            fn ids(self) -> (ChannelId, UserId) {
+                (self.channel, self.user)
+            }
+        }
+    };
+}
+
+pair!(UserChannel, user: UserId, channel: ChannelId);
+pair!(ChannelUser, channel: ChannelId, user: UserId);

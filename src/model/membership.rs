@@ -1,0 +1,159 @@
+//! A membership: the row of one user in one channel, which is also that user's cursor.
+//!
+//! Owns every rule about it: floor, cursor, unread, whether and where it is in the list, what a valid row is, and when a
+//! tombstone may be dropped.
+
+use super::head::Head;
+use super::ids::{ChannelId, UserId};
+use super::image::image;
+use super::key::{ChannelUser, UserChannel};
+use super::mark::Mark;
+use super::member::Member;
+use super::member::own::Own;
+use super::state::State;
+
+image! {
+    /// One membership and its cursor.
+    pub struct Membership: table 1 by UserChannel;
+    marks {
+        /// The mark just before the first message that this membership may see.
+        base = 1,
+        /// Read up to here, as marked.
+        read = 2,
+        /// The user's own view of the history is cleared up to here.
+        cleared = 3,
+    }
+    fields {
+        /// Off the list until a message beyond this seq.
+        hidden: u64 = 4,
+        /// The version of the activation in force, or 0: the conversation is in the list even while it is empty.
+        activated: u64 = 5,
+        /// When the user left, in Unix milliseconds; `None` while a member. A row with it is a tombstone.
+        left_at: Option<i64> = 6,
+        /// The version at which the conversation was last taken off the list by its user, or 0.
+        withdrawn: u64 = 7,
+        /// The version of the tombstone that this membership replaced, or 0.
+        replaced: u64 = 8,
+        /// When the user had left before this membership.
+        replaced_at: Option<i64> = 9,
+        /// Whether the user had sent messages before this membership, which do not count as read by it.
+        sent_before: bool = 10,
+    }
+    beside {
+        /// The user's own last message while a member.
+        own: Mark,
+    }
+    tombstone |row| row.left_at.is_some();
+}
+
+/// Under this channel a user has a row whose version is a floor: tombstones of the user up to it were dropped, so that a
+/// question about changes since an older version can't be answered. No channel ever has this id.
+pub(crate) const FLOOR: ChannelId = ChannelId(u32::MAX);
+
+/// How long tombstones are kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keep {
+    /// Those of users who left then or before may go, in Unix milliseconds.
+    pub before_ms: i64,
+    /// Those beyond the newest so many of a user may go.
+    pub count: usize,
+}
+
+impl Membership {
+    /// Whether the user is a member, that is, whether the row is no tombstone.
+    #[must_use]
+    pub fn present(&self) -> bool {
+        self.left_at.is_none()
+    }
+
+    /// The first seq that this membership may see, its own clearing apart.
+    #[must_use]
+    pub fn join_seq(&self) -> u64 {
+        self.base.seq.saturating_add(1)
+    }
+
+    /// Nothing up to this mark may be seen.
+    #[must_use]
+    pub fn floor(&self) -> Mark {
+        self.base.max(self.cleared)
+    }
+
+    /// Everything up to this mark counts as read: the furthest of the floor, what was marked, and the user's own last
+    /// message.
+    #[must_use]
+    pub fn cursor(&self) -> Mark {
+        self.floor().max(self.read).max(self.own)
+    }
+
+    /// The exact number of unread messages.
+    pub(crate) fn unread(&self, head: &Head) -> u64 {
+        head.last.ordinal.saturating_sub(self.cursor().ordinal)
+    }
+
+    /// Whether the last message may be seen.
+    pub(crate) fn sees_last(&self, head: &Head) -> bool {
+        head.last.seq > self.floor().seq
+    }
+
+    /// Whether the conversation is in the user's list.
+    pub(crate) fn visible(&self, head: &Head) -> bool {
+        self.present() && (head.last.seq > self.floor().seq.max(self.hidden) || self.activated > 0)
+    }
+
+    /// What the list is ordered by: the version of the last message, or of the activation while there is none.
+    pub(crate) fn order(&self, head: &Head) -> u64 {
+        if self.sees_last(head) { head.order } else { self.activated }
+    }
+
+    /// The version at which the conversation last left the list, given that it is not in it now. A join takes nothing off
+    /// the list, but somebody who comes back left before.
+    pub(crate) fn gone_at(&self) -> u64 {
+        if self.present() { self.withdrawn.max(self.replaced) } else { self.version }
+    }
+
+    /// The time of each leaving that is newer than `version` and that this row knows of.
+    pub(crate) fn leaving_since(&self, version: u64) -> Option<i64> {
+        match self.left_at {
+            Some(at) if self.version > version => Some(at),
+            _ if self.replaced > version => self.replaced_at,
+            _ => None,
+        }
+    }
+
+    /// Whether the row can stand in a channel with this head, whatever changed it.
+    pub(crate) fn fits(&self, head: &Head) -> bool {
+        let marks = [self.base, self.read, self.cleared];
+        marks.into_iter().all(|mark| mark.within(head.last)) && self.hidden <= head.last.seq
+    }
+
+    /// The floor that dropped tombstones leave.
+    pub(crate) fn dropped(version: u64) -> Membership {
+        Membership { version, left_at: Some(0), ..Membership::default() }
+    }
+
+    /// What follows from a change of the row: the index by channel, the number of members, and where a membership begins
+    /// anew, that what was sent before it is not its own.
+    pub(crate) fn follow(before: Option<&Self>, after: &Self, key: UserChannel, state: &mut impl State) {
+        let was = before.is_some_and(Membership::present);
+        if was == after.present() {
+            return;
+        }
+        let UserChannel { user, channel } = key;
+        let mut head = state.head(channel);
+        head.members = match after.present() {
+            true => head.members.saturating_add(1),
+            false => head.members.saturating_sub(1),
+        };
+        state.set_head(channel, head);
+        if after.present() && after.sent_before {
+            state.put(key, Own { version: after.version, ..Own::default() });
+        }
+        let member = Member { left: !after.present(), version: after.version, ..Member::default() };
+        state.put(ChannelUser { channel, user }, member);
+    }
+}
+
+/// The row of a user and a channel.
+pub(crate) fn key(channel: ChannelId, user: UserId) -> UserChannel {
+    UserChannel { user, channel }
+}

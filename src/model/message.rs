@@ -1,0 +1,128 @@
+//! Messages: as a caller gives one, as the log places one, and as readers get one.
+
+use bytes::Bytes;
+
+use super::ids::{ChannelId, UserId};
+use super::mark::Mark;
+
+/// A stored message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Message {
+    /// Its place in the channel, from 1.
+    pub seq: u64,
+    /// The number of counted (not silent) messages of the channel up to and with it.
+    pub ordinal: u64,
+    /// The number of its change in the whole store.
+    pub version: u64,
+    /// The name of its sender.
+    pub sender: Bytes,
+    /// The caller's timestamp, in Unix milliseconds.
+    pub timestamp: i64,
+    /// Not counted as unread.
+    pub silent: bool,
+    /// The caller's message id.
+    pub id: Option<u64>,
+    /// The client's id of the message.
+    pub client_id: Option<Bytes>,
+    /// The payload. It shares the memory of a mapped file or a cached block, which lives as long as this does; copy it in
+    /// order to keep it for long.
+    pub payload: Bytes,
+}
+
+/// A message that is yet to be written: all but what the store assigns.
+///
+/// ```
+/// use chanlog::Draft;
+/// let draft = Draft::new("alice", 1_700_000_000_000, "hello").id(42).client_id("c-1").silent();
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Draft {
+    pub(crate) sender: Bytes,
+    pub(crate) timestamp: i64,
+    pub(crate) silent: bool,
+    pub(crate) members_only: bool,
+    pub(crate) id: Option<u64>,
+    pub(crate) client_id: Option<Bytes>,
+    pub(crate) payload: Bytes,
+}
+
+impl Draft {
+    /// A message from `sender` (1 to 255 bytes), which need not be a member, at `timestamp` (Unix milliseconds; the store
+    /// never orders by it).
+    pub fn new(sender: impl AsRef<[u8]>, timestamp: i64, payload: impl Into<Bytes>) -> Self {
+        Draft {
+            sender: Bytes::copy_from_slice(sender.as_ref()),
+            timestamp,
+            silent: false,
+            members_only: false,
+            id: None,
+            client_id: None,
+            payload: payload.into(),
+        }
+    }
+
+    /// Not counted as unread.
+    pub fn silent(mut self) -> Self {
+        self.silent = true;
+        self
+    }
+
+    /// Refused with [`Error::NotMember`](crate::Error::NotMember), and the whole batch with it, unless the sender is a
+    /// member at that moment. Without it a stranger may send, and becomes a user by it.
+    pub fn members_only(mut self) -> Self {
+        self.members_only = true;
+        self
+    }
+
+    /// The caller's own number of the message. It is kept and given back; the store neither checks nor finds by it.
+    pub fn id(mut self, id: u64) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// The sending client's own name of the message, 1 to 64 bytes. It is kept and given back; the store neither checks
+    /// nor finds by it.
+    pub fn client_id(mut self, id: impl AsRef<[u8]>) -> Self {
+        self.client_id = Some(Bytes::copy_from_slice(id.as_ref()));
+        self
+    }
+}
+
+/// A message with its names resolved.
+#[derive(Clone, Copy, Debug)]
+pub struct NewMessage<'a> {
+    /// Where it goes.
+    pub channel: ChannelId,
+    /// Who sends it.
+    pub sender: UserId,
+    /// The caller's timestamp.
+    pub timestamp: i64,
+    /// Not counted as unread.
+    pub silent: bool,
+    /// The caller's id.
+    pub id: Option<u64>,
+    /// The client's id.
+    pub client_id: Option<&'a [u8]>,
+    /// The payload.
+    pub payload: &'a [u8],
+}
+
+/// A message that has its place, and where its record lies in its log segment.
+#[derive(Clone, Copy, Debug)]
+pub struct Placed {
+    /// Its channel.
+    pub channel: ChannelId,
+    /// Its sender.
+    pub sender: UserId,
+    /// Its seq and ordinal.
+    pub mark: Mark,
+    /// Its version.
+    pub version: u64,
+    /// The version of the channel's message before it, and its seq.
+    pub previous: (u64, u64),
+    /// The offset of its record.
+    pub offset: u32,
+}

@@ -1,0 +1,222 @@
+//! What an IM store means: channels, memberships, messages, and the operations on them. No file, no lock, no thread.
+//!
+//! **The list** of tables and of operations stands here and nowhere else. A table is a file with an `image!` and a line in
+//! `tables`; an operation is a file in `ops` with an `operation!` and a line in `operations`.
+
+pub mod batch;
+pub mod codec;
+pub mod head;
+pub mod ids;
+pub mod image;
+pub mod key;
+pub mod mark;
+pub mod member;
+pub mod membership;
+pub mod message;
+pub mod op;
+pub mod ops;
+pub mod outcome;
+pub mod state;
+
+use codec::{Put, Reader};
+use image::Image;
+use key::UserChannel;
+use member::{Member, own::Own};
+use membership::Membership;
+use op::{Decoder, Encoder, Fields, Limits, Operation};
+use outcome::Outcome;
+use state::{State, Transaction};
+
+use crate::error::Result;
+
+/// A family of types: one for each table, such as "the rows of a table in a layer".
+pub trait Family {
+    /// The type for a table.
+    type Of<T: Table>: Default;
+}
+
+/// What is done with each table in turn.
+pub trait EachTable<F: Family> {
+    /// Does it with one table.
+    fn table<T: Table>(&mut self, of: &F::Of<T>) -> Result<()>;
+}
+
+/// What is done with each table in turn, changing it.
+pub trait EachTableMut<F: Family> {
+    /// Does it with one table.
+    fn table<T: Table>(&mut self, of: &mut F::Of<T>) -> Result<()>;
+}
+
+/// A row whose table is in the list.
+pub trait Table: Image {
+    /// The member of a family for this table.
+    fn of<F: Family>(tables: &Tables<F>) -> &F::Of<Self>;
+    /// The same, to be changed.
+    fn of_mut<F: Family>(tables: &mut Tables<F>) -> &mut F::Of<Self>;
+    /// What follows from a change of a row.
+    fn follow(_before: Option<&Self>, _after: &Self, _key: Self::Key, _state: &mut impl State) {}
+    /// Whether a row can stand in a channel with these heads, whatever changed it.
+    fn fits(&self, _key: Self::Key, _state: &impl State) -> bool {
+        true
+    }
+}
+
+/// What is done with the table of a number.
+pub trait WithTable {
+    /// What comes of it.
+    type Out;
+    /// Does it.
+    fn table<T: Table>(self) -> Self::Out;
+}
+
+/// Makes [`Tables`] from the list.
+macro_rules! tables {
+    ($($field:ident: $row:ty $({ $($function:item)* })?,)*) => {
+        /// One member of a family for each table.
+        pub struct Tables<F: Family> {
+            $(#[allow(missing_docs)] pub $field: F::Of<$row>,)*
+        }
+
+        impl<F: Family> Default for Tables<F> {
+            fn default() -> Self {
+                Tables { $($field: Default::default(),)* }
+            }
+        }
+
+        impl<F: Family> Tables<F> {
+            /// Does something with each table, ascending by number, until an error.
+            pub fn each(&self, work: &mut impl EachTable<F>) -> Result<()> {
+                $(work.table::<$row>(&self.$field)?;)*
+                Ok(())
+            }
+
+            /// The same, changing them.
+            pub fn each_mut(&mut self, work: &mut impl EachTableMut<F>) -> Result<()> {
+                $(work.table::<$row>(&mut self.$field)?;)*
+                Ok(())
+            }
+        }
+
+        /// Does something with the table of a number; `None` if there is none.
+        pub fn with_table<W: WithTable>(number: u8, work: W) -> Option<W::Out> {
+            $(if number == <$row as Image>::TABLE {
+                return Some(work.table::<$row>());
+            })*
+            None
+        }
+
+        $(impl Table for $row {
+            fn of<F: Family>(tables: &Tables<F>) -> &F::Of<Self> {
+                &tables.$field
+            }
+
+            fn of_mut<F: Family>(tables: &mut Tables<F>) -> &mut F::Of<Self> {
+                &mut tables.$field
+            }
+
+            $($($function)*)?
+        })*
+    };
+}
+
+tables! {
+    memberships: Membership {
+        fn follow(before: Option<&Self>, after: &Self, key: UserChannel, state: &mut impl State) {
+            Membership::follow(before, after, key, state);
+        }
+
+        fn fits(&self, key: UserChannel, state: &impl State) -> bool {
+            state.knows(key.channel, key.user) && Membership::fits(self, &state.head(key.channel))
+        }
+    },
+    members: Member,
+    owns: Own,
+}
+
+/// Makes the enum of all operations.
+macro_rules! operations {
+    ($($name:ident in $module:ident,)*) => {
+        /// Any operation.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Op<'a> {
+            $(#[allow(missing_docs)] $name(ops::$module::$name<'a>),)*
+        }
+
+        impl<'a> Op<'a> {
+            /// The operation of a number, with default fields.
+            fn of(code: u8) -> Option<Op<'a>> {
+                $(if code == <ops::$module::$name<'a> as Operation<'a>>::CODE {
+                    return Some(Op::$name(Default::default()));
+                })*
+                None
+            }
+
+            /// The operation of a name, with default fields.
+            pub fn named(name: &str) -> Option<Op<'a>> {
+                $(if name == <ops::$module::$name<'a> as Operation<'a>>::NAME {
+                    return Some(Op::$name(Default::default()));
+                })*
+                None
+            }
+
+            /// The names of all operations.
+            pub const NAMES: &'static [&'static str] = &[$(<ops::$module::$name<'static> as Operation<'static>>::NAME,)*];
+
+            /// Its number.
+            pub fn code(&self) -> u8 {
+                match self { $(Op::$name(_) => <ops::$module::$name<'a> as Operation<'a>>::CODE,)* }
+            }
+
+            /// Its name.
+            pub fn name(&self) -> &'static str {
+                match self { $(Op::$name(_) => <ops::$module::$name<'a> as Operation<'a>>::NAME,)* }
+            }
+
+            /// Whether it may need rows or marks that lie in files.
+            pub fn reads(&self) -> bool {
+                match self { $(Op::$name(op) => op.reads(),)* }
+            }
+
+            /// Shows its fields to a visitor.
+            pub fn fields(&mut self, fields: &mut impl Fields<'a>) {
+                match self { $(Op::$name(op) => op.fields(fields),)* }
+            }
+
+            /// Checks what can be checked without the store, names apart.
+            pub fn check(&self, limits: &Limits) -> Result<()> {
+                match self { $(Op::$name(op) => op.check(limits),)* }
+            }
+
+            /// Does it.
+            pub fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
+                match self { $(Op::$name(op) => op.run(txn),)* }
+            }
+        }
+    };
+}
+
+operations! {
+    Append in append,
+    Join in join,
+    Leave in leave,
+    Read in read,
+    Clear in clear,
+    Hide in hide,
+    Activate in activate,
+}
+
+impl<'a> Op<'a> {
+    /// Reads the next operation; `None` if there is no valid one.
+    pub fn decode(reader: &mut Reader<'a>) -> Option<Op<'a>> {
+        let mut op = Op::of(reader.u8()?)?;
+        let mut decoder = Decoder { reader, good: true };
+        op.fields(&mut decoder);
+        decoder.good.then_some(op)
+    }
+
+    /// Appends its bytes.
+    pub fn encode(mut self, out: &mut Vec<u8>) {
+        out.put_u8(self.code());
+        self.fields(&mut Encoder(out));
+    }
+}

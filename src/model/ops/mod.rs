@@ -1,0 +1,42 @@
+//! The operations, one file each. What an operation is stands in [`super::op`]; the list of them in [`super`].
+
+pub mod activate;
+pub mod append;
+pub mod clear;
+pub mod hide;
+pub mod join;
+pub mod leave;
+pub mod read;
+
+use super::ids::ChannelId;
+use super::key::UserChannel;
+use super::membership::{Membership, key};
+use super::state::Transaction;
+use crate::error::Result;
+
+/// The row of a user and a channel, if both are known and it exists.
+fn find_row(
+    txn: &mut impl Transaction,
+    channel: &[u8],
+    user: &[u8],
+) -> Result<Option<(UserChannel, Membership)>> {
+    let (Some(channel), Some(user)) = (txn.find_channel(channel)?, txn.find_user(user)?) else {
+        return Ok(None);
+    };
+    let key = key(channel, user);
+    Ok(txn.row::<Membership>(key)?.map(|row| (key, row)))
+}
+
+/// The row of a member; a refusal for anybody else.
+fn member(txn: &mut impl Transaction, channel: &[u8], user: &[u8]) -> Result<(UserChannel, Membership)> {
+    match find_row(txn, channel, user)? {
+        Some((key, row)) if row.present() => Ok((key, row)),
+        _ => Err(txn.not_member()),
+    }
+}
+
+/// The mark at a seq, or at the channel's end if the seq lies beyond it.
+fn mark_within(txn: &mut impl Transaction, channel: ChannelId, seq: u64) -> Result<super::mark::Mark> {
+    let end = txn.head(channel).last;
+    if seq >= end.seq { Ok(end) } else { txn.mark(channel, seq) }
+}

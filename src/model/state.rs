@@ -1,0 +1,58 @@
+//! The traits that the rules are written against. The layers above implement them; the model knows no file, no lock and no
+//! thread.
+
+use super::Table;
+use super::head::Head;
+use super::ids::{ChannelId, UserId};
+use super::image::Patch;
+use super::mark::Mark;
+use super::message::NewMessage;
+use super::outcome::Outcome;
+use crate::error::{Error, Result};
+
+/// What a change takes its effect on.
+pub trait State {
+    /// The head of a channel.
+    fn head(&self, channel: ChannelId) -> Head;
+    /// Replaces the head of a channel.
+    fn set_head(&mut self, channel: ChannelId, head: Head);
+    /// Replaces a row.
+    fn put<T: Table>(&mut self, key: T::Key, image: T);
+    /// Whether there are such a channel and such a user.
+    fn knows(&self, _channel: ChannelId, _user: UserId) -> bool {
+        true
+    }
+}
+
+/// What an operation is run in: it reads what is there, and says what changes.
+pub trait Transaction {
+    /// The place of the operation in its batch.
+    fn index(&self) -> usize;
+    /// The time, in Unix milliseconds.
+    fn now(&self) -> i64;
+    /// The version of the last change so far.
+    fn version(&self) -> u64;
+    /// The channel of a name, if there is one.
+    fn find_channel(&mut self, name: &[u8]) -> Result<Option<ChannelId>>;
+    /// The user of a name, if there is one.
+    fn find_user(&mut self, name: &[u8]) -> Result<Option<UserId>>;
+    /// The channel of a name, which is made if need be.
+    fn make_channel(&mut self, name: &[u8]) -> Result<ChannelId>;
+    /// The user of a name, who is made if need be.
+    fn make_user(&mut self, name: &[u8]) -> Result<UserId>;
+    /// The head of a channel.
+    fn head(&mut self, channel: ChannelId) -> Head;
+    /// A row, tombstones included.
+    fn row<T: Table>(&mut self, key: T::Key) -> Result<Option<T>>;
+    /// The mark at `seq`, which is not beyond the channel's end: its ordinal is that of the last message up to it.
+    fn mark(&mut self, channel: ChannelId, seq: u64) -> Result<Mark>;
+    /// Appends a message.
+    fn append(&mut self, message: NewMessage<'_>) -> Result<Outcome>;
+    /// Changes a row.
+    fn patch<T: Table>(&mut self, key: T::Key, patch: Patch) -> Result<Outcome>;
+
+    /// The refusal of an operation on somebody who is no member.
+    fn not_member(&self) -> Error {
+        Error::NotMember { op: self.index(), version: self.version() }
+    }
+}

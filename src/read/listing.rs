@@ -1,0 +1,155 @@
+//! Paged lists of names.
+
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use super::At;
+use crate::error::Result;
+use crate::files::table::NamesCursor;
+use crate::kernel::View;
+use crate::kernel::fileset::names;
+use crate::model::ids::{ChannelId, Named, UserId};
+use crate::model::key::ChannelUser;
+use crate::model::member::Member;
+use crate::model::membership::{FLOOR, Membership, key};
+
+/// Whose names are listed.
+#[derive(Clone, Debug)]
+pub(crate) enum Of {
+    Names(Named),
+    Members(Vec<u8>),
+    Channels(Vec<u8>),
+}
+
+/// A list of names, to be read page by page. Made by [`Store::channels`](crate::Store::channels) and its kin.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let store = chanlog::Store::open(dir.path())?;
+/// let mut page = store.users().limit(100).list()?;
+/// while let Some(last) = page.last() {
+///     page = store.users().after(last).limit(100).list()?;
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Listing<'a> {
+    at: At<'a>,
+    of: Of,
+    after: Option<Vec<u8>>,
+    limit: usize,
+}
+
+impl<'a> Listing<'a> {
+    pub(crate) fn new(at: At<'a>, of: Of) -> Self {
+        Listing { at, of, after: None, limit: usize::MAX }
+    }
+
+    /// Begins after this name, the last one of the page before. A name that the store never met gives an empty list of
+    /// members or of a user's channels, and the right place in a list by name.
+    pub fn after(mut self, name: impl AsRef<[u8]>) -> Self {
+        self.after = Some(name.as_ref().into());
+        self
+    }
+
+    /// At most so many names.
+    pub fn limit(mut self, names: usize) -> Self {
+        self.limit = names;
+        self
+    }
+
+    /// The names.
+    pub fn list(self) -> Result<Vec<Bytes>> {
+        let view = self.at.view()?;
+        match &self.of {
+            Of::Names(named) => self.by_name(&view, *named),
+            Of::Members(channel) => match view.channel(channel)? {
+                Some(channel) => self.members(&view, channel),
+                None => Ok(Vec::new()),
+            },
+            Of::Channels(user) => match view.user(user)? {
+                Some(user) => self.channels(&view, user),
+                None => Ok(Vec::new()),
+            },
+        }
+    }
+
+    fn by_name(&self, view: &View, named: Named) -> Result<Vec<Bytes>> {
+        let after = self.after.as_deref().unwrap_or_default();
+        let end = view.moment.counts.names(named);
+        let mut sources = Vec::new();
+        for layer in view.layers() {
+            let names = layer.names_after(named, after, self.limit, end);
+            sources.push(NameSource::Memory(names.into_iter()));
+        }
+        for run in &view.moment.files.runs {
+            sources.push(NameSource::Run(names(run, named).iter(Bound::Excluded(after))?));
+        }
+        merge_names(sources, self.limit)
+    }
+
+    fn members(&self, view: &View, channel: ChannelId) -> Result<Vec<Bytes>> {
+        let Some(first) = self.first_id(view, Named::User)? else { return Ok(Vec::new()) };
+        let mut rows = view.scan::<Member>(ChannelUser { channel, user: UserId(first) }, 0)?;
+        let mut found = Vec::new();
+        while found.len() < self.limit
+            && let Some((key, member)) = rows.next()?
+        {
+            if !member.left {
+                found.push(view.name(Named::User, key.user.0)?);
+            }
+        }
+        Ok(found)
+    }
+
+    fn channels(&self, view: &View, user: UserId) -> Result<Vec<Bytes>> {
+        let Some(first) = self.first_id(view, Named::Channel)? else { return Ok(Vec::new()) };
+        let mut rows = view.scan::<Membership>(key(ChannelId(first), user), 0)?;
+        let mut found = Vec::new();
+        while found.len() < self.limit
+            && let Some((key, row)) = rows.next()?
+        {
+            if row.present() && key.channel != FLOOR {
+                found.push(view.name(Named::Channel, key.channel.0)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The first id that is wanted in a list by id; `None` after an unknown name.
+    fn first_id(&self, view: &View, named: Named) -> Result<Option<u32>> {
+        match &self.after {
+            None => Ok(Some(0)),
+            Some(name) => Ok(view.find(named, name)?.map(|id| id + 1)),
+        }
+    }
+}
+
+/// Where names come from, in byte order.
+enum NameSource<'a> {
+    Memory(std::vec::IntoIter<(Bytes, u32)>),
+    Run(NamesCursor<'a>),
+}
+
+impl NameSource<'_> {
+    fn next(&mut self) -> Result<Option<Bytes>> {
+        match self {
+            NameSource::Memory(names) => Ok(names.next().map(|(name, _)| name)),
+            NameSource::Run(cursor) => Ok(cursor.next()?.map(|(name, _)| name)),
+        }
+    }
+}
+
+/// Merges sources that have no name in common.
+fn merge_names(mut sources: Vec<NameSource<'_>>, limit: usize) -> Result<Vec<Bytes>> {
+    let mut heads = sources.iter_mut().map(NameSource::next).collect::<Result<Vec<_>>>()?;
+    let mut names = Vec::new();
+    while names.len() < limit {
+        let least = heads.iter().enumerate().filter_map(|(at, head)| Some((head.as_ref()?, at))).min();
+        let Some((_, at)) = least else { break };
+        names.extend(std::mem::replace(&mut heads[at], sources[at].next()?));
+    }
+    Ok(names)
+}

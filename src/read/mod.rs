@@ -1,0 +1,84 @@
+//! Reading: history, conversations, listings, and the tokens between answers.
+//!
+//! Every call is made on one view, so that what it reads belongs together. A question can be asked of now (through
+//! `Store`), or of a view that the caller holds.
+
+mod conversation;
+mod history;
+mod listing;
+mod point;
+mod token;
+
+pub use conversation::{Conversation, Conversations, List, ListChange, Update};
+pub use history::History;
+pub use listing::Listing;
+pub(crate) use listing::Of;
+pub use token::{Continuation, SyncToken};
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+
+use crate::env::sync::Arc;
+use crate::error::Result;
+use crate::files::record::{self, Record};
+use crate::kernel::{Kernel, View};
+use crate::model::ids::{Named, UserId};
+use crate::model::message::Message;
+
+/// Of which moment a question is asked.
+#[derive(Clone, Debug)]
+pub(crate) enum At<'a> {
+    /// Of the moment when it is answered.
+    Now(&'a Arc<Kernel>),
+    /// Of a view's.
+    View(&'a View),
+}
+
+impl At<'_> {
+    fn view(&self) -> Result<View> {
+        match self {
+            At::Now(kernel) => kernel.view(),
+            At::View(view) => {
+                view.check()?;
+                Ok((*view).clone())
+            }
+        }
+    }
+}
+
+/// Turns records into messages, looking up each sender's name once.
+struct Senders<'a> {
+    view: &'a View,
+    names: HashMap<UserId, Bytes>,
+}
+
+impl<'a> Senders<'a> {
+    /// Knows no name yet.
+    fn new(view: &'a View) -> Self {
+        Senders { view, names: HashMap::new() }
+    }
+
+    fn name(&mut self, sender: UserId) -> Result<Bytes> {
+        if let Some(name) = self.names.get(&sender) {
+            return Ok(name.clone());
+        }
+        let name = self.view.name(Named::User, sender.0)?;
+        self.names.insert(sender, name.clone());
+        Ok(name)
+    }
+
+    /// The message of a record, which shares the record's bytes.
+    fn message(&mut self, bytes: &Bytes, record: &Record<'_>) -> Result<Message> {
+        Ok(Message {
+            seq: record.mark.seq,
+            ordinal: record.mark.ordinal,
+            version: record.version,
+            sender: self.name(record.sender)?,
+            timestamp: record.timestamp,
+            silent: record.silent,
+            id: record.id,
+            client_id: record.client_id.map(|id| record::share(bytes, id)),
+            payload: record::share(bytes, record.payload),
+        })
+    }
+}

@@ -1,0 +1,89 @@
+//! Questions about one thing, or a few, asked of a view.
+
+use super::{At, Conversations, History, Listing};
+use crate::error::Result;
+use crate::kernel::View;
+use crate::model::head::Head;
+use crate::model::ids::{ChannelId, Named};
+use crate::model::key::UserChannel;
+use crate::model::member::own::Own;
+use crate::model::membership::{FLOOR, Membership, key};
+use crate::read::listing::Of;
+
+impl View {
+    /// As [`Store::head`](crate::Store::head), as of this view.
+    pub fn head(&self, channel: impl AsRef<[u8]>) -> Result<Head> {
+        self.check()?;
+        let id = self.channel(channel.as_ref())?;
+        Ok(id.map_or_else(Head::default, |id| self.head_of(id)))
+    }
+
+    /// As [`Store::heads`](crate::Store::heads), as of this view.
+    pub fn heads<N: AsRef<[u8]>>(&self, channels: impl IntoIterator<Item = N>) -> Result<Vec<Head>> {
+        self.check()?;
+        let ids = channels.into_iter().map(|name| self.channel(name.as_ref()));
+        let ids: Vec<_> = ids.collect::<Result<_>>()?;
+        let mut heads = Vec::with_capacity(ids.len());
+        // No channel has the last id, so that its head is empty.
+        self.heads_of(ids.into_iter().map(|id| id.unwrap_or(FLOOR)), &mut heads);
+        Ok(heads)
+    }
+
+    /// As [`Store::history`](crate::Store::history), as of this view.
+    pub fn history(&self, channel: impl AsRef<[u8]>) -> History<'_> {
+        History::new(At::View(self), channel.as_ref())
+    }
+
+    /// As [`Store::membership`](crate::Store::membership), as of this view.
+    pub fn membership(
+        &self,
+        channel: impl AsRef<[u8]>,
+        user: impl AsRef<[u8]>,
+    ) -> Result<Option<Membership>> {
+        self.check()?;
+        let (Some(channel), Some(user)) = (self.channel(channel.as_ref())?, self.user(user.as_ref())?) else {
+            return Ok(None);
+        };
+        let key = key(channel, user);
+        let row = self.row::<Membership>(key)?.filter(Membership::present);
+        row.map(|row| self.with_own(key, row)).transpose()
+    }
+
+    /// A membership with its user's own mark.
+    pub(super) fn with_own(&self, key: UserChannel, row: Membership) -> Result<Membership> {
+        let own = self.row::<Own>(key)?.unwrap_or_default().mark;
+        Ok(Membership { own, ..row })
+    }
+
+    /// As [`Store::conversations`](crate::Store::conversations), as of this view.
+    pub fn conversations(&self, user: impl AsRef<[u8]>) -> Conversations<'_> {
+        Conversations::new(At::View(self), user.as_ref())
+    }
+
+    /// As [`Store::members`](crate::Store::members), as of this view.
+    pub fn members(&self, channel: impl AsRef<[u8]>) -> Listing<'_> {
+        Listing::new(At::View(self), Of::Members(channel.as_ref().into()))
+    }
+
+    /// As [`Store::channels_of`](crate::Store::channels_of), as of this view.
+    pub fn channels_of(&self, user: impl AsRef<[u8]>) -> Listing<'_> {
+        Listing::new(At::View(self), Of::Channels(user.as_ref().into()))
+    }
+
+    /// As [`Store::channels`](crate::Store::channels), as of this view.
+    pub fn channels(&self) -> Listing<'_> {
+        Listing::new(At::View(self), Of::Names(Named::Channel))
+    }
+
+    /// As [`Store::users`](crate::Store::users), as of this view.
+    pub fn users(&self) -> Listing<'_> {
+        Listing::new(At::View(self), Of::Names(Named::User))
+    }
+
+    /// As [`Store::has_memberships`](crate::Store::has_memberships), as of this view.
+    pub fn has_memberships(&self, user: impl AsRef<[u8]>) -> Result<bool> {
+        self.check()?;
+        let Some(user) = self.user(user.as_ref())? else { return Ok(false) };
+        Ok(self.scan::<Membership>(key(ChannelId(0), user), 0)?.peek().is_some())
+    }
+}

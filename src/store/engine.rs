@@ -1,0 +1,264 @@
+//! The open store behind all handles: its parts, and how it ends.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::threads::{Signals, Threads};
+use crate::env::sync::{Arc, Mutex};
+use crate::error::{Error, Result};
+use crate::files::disk::{Disk, Health};
+use crate::files::note::NoteWriter;
+use crate::kernel::Kernel;
+use crate::model::batch::Batch;
+use crate::options::Options;
+use crate::upkeep::report::{Recovery, Stat, stat};
+use crate::upkeep::{Upkeep, recovery};
+use crate::write::sync::Syncer;
+use crate::write::{Committer, Help, Submitted};
+
+/// A merge rests as long as it worked, after each so many bytes, while commits come in.
+const STRIDE: u64 = 1 << 20;
+
+/// An open store.
+pub struct Engine {
+    pub options: Options,
+    pub kernel: Arc<Kernel>,
+    pub recovery: Recovery,
+    pub signals: Signals,
+    disk: Arc<Disk>,
+    committer: Committer,
+    upkeep: Upkeep,
+    threads: Mutex<Option<Threads>>,
+    /// Held until the store is closed.
+    lock: Mutex<Option<Box<dyn Send + Sync>>>,
+    /// Written by the background only.
+    note: Mutex<NoteWriter>,
+    /// How closing ended. Its lock is held while the store closes, so that whoever closes it too waits for that.
+    ending: Mutex<Option<Result<()>>>,
+}
+
+impl Engine {
+    /// Opens the store in `dir` and starts its threads.
+    pub fn open(options: Options, dir: &Path) -> Result<Arc<Engine>> {
+        options.check()?;
+        let opened = recovery::open(&options, dir)?;
+        let (disk, kernel, store) = (opened.disk, opened.kernel, opened.manifest.store);
+        let engine = Arc::new(Engine {
+            committer: Committer::new(options.clone(), disk.clone(), store, kernel.clone(), opened.start),
+            upkeep: Upkeep::new(disk.clone(), options.clone(), kernel.clone(), opened.cache, opened.manifest),
+            options,
+            kernel,
+            disk,
+            recovery: opened.recovery,
+            signals: Signals::default(),
+            threads: Mutex::new(None),
+            lock: Mutex::new(opened.lock),
+            note: Mutex::default(),
+            ending: Mutex::new(None),
+        });
+        if engine.options.background && !engine.options.read_only {
+            match Threads::start(&engine) {
+                Ok(threads) => *engine.threads.lock() = Some(threads),
+                Err(error) => {
+                    let _ = engine.close();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(engine)
+    }
+
+    /// Writes a batch.
+    pub fn submit(&self, batch: &Batch) -> Result<Submitted> {
+        self.check_writable()?;
+        let submitted = self.committer.submit(batch, self)?;
+        if let Some(threads) = &*self.threads.lock() {
+            if !self.kernel.moment().files.frozen.is_empty() {
+                threads.wake_sealer();
+            }
+            // Also for a commit that nobody waits for.
+            threads.wake_syncer();
+        }
+        Ok(submitted)
+    }
+
+    /// What makes commits durable.
+    pub fn syncer(&self) -> &Syncer {
+        &self.committer.syncer
+    }
+
+    /// Sees to it that a task's commit is synced, which can't do it by itself.
+    pub fn sync_for_task(&self) {
+        match &*self.threads.lock() {
+            Some(threads) => threads.wake_syncer(),
+            None => _ = self.syncer().sync(),
+        }
+    }
+
+    /// Tells readers beside this process how far commits are published.
+    pub fn note_published(&self) {
+        self.note.lock().write(&self.disk, self.syncer().note());
+    }
+
+    /// Makes all that was written durable.
+    pub fn sync(&self) -> Result<()> {
+        self.check_writable()?;
+        self.syncer().sync()
+    }
+
+    fn check_writable(&self) -> Result<()> {
+        self.kernel.check_open()?;
+        if self.options.read_only { Err(Error::ReadOnly) } else { Ok(()) }
+    }
+
+    fn health(&self) -> &Health {
+        self.disk.health()
+    }
+
+    /// Seals or merges once, in the caller's thread.
+    pub fn maintain(&self) -> Result<bool> {
+        self.check_writable()?;
+        Ok(self.seal_step()? || self.merge_runs()? || self.merge_segments()?)
+    }
+
+    /// Ends the present log segment and seals all there is.
+    pub fn seal(&self) -> Result<()> {
+        self.check_writable()?;
+        self.committer.roll_now(self)?;
+        while self.seal_step()? {}
+        if let Some(threads) = &*self.threads.lock() {
+            threads.wake_mergers();
+        }
+        Ok(())
+    }
+
+    /// Seals the oldest full log segment, if there is one.
+    pub fn seal_step(&self) -> Result<bool> {
+        let sealed = self.upkeep.seal(&mut |_| self.check_pace());
+        self.signals.sealed(sealed.as_ref().err().cloned());
+        self.woken(sealed)
+    }
+
+    /// Merges segments once, if a merge is due.
+    pub fn merge_segments(&self) -> Result<bool> {
+        let mut rest = Rest::new(self);
+        self.woken(self.upkeep.merge_segments(&mut |bytes| rest.pause(bytes)))
+    }
+
+    /// Merges runs once, if a merge is due.
+    pub fn merge_runs(&self) -> Result<bool> {
+        let mut rest = Rest::new(self);
+        self.woken(self.upkeep.merge_runs(&mut |bytes| rest.pause(bytes)))
+    }
+
+    /// Wakes whoever waits for a commit, if a step of upkeep poisoned the store.
+    fn woken<T>(&self, result: Result<T>) -> Result<T> {
+        if let Err(Error::Poisoned { .. }) = &result {
+            self.syncer().poisoned();
+        }
+        result
+    }
+
+    fn check_pace(&self) -> Result<()> {
+        self.health().check()?;
+        if self.signals.closed() { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// A background thread ended by a panic: nobody may wait for it any more.
+    pub fn panicked(&self, thread: &'static str) {
+        self.health().poison(Error::Panicked { what: thread });
+        self.signals.sealed(self.health().check().err());
+        self.syncer().poisoned();
+    }
+
+    /// Ends the threads, makes all durable, and lets go of the lock. Whoever closes again is told the same.
+    pub fn close(&self) -> Result<()> {
+        let mut ending = self.ending.lock();
+        if let Some(outcome) = &*ending {
+            return outcome.clone();
+        }
+        let outcome = self.end();
+        *ending = Some(outcome.clone());
+        outcome
+    }
+
+    fn end(&self) -> Result<()> {
+        let sealed = match self.options.seal_on_close && !self.options.read_only {
+            true => self.seal(),
+            false => Ok(()),
+        };
+        self.kernel.close();
+        self.signals.close();
+        let threads = self.threads.lock().take();
+        if let Some(threads) = threads {
+            threads.join();
+        }
+        self.upkeep.close();
+        let closed = if self.options.read_only { Ok(()) } else { self.committer.close() };
+        *self.lock.lock() = None;
+        closed.and(sealed)
+    }
+
+    /// Counts and sizes.
+    pub fn stat(&self) -> Result<Stat> {
+        self.kernel.check_open()?;
+        let manifest = self.upkeep.manifest();
+        Ok(stat(&manifest, &self.kernel.moment(), self.syncer().end(), self.syncer().syncs()))
+    }
+}
+
+impl Help for Engine {
+    /// Waits until fewer log segments await sealing; without threads, seals one.
+    fn make_room(&self) -> Result<()> {
+        if !self.options.background {
+            return self.seal_step().map(drop);
+        }
+        if let Some(threads) = &*self.threads.lock() {
+            threads.wake_sealer();
+        }
+        self.signals.wait_for_room(|| {
+            self.health().check()?;
+            Ok(self.kernel.moment().files.frozen.len() < self.options.unsealed)
+        })
+    }
+
+    fn confirm_manifest(&self) -> Result<()> {
+        self.upkeep.confirm()
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// Lets a merge rest half the time while commits come in, so that it yields the disk to writers.
+struct Rest<'a> {
+    engine: &'a Engine,
+    since: Duration,
+    bytes: u64,
+    version: u64,
+}
+
+impl<'a> Rest<'a> {
+    fn new(engine: &'a Engine) -> Self {
+        let version = engine.kernel.moment().counts.version;
+        Rest { engine, since: engine.options.env.monotonic(), bytes: 0, version }
+    }
+
+    fn pause(&mut self, bytes: u64) -> Result<()> {
+        self.engine.check_pace()?;
+        self.bytes += bytes;
+        if self.bytes < STRIDE {
+            return Ok(());
+        }
+        let version = self.engine.kernel.moment().counts.version;
+        let worked = self.engine.options.env.monotonic().saturating_sub(self.since);
+        if version != self.version && self.engine.options.background {
+            self.engine.signals.doze(worked);
+        }
+        *self = Rest { version, ..Rest::new(self.engine) };
+        Ok(())
+    }
+}

@@ -1,0 +1,298 @@
+//! The handle that callers hold.
+
+mod engine;
+mod threads;
+
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use crate::env::sync::Arc;
+use crate::error::Result;
+use crate::kernel::View;
+use crate::model::batch::Batch;
+use crate::model::head::Head;
+use crate::model::ids::Named;
+use crate::model::membership::Membership;
+use crate::model::outcome::Receipt;
+use crate::options::Options;
+use crate::read::{At, Conversations, History, Listing, Of};
+use crate::upkeep::report::{Recovery, Stat};
+use crate::write::Submitted;
+use engine::Engine;
+
+/// An open store. Cheap to clone; all clones are one store, which closes when the last one goes.
+#[derive(Clone, Debug)]
+pub struct Store {
+    handle: Arc<Handle>,
+}
+
+/// Closes the store when the last clone of [`Store`] goes.
+#[derive(Debug)]
+struct Handle {
+    engine: Arc<Engine>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Err(error) = self.engine.close() {
+            tracing::error!(%error, "the store did not close cleanly");
+        }
+    }
+}
+
+/// A commit that was submitted. It may or may not be waited for; dropping it takes nothing back.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let store = chanlog::Store::open(dir.path())?;
+/// use chanlog::{Batch, Draft};
+/// let first = store.submit(Batch::new().append("general", Draft::new("alice", 0, "one")))?;
+/// let second = store.submit(Batch::new().append("general", Draft::new("alice", 0, "two")))?;
+/// second.wait()?; // One sync for both.
+/// assert!(first.is_done());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "a commit's outcome is known only after waiting for it"]
+pub struct Commit {
+    engine: Arc<Engine>,
+    submitted: Submitted,
+}
+
+impl Commit {
+    /// Whether [`Commit::wait`] would return at once.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.engine.syncer().is_done(self.submitted.lsn, self.submitted.wait)
+    }
+
+    /// Waits until the commit is as durable as was asked, and visible to readers.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`](crate::Error::Poisoned) if the log can't be synced: whether the commit survives is unknown.
+    pub fn wait(self) -> Result<Receipt> {
+        self.engine.syncer().wait(self.submitted.lsn, self.submitted.wait)?;
+        Ok(self.submitted.receipt)
+    }
+}
+
+/// Awaiting a commit is the same as [`Commit::wait`], under any runtime: no thread is blocked, and a background thread of
+/// the store syncs for all that are awaited. (Without background threads, the task that polls syncs.)
+impl Future for Commit {
+    type Output = Result<Receipt>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Receipt>> {
+        let this = self.get_mut();
+        let (lsn, wait) = (this.submitted.lsn, this.submitted.wait);
+        let mut reached = this.engine.syncer().poll(lsn, wait, context.waker());
+        if reached.is_none() {
+            this.engine.sync_for_task();
+            reached = this.engine.syncer().poll(lsn, wait, context.waker());
+        }
+        match reached {
+            Some(Ok(())) => Poll::Ready(Ok(std::mem::take(&mut this.submitted.receipt))),
+            Some(Err(error)) => Poll::Ready(Err(error)),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Options {
+    /// Opens the store in `dir`, or makes one if the directory is absent or empty.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if it is open elsewhere, [`Error::NotAStore`] if the directory holds something else,
+    /// [`Error::Unsupported`] if a newer release wrote it, [`Error::Corruption`] if it is damaged; in all these cases
+    /// nothing was changed.
+    ///
+    /// [`Error::Locked`]: crate::Error::Locked
+    /// [`Error::NotAStore`]: crate::Error::NotAStore
+    /// [`Error::Unsupported`]: crate::Error::Unsupported
+    /// [`Error::Corruption`]: crate::Error::Corruption
+    pub fn open(self, dir: impl AsRef<Path>) -> Result<Store> {
+        let engine = Engine::open(self, dir.as_ref())?;
+        Ok(Store { handle: Arc::new(Handle { engine }) })
+    }
+}
+
+impl Store {
+    /// Opens the store in `dir` with the default options, or makes one. See [`Options::open`].
+    pub fn open(dir: impl AsRef<Path>) -> Result<Store> {
+        Options::new().open(dir)
+    }
+
+    /// A view of now, on which several questions get answers of one moment.
+    ///
+    /// # Errors
+    /// [`Error::Closed`](crate::Error::Closed).
+    pub fn view(&self) -> Result<View> {
+        self.handle.engine.kernel.held_view()
+    }
+
+    fn at(&self) -> At<'_> {
+        At::Now(&self.handle.engine.kernel)
+    }
+
+    /// A view for one call.
+    fn now(&self) -> Result<View> {
+        self.handle.engine.kernel.view()
+    }
+
+    /// Writes a batch and waits for it: [`Store::submit`] and [`Commit::wait`] in one.
+    ///
+    /// A message costs one record in the log and one sync, which concurrent commits share. Neither grows with the number
+    /// of members of its channel.
+    ///
+    /// # Errors
+    /// As for both.
+    pub fn commit(&self, batch: &Batch) -> Result<Receipt> {
+        self.submit(batch)?.wait()
+    }
+
+    /// Checks and writes a batch, and returns without waiting for its durability. Later batches of any thread come after
+    /// it. Blocks when sealing is too far behind.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`], [`Error::NotMember`] and [`Error::TooLarge`]: the batch is not valid, and nothing of it
+    /// was written. [`Error::OutOfSpace`]: the same; try again when there is room. [`Error::Poisoned`]: the writer has
+    /// stopped. [`Error::Closed`].
+    ///
+    /// [`Error::InvalidArgument`]: crate::Error::InvalidArgument
+    /// [`Error::NotMember`]: crate::Error::NotMember
+    /// [`Error::TooLarge`]: crate::Error::TooLarge
+    /// [`Error::OutOfSpace`]: crate::Error::OutOfSpace
+    /// [`Error::Poisoned`]: crate::Error::Poisoned
+    /// [`Error::Closed`]: crate::Error::Closed
+    pub fn submit(&self, batch: &Batch) -> Result<Commit> {
+        let submitted = self.handle.engine.submit(batch)?;
+        Ok(Commit { engine: self.handle.engine.clone(), submitted })
+    }
+
+    /// The head of a channel; an unknown one is empty. Costs a look-up of the name and a read of memory.
+    pub fn head(&self, channel: impl AsRef<[u8]>) -> Result<Head> {
+        self.now()?.head(channel)
+    }
+
+    /// The heads of many channels, all of one moment.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = chanlog::Store::open(dir.path())?;
+    /// # use chanlog::{Batch, Draft};
+    /// store.commit(Batch::new().append("general", Draft::new("alice", 0, "hi")).join("general", "bob"))?;
+    /// let heads = store.heads(["general", "unheard of"])?;
+    /// assert_eq!((heads[0].last.seq, heads[0].members), (1, 1));
+    /// assert_eq!(heads[1], chanlog::Head::default());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn heads<N: AsRef<[u8]>>(&self, channels: impl IntoIterator<Item = N>) -> Result<Vec<Head>> {
+        self.now()?.heads(channels)
+    }
+
+    /// A range of a channel's messages, to be narrowed and read. An unknown channel has none.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = chanlog::Store::open(dir.path())?;
+    /// # use chanlog::{Batch, Draft};
+    /// # for text in ["one", "two", "three"] {
+    /// #     store.commit(Batch::new().append("general", Draft::new("alice", 0, text)))?;
+    /// # }
+    /// let page = store.history("general").from(2).limit(20).list()?;
+    /// assert_eq!(page[0].payload, "two");
+    /// let last = store.history("general").last(1)?;
+    /// assert_eq!(last[0].payload, "three");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn history(&self, channel: impl AsRef<[u8]>) -> History<'_> {
+        History::new(self.at(), channel.as_ref())
+    }
+
+    /// One membership; `None` for a non-member.
+    pub fn membership(
+        &self,
+        channel: impl AsRef<[u8]>,
+        user: impl AsRef<[u8]>,
+    ) -> Result<Option<Membership>> {
+        self.now()?.membership(channel, user)
+    }
+
+    /// A user's conversation list, to be narrowed and read. An unknown user's is empty.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = chanlog::Store::open(dir.path())?;
+    /// # use chanlog::{Batch, Draft, ListChange, Update};
+    /// store.commit(Batch::new().join("general", "bob").append("general", Draft::new("alice", 0, "hi")))?;
+    /// let list = store.conversations("bob").limit(20).list()?;
+    /// assert_eq!((list.entries[0].unread, list.next), (1, None));
+    ///
+    /// store.commit(Batch::new().read("general", "bob", u64::MAX))?;
+    /// let Update::Changes { changes, .. } = store.conversations("bob").since(&list.as_of)? else { panic!() };
+    /// assert!(matches!(&changes[..], [ListChange::Entry(entry)] if entry.unread == 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn conversations(&self, user: impl AsRef<[u8]>) -> Conversations<'_> {
+        Conversations::new(self.at(), user.as_ref())
+    }
+
+    /// The members of a channel, in the order in which the store first met them.
+    pub fn members(&self, channel: impl AsRef<[u8]>) -> Listing<'_> {
+        Listing::new(self.at(), Of::Members(channel.as_ref().into()))
+    }
+
+    /// The channels that a user is a member of, in the order in which the store first met them.
+    pub fn channels_of(&self, user: impl AsRef<[u8]>) -> Listing<'_> {
+        Listing::new(self.at(), Of::Channels(user.as_ref().into()))
+    }
+
+    /// All channels, by name.
+    pub fn channels(&self) -> Listing<'_> {
+        Listing::new(self.at(), Of::Names(Named::Channel))
+    }
+
+    /// All users, by name: whoever joined or sent.
+    pub fn users(&self) -> Listing<'_> {
+        Listing::new(self.at(), Of::Names(Named::User))
+    }
+
+    /// Whether a user is or ever was a member of a channel.
+    pub fn has_memberships(&self, user: impl AsRef<[u8]>) -> Result<bool> {
+        self.now()?.has_memberships(user)
+    }
+
+    /// What opening found and did.
+    #[must_use]
+    pub fn recovery(&self) -> &Recovery {
+        &self.handle.engine.recovery
+    }
+
+    /// Counts and sizes.
+    pub fn stat(&self) -> Result<Stat> {
+        self.handle.engine.stat()
+    }
+
+    /// Makes all that was written durable, buffered commits included.
+    pub fn sync(&self) -> Result<()> {
+        self.handle.engine.sync()
+    }
+
+    /// Does one step of sealing or merging, if there is one to do, and tells whether it did. Background threads do the
+    /// same unless [`Options::background`] turned them off.
+    pub fn maintain(&self) -> Result<bool> {
+        self.handle.engine.maintain()
+    }
+
+    /// Ends the present log segment and seals all there is, whatever its size.
+    pub fn seal(&self) -> Result<()> {
+        self.handle.engine.seal()
+    }
+
+    /// Closes the store for all handles and tells of errors. Dropping the last handle does the same, but can't tell.
+    /// Nothing that was acknowledged depends on either.
+    pub fn close(&self) -> Result<()> {
+        self.handle.engine.close()
+    }
+}

@@ -1,0 +1,214 @@
+//! Merging: turning neighbouring sealed files of one kind into one.
+//!
+//! Invariants:
+//! * M2. Only neighbours are merged, so that version ranges keep ascending.
+//! * M3. Of what fills merges, a message is written at most three times: to the log, by sealing, and by one merge. Outputs
+//!   far below the cap may merge again.
+
+use std::ops::Range;
+
+use super::files::{Pace, Upkeep};
+use super::tombstones;
+use crate::error::{Error, Result};
+use crate::files::manifest::{Entry, Manifest};
+use crate::files::sealed::Kind;
+use crate::files::{segment, table};
+use crate::kernel::{FileSet, Part};
+use crate::model::membership::Keep;
+
+/// So many neighbouring runs of about one size make a merge.
+const RUNS: usize = 4;
+/// Runs up to this size in bytes count as equally small.
+const SMALL_RUN: u64 = 64 << 10;
+/// So many segments that were never merged make a merge, however small they are.
+const SEGMENTS: usize = 32;
+
+impl Upkeep {
+    /// Does one merge of runs, if one is due, and tells whether it did.
+    pub fn merge_runs(&self, pace: &mut Pace<'_>) -> Result<bool> {
+        let _alone = self.merging_runs.lock();
+        self.check()?;
+        let (files, manifest) = self.lists();
+        let entries = &manifest.runs[..files.runs.len()];
+        let Some(range) = due_runs(entries, |entry| self.is_damaged(entry)) else { return Ok(false) };
+        let inputs = &manifest.runs[range.clone()];
+        let (key, store) = (files.key, manifest.store);
+        // Without the oldest run a tombstone still hides an older row.
+        let keep = (range.start == 0).then(|| self.keep());
+        let mut filters = |number| keep.and_then(|keep| tombstones::filter(number, keep));
+        let write =
+            |id| table::merge(&*self.disk, store, id, key, &files.runs[range.clone()], &mut filters, pace);
+        let merged = self.merged(Kind::Run, inputs, write)?;
+        let Some(entry) = merged else { return Ok(true) };
+        let install = || {
+            let run = self.open_run(entry)?;
+            self.edit(
+                |manifest| {
+                    manifest.totals.merged += entry.len;
+                    manifest.runs.splice(range.clone(), [entry]);
+                },
+                |files| drop(files.runs.splice(range.clone(), [run])),
+            )
+        };
+        install().inspect_err(|error| self.discard_refused(error, Kind::Run, Some(entry)))?;
+        self.replaced(Kind::Run, inputs, entry);
+        Ok(true)
+    }
+
+    /// Does one merge of segments, if one is due, and tells whether it did.
+    pub fn merge_segments(&self, pace: &mut Pace<'_>) -> Result<bool> {
+        let _alone = self.merging_segments.lock();
+        self.check()?;
+        let (files, manifest) = self.lists();
+        let cap = self.options.message_segment;
+        let Some(range) = due_segments(&files.segments, cap, |entry| self.is_damaged(entry)) else {
+            return Ok(false);
+        };
+        let inputs = &manifest.segments[range.clone()];
+        let open = files.segments[range.clone()].iter().map(|part| part.segment.clone());
+        let open: Vec<_> = open.collect::<Result<_>>()?;
+        let is_last = |channel, seq| self.kernel.newest_head(channel).last.seq == seq;
+        let write = |id| segment::merge(&*self.disk, manifest.store, id, &open, &is_last, pace);
+        let merged = self.merged(Kind::Segment, inputs, write)?;
+        let Some(entry) = merged else { return Ok(true) };
+        let install = || {
+            let part = self.open_part(entry)?;
+            self.edit(
+                |manifest| {
+                    manifest.totals.merged += entry.len;
+                    manifest.segments.splice(range.clone(), [entry]);
+                },
+                |files| drop(files.segments.splice(range.clone(), [part])),
+            )
+        };
+        install().inspect_err(|error| self.discard_refused(error, Kind::Segment, Some(entry)))?;
+        self.replaced(Kind::Segment, inputs, entry);
+        Ok(true)
+    }
+
+    /// The files and the manifest. In this order: the manifest may by now hold more than the files, at the end of its
+    /// lists, but never less.
+    fn lists(&self) -> (std::sync::Arc<FileSet>, Manifest) {
+        let files = self.kernel.moment().files.clone();
+        (files, self.manifest())
+    }
+
+    /// Which tombstones may be dropped now.
+    fn keep(&self) -> Keep {
+        let age = i64::try_from(self.options.tombstone_age.as_millis()).unwrap_or(i64::MAX);
+        Keep { before_ms: self.options.env.unix_ms().saturating_sub(age), count: self.options.tombstones }
+    }
+
+    /// Writes a merge. `None` if an input is damaged: it is remembered, and the rest goes on.
+    fn merged(
+        &self,
+        kind: Kind,
+        inputs: &[Entry],
+        write: impl FnOnce(u64) -> Result<u64>,
+    ) -> Result<Option<Entry>> {
+        match self.write(kind, write) {
+            Ok((id, len)) => {
+                let level = inputs.iter().map(|entry| entry.level).max().unwrap_or(0) + 1;
+                let versions = (inputs[0].versions.0, inputs[inputs.len() - 1].versions.1);
+                Ok(Some(Entry { id, versions, len, level }))
+            }
+            Err(error @ Error::Corruption { .. }) if self.note_damage(&error, kind, inputs) => {
+                tracing::error!(%error, "a sealed file is damaged, merges leave it alone");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn replaced(&self, kind: Kind, inputs: &[Entry], output: Entry) {
+        inputs.iter().for_each(|entry| self.discard(kind, entry.id));
+        tracing::debug!(?kind, files = inputs.len(), bytes = output.len, "files were merged");
+    }
+}
+
+/// The segments to merge next: neighbours that were never merged, enough of them to reach `cap` together, or many.
+fn due_segments(parts: &[Part], cap: u64, damaged: impl Fn(&Entry) -> bool) -> Option<Range<usize>> {
+    // One that fills the cap by itself is left alone, and what many small ones made may merge again while it is small.
+    let fresh = |part: &Part| {
+        let small = part.entry.level == 0 && part.entry.len < cap || part.entry.len < cap / SEGMENTS as u64;
+        part.segment.is_ok() && small && !damaged(&part.entry)
+    };
+    let sizes: Vec<_> = parts.iter().map(|part| fresh(part).then_some(part.entry.len)).collect();
+    due_neighbours(&sizes, cap)
+}
+
+fn due_neighbours(sizes: &[Option<u64>], cap: u64) -> Option<Range<usize>> {
+    let (mut start, mut sum) = (0, 0);
+    for (index, size) in sizes.iter().enumerate() {
+        let Some(size) = size else {
+            (start, sum) = (index + 1, 0);
+            continue;
+        };
+        sum += size;
+        if sum >= cap && index > start || index - start + 1 >= SEGMENTS {
+            return Some(start..index + 1);
+        }
+    }
+    None
+}
+
+/// The runs to merge next: the newest and its neighbours that are not of a larger tier. So a row is rewritten about once
+/// for each factor of four by which the table grows, and there are at most three runs of each tier. A damaged run parts its
+/// neighbours.
+fn due_runs(entries: &[Entry], damaged: impl Fn(&Entry) -> bool) -> Option<Range<usize>> {
+    let tier = |entry: &Entry| (entry.len / SMALL_RUN).checked_ilog(RUNS as u64).map_or(0, |tier| tier + 1);
+    let newest = entries.last().filter(|entry| !damaged(entry)).map(tier)?;
+    let mergeable = |entry: &&Entry| tier(entry) <= newest && !damaged(entry);
+    let count = entries.iter().rev().take_while(mergeable).count();
+    (count >= RUNS).then(|| entries.len() - count..entries.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(lens: &[u64], level: u32) -> Vec<Entry> {
+        let entry = |(id, len): (usize, &u64)| Entry {
+            id: id as u64,
+            versions: (id as u64, id as u64),
+            len: *len,
+            level,
+        };
+        lens.iter().enumerate().map(entry).collect()
+    }
+
+    #[test]
+    fn segments_wait_until_they_fill_a_merge() {
+        let due = |sizes: &[u64]| due_neighbours(&sizes.iter().copied().map(Some).collect::<Vec<_>>(), 200);
+        assert_eq!(due(&[60, 60]), None);
+        assert_eq!(due(&[60, 60, 60, 60, 60]), Some(0..4));
+        assert_eq!(due(&[1; SEGMENTS]), Some(0..SEGMENTS));
+        assert_eq!(due_neighbours(&[Some(150), None, Some(150), Some(60)], 200), Some(2..4));
+        assert_eq!(due_neighbours(&[None; 9], 200), None);
+    }
+
+    #[test]
+    fn a_damaged_run_parts_its_neighbours() {
+        let runs = entries(&[1; 9], 0);
+        assert_eq!(due_runs(&runs, |_| false), Some(0..9));
+        assert_eq!(due_runs(&runs, |entry| entry.id == 4), Some(5..9));
+        assert_eq!(due_runs(&runs, |entry| entry.id == 8), None);
+    }
+
+    #[test]
+    fn runs_stay_few_and_are_seldom_rewritten() {
+        let mut runs: Vec<u64> = Vec::new();
+        let (mut written, mut most) = (0, 0);
+        for _ in 0..4096 {
+            runs.push(SMALL_RUN);
+            while let Some(range) = due_runs(&entries(&runs, 0), |_| false) {
+                let sum = runs[range.clone()].iter().sum();
+                written += sum;
+                runs.splice(range, [sum]);
+            }
+            most = most.max(runs.len());
+        }
+        assert!(most <= 24, "{most} runs at once");
+        assert!(written <= 7 * 4096 * SMALL_RUN, "each row is written {} times", written / 4096 / SMALL_RUN);
+    }
+}

@@ -1,0 +1,14 @@
+//! What keeps a store in shape: opening it, sealing, merging, and checking every byte.
+//!
+//! `files` owns the set of files and the manifest; `seal` and `merge` are its steps; `tombstones` says what a merge drops;
+//! `recovery` opens a store; `verify` reads all of one; `report` holds the numbers that are told about a store.
+
+mod files;
+mod merge;
+pub mod recovery;
+pub mod report;
+mod seal;
+mod tombstones;
+pub mod verify;
+
+pub use files::Upkeep;

@@ -1,0 +1,110 @@
+//! Opening what is sealed, and the log segments that are not.
+
+use super::survey::Survey;
+use super::{Faults, Opening};
+use crate::env::Access;
+use crate::env::sync::Arc;
+use crate::error::{Error, Result};
+use crate::files::log::{self, LogFile};
+use crate::files::manifest::{Entry, Manifest};
+use crate::files::segment::Segment;
+use crate::files::table::Run;
+use crate::kernel::fileset::names;
+use crate::kernel::heads::Heads;
+use crate::kernel::{Counts, FileSet, Part};
+use crate::model::head::{BUFFERED_WINDOW, HEADS, Head};
+use crate::model::ids::{ChannelId, Named};
+
+/// Opens the runs and the message segments that the manifest names.
+pub fn open_files(opening: &Opening<'_>, manifest: &Manifest, faults: &mut Faults) -> Result<FileSet> {
+    let mut runs = Vec::with_capacity(manifest.runs.len());
+    for entry in &manifest.runs {
+        let run = Run::open(opening.disk, manifest.store, entry.id, entry.len, manifest.key);
+        runs.extend(faults.forgive(run)?.map(Arc::new));
+    }
+    let mut segments = Vec::with_capacity(manifest.segments.len());
+    for entry in &manifest.segments {
+        segments.push(open_segment(opening, manifest, entry, faults)?);
+    }
+    let losses = manifest.losses.as_slice().into();
+    Ok(FileSet { runs, segments, frozen: Vec::new(), losses, key: manifest.key })
+}
+
+fn open_segment(
+    opening: &Opening<'_>,
+    manifest: &Manifest,
+    entry: &Entry,
+    faults: &mut Faults,
+) -> Result<Part> {
+    let segment = Segment::open(opening.disk, manifest.store, entry.id, entry.len, opening.cache.clone());
+    match &segment {
+        Ok(_) => {}
+        // The rest of the store stays readable, whoever opens it.
+        Err(error @ Error::Corruption { .. }) => faults.note(error),
+        Err(error) => return Err(error.clone()),
+    }
+    Ok(Part { entry: *entry, segment: segment.map(Arc::new) })
+}
+
+/// Opens the live log segments, oldest first, and checks that none is missing.
+pub fn open_logs(
+    opening: &Opening<'_>,
+    manifest: &Manifest,
+    survey: &Survey,
+    faults: &mut Faults,
+) -> Result<Vec<Arc<LogFile>>> {
+    let last = survey.logs.last().copied().unwrap_or(0).max(manifest.first_log);
+    let mut logs = Vec::new();
+    for id in manifest.first_log..=last {
+        let access = if id == last && opening.writable { Access::Write } else { Access::Read };
+        let log = match survey.logs.contains(&id) {
+            true => LogFile::open(opening.disk, manifest.store, id, access),
+            false => {
+                let path = crate::env::Dir::path(opening.disk).join(log::name(id));
+                Err(Error::corrupt(&path, 0, "the log segment is missing"))
+            }
+        };
+        match faults.forgive(log)? {
+            Some(log) => logs.push(Arc::new(log)),
+            // What comes later can't be understood without it.
+            None => break,
+        }
+    }
+    Ok(logs)
+}
+
+/// The heads of all channels as of the last run, and how far the store had come by then.
+pub fn load_heads(files: &FileSet, manifest: &Manifest, faults: &mut Faults) -> Result<(Heads, Counts)> {
+    let mut heads = Heads::default();
+    let mut counts = Counts::default();
+    for run in &files.runs {
+        let (channels, users) = (names(run, Named::Channel), names(run, Named::User));
+        if (channels.first(), users.first()) != (counts.channels, counts.users) {
+            faults.forgive(Err::<(), _>(run.corrupt("its names don't follow those of the run before")))?;
+        }
+        counts.channels = channels.first() + channels.count();
+        counts.users = users.first() + users.count();
+        heads.grow(counts.channels as usize);
+        let loaded = load_run_heads(run, &mut heads, &counts, manifest);
+        faults.forgive(loaded)?;
+    }
+    counts.version = manifest.runs.last().map_or(0, |entry| entry.versions.1);
+    Ok((heads, counts))
+}
+
+fn load_run_heads(run: &Run, heads: &mut Heads, counts: &Counts, manifest: &Manifest) -> Result<()> {
+    let mut cursor = run.section(HEADS).all();
+    while let Some(entry) = cursor.next()? {
+        let channel = ChannelId(entry.key.a);
+        let fault = || run.corrupt(format!("the head of channel {} can't be", channel.0));
+        let head = Head::decode(entry.version, entry.image).ok_or_else(fault)?;
+        // Each message took a version, and each loss made at most one gap.
+        let most = head.order + manifest.losses.len() as u64 * BUFFERED_WINDOW;
+        let grows = heads.get(channel).changed <= head.changed && head.changed <= run.versions().1;
+        if channel.0 >= counts.channels || !grows || head.last.seq > most {
+            return Err(fault());
+        }
+        heads.set(channel, head);
+    }
+    Ok(())
+}

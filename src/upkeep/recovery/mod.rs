@@ -1,0 +1,363 @@
+//! Opening a store: from files to the published state.
+//!
+//! The first half only reads. Whatever is wrong is found there, so that a store which can't be opened is not changed by a
+//! byte. The second half mends what a crash leaves: it makes the end of the log durable, zeroes what lies after it, and
+//! removes orphans. Nothing else is written by opening: the session's first commit begins a log segment of its own, whose
+//! header says all that a later opening has to know.
+//!
+//! Invariants:
+//! * R1. What is recovered is a prefix of the log, in whole commits, and everything below the durable mark is in it.
+//! * R2. Before anything is served to a writer, all of it is durable: after a crash the page cache may hold bytes that no
+//!   sync will write any more, so they are written again.
+//! * R3. After the log's end there are zeros, so that no frame of a lost commit can follow a new one.
+//! * R4. No file is removed while one that the manifest names is missing or damaged: it may be all that is left.
+
+mod load;
+mod replay;
+mod survey;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use crate::env::sync::Arc;
+use crate::env::{Dir, Env};
+use crate::error::{Error, Result};
+use crate::files::disk::Disk;
+use crate::files::log::{self, HEADER, Header, LogFile, Scan};
+use crate::files::manifest::{Manifest, Session};
+use crate::files::note::Note;
+use crate::files::segment::BlockCache;
+use crate::kernel::heads::Heads;
+use crate::kernel::{Counts, FileSet, Kernel, Layer};
+use crate::model::batch::Durability;
+use crate::model::head::Loss;
+use crate::options::Options;
+use crate::upkeep::report::Recovery;
+use crate::write::Start;
+
+use load::{load_heads, open_files, open_logs};
+use replay::replay;
+pub use survey::{Survey, check_unborn, survey};
+use survey::{check_ours, lock, open_dir, orphans};
+
+/// An open store's parts.
+pub struct Opened {
+    pub disk: Arc<Disk>,
+    pub manifest: Manifest,
+    pub kernel: Arc<Kernel>,
+    /// Where writing goes on.
+    pub start: Start,
+    pub recovery: Recovery,
+    pub cache: Arc<BlockCache>,
+    /// Keeps other writers out; absent for a reader.
+    pub lock: Option<Box<dyn Send + Sync>>,
+}
+
+/// What an opening works with.
+pub struct Opening<'a> {
+    pub options: &'a Options,
+    pub disk: &'a Disk,
+    pub cache: Arc<BlockCache>,
+    /// Whether the end of the log may be mended.
+    pub writable: bool,
+}
+
+/// What was found to be damaged.
+#[derive(Default)]
+pub struct Faults {
+    /// Whether to go on without what is damaged.
+    lenient: bool,
+    pub found: Vec<Error>,
+}
+
+impl Faults {
+    /// Notes a fault that stops nothing.
+    pub fn note(&mut self, fault: &Error) {
+        self.found.push(fault.clone());
+    }
+
+    /// Turns damage into `None`, if what is whole is to be served without it.
+    pub fn forgive<T>(&mut self, result: Result<T>) -> Result<Option<T>> {
+        match result {
+            Ok(good) => Ok(Some(good)),
+            Err(fault @ Error::Corruption { .. }) if self.lenient => {
+                self.found.push(fault);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Opens the store at `path`, or makes one.
+pub fn open(options: &Options, path: &Path) -> Result<Opened> {
+    if options.read_only {
+        return open_for_reading(options, path);
+    }
+    let disk = Arc::new(Disk::new(open_dir(&*options.env, path)?));
+    let lock = lock(&*disk)?;
+    let survey = survey(&*disk)?;
+    check_ours(&*disk, &survey)?;
+    let cache = Arc::new(BlockCache::new(options.block_cache));
+    let opening = Opening { options, disk: &disk, cache: cache.clone(), writable: true };
+    let opened = match Manifest::load(&*disk)? {
+        Some(manifest) if manifest.unborn() => {
+            check_unborn(&*disk, &survey)?;
+            begin(&opening, manifest)?
+        }
+        Some(manifest) => Reading::read(&opening, manifest, &survey, None)?.mend(&opening, &survey)?,
+        None => {
+            let manifest = Manifest::new(&*options.env);
+            let manifest = manifest.map_err(|e| Error::io("draw an id for", disk.path(), e))?;
+            manifest.store(&disk)?;
+            begin(&opening, manifest)?
+        }
+    };
+    let (manifest, kernel, start, recovery) = opened;
+    tracing::info!(dir = %disk.path().display(), ?recovery, "a store was opened");
+    Ok(Opened { manifest, kernel, start, recovery, cache, disk, lock: Some(lock) })
+}
+
+/// So often a reader starts again when a writer replaced files meanwhile.
+const TRIES: usize = 10;
+
+/// Opens a store without a lock and without a change.
+fn open_for_reading(options: &Options, path: &Path) -> Result<Opened> {
+    let dir = options.env.open_dir(path, false).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => no_store(path),
+        _ => Error::io("open", path, e),
+    })?;
+    let disk = Arc::new(Disk::new(dir));
+    let cache = Arc::new(BlockCache::new(options.block_cache));
+    let opening = Opening { options, disk: &disk, cache: cache.clone(), writable: false };
+    let mut tries = 0;
+    loop {
+        // In this order: the log holds at least what the note says.
+        let note = published(&disk);
+        let Some(manifest) = Manifest::load(&*disk)? else { return Err(no_store(path)) };
+        let reading = Reading::read(&opening, manifest.clone(), &survey(&*disk)?, note);
+        tries += 1;
+        // A writer may have replaced files between the two.
+        let moved = Manifest::load(&*disk)?.is_some_and(|now| now != manifest);
+        if moved && tries < TRIES {
+            continue;
+        }
+        let (manifest, kernel, start, recovery) = reading?.parts()?;
+        return Ok(Opened { manifest, kernel, start, recovery, cache, disk, lock: None });
+    }
+}
+
+/// How far a writer has published. Where nobody holds the lock, all of the log counts.
+fn published(disk: &Disk) -> Option<Note> {
+    match disk.lock() {
+        Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => Note::read(disk),
+        _ => None,
+    }
+}
+
+fn no_store(path: &Path) -> Error {
+    Error::NotAStore { dir: path.into(), entry: None }
+}
+
+type Parts = (Manifest, Arc<Kernel>, Start, Recovery);
+
+/// Makes the first log segment of a store that has a manifest, and says so in the manifest: if that segment is missing
+/// later, it was lost.
+fn begin(opening: &Opening<'_>, mut manifest: Manifest) -> Result<Parts> {
+    let Opening { options, disk, .. } = opening;
+    let (salt, session) = (draw(&*options.env, disk)?, draw(&*options.env, disk)?);
+    let buffered = options.durability == Durability::Buffered;
+    let header = Header {
+        segment: 1,
+        salt,
+        session,
+        buffered,
+        base_version: 0,
+        channels: 0,
+        users: 0,
+        previous_end: 0,
+        capacity: options.log_segment.next_multiple_of(4096),
+    };
+    let log = Arc::new(LogFile::create(disk, manifest.store, header)?);
+    manifest.first_log = 1;
+    manifest.store(disk)?;
+    let files = FileSet { key: manifest.key, ..FileSet::default() };
+    let identity = (Options::clone(options), manifest.store);
+    let layer = Arc::new(Layer::new(log.clone(), Counts::default()));
+    let kernel = Kernel::new(identity, Vec::new(), Heads::default(), files, layer, Counts::default());
+    let recovery = Recovery { created: true, clean: true, ..Recovery::default() };
+    Ok((manifest, Arc::new(kernel), Start { log, end: HEADER, begun: true, session }, recovery))
+}
+
+fn draw(env: &dyn Env, disk: &Disk) -> Result<u64> {
+    let mut random = [0; 8];
+    env.random(&mut random).map_err(|e| Error::io("draw a number for", disk.path(), e))?;
+    Ok(u64::from_le_bytes(random))
+}
+
+/// The first half of opening: all is read, nothing is changed.
+pub struct Reading {
+    manifest: Manifest,
+    kernel: Kernel,
+    /// The last log segment, and what was found in it.
+    log: Arc<LogFile>,
+    scan: Scan,
+    recovery: Recovery,
+    faults: Faults,
+    session: u64,
+    /// How far a writer beside this reader has published.
+    note: Option<Note>,
+}
+
+impl Reading {
+    /// Reads manifest, runs, segments and logs.
+    pub fn read(
+        opening: &Opening<'_>,
+        manifest: Manifest,
+        survey: &Survey,
+        note: Option<Note>,
+    ) -> Result<Reading> {
+        let mut faults = Faults { lenient: opening.options.read_only, found: Vec::new() };
+        let files = open_files(opening, &manifest, &mut faults)?;
+        let logs = open_logs(opening, &manifest, survey, &mut faults)?;
+        let (heads, counts) = load_heads(&files, &manifest, &mut faults)?;
+        let session = draw(&*opening.options.env, opening.disk)?;
+        let log =
+            logs.first().cloned().unwrap_or_else(|| Arc::new(LogFile::absent(opening.disk, manifest.store)));
+        let identity = (opening.options.clone(), manifest.store);
+        let layer = Arc::new(Layer::new(log.clone(), counts));
+        let kernel = Kernel::new(identity, manifest.sessions.clone(), heads, files, layer, counts);
+        let recovery = Recovery::default();
+        // Losses of live log segments are told by their headers; the manifest knows of older ones only.
+        if !logs.is_empty() && manifest.losses.iter().any(|loss| loss.version > log.header.base_version) {
+            let path = opening.disk.path().join(crate::files::manifest::NAME);
+            faults.forgive(Err::<(), _>(Error::corrupt(&path, 0, "a loss is newer than the log's begin")))?;
+        }
+        let mut reading =
+            Reading { manifest, kernel, log, scan: Scan::default(), recovery, faults, session, note };
+        reading.replay(&logs)?;
+        reading.settle(opening.disk)?;
+        Ok(reading)
+    }
+
+    /// Replays the live log segments.
+    fn replay(&mut self, logs: &[Arc<LogFile>]) -> Result<()> {
+        for (index, log) in logs.iter().enumerate() {
+            if index > 0 {
+                self.follow(log);
+            }
+            self.log = log.clone();
+            let end = logs.get(index + 1).map(|next| next.header.previous_end);
+            let upto = self.upto(log);
+            let (_, scan) = replay(&self.kernel, end, self.faults.lenient, upto);
+            let Some(scan) = self.faults.forgive(scan)? else { return Ok(()) };
+            self.scan = scan;
+            self.recovery.log_segments += 1;
+            self.recovery.log_bytes += scan.end;
+            self.recovery.commits += scan.commits;
+            if upto < u64::MAX {
+                // What comes later is not published yet.
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Up to where commits of a log segment are published, if a writer is at work on it.
+    fn upto(&self, log: &LogFile) -> u64 {
+        let of = |note: &Note| (note.segment, note.session) == (log.header.segment, log.header.session);
+        self.note.filter(of).map_or(u64::MAX, |note| note.end)
+    }
+
+    /// The next log segment begins, perhaps that of another session.
+    fn follow(&mut self, next: &Arc<LogFile>) {
+        let counts = self.kernel.moment().counts;
+        if next.header.session != self.log.header.session {
+            self.end_session(counts);
+        }
+        self.kernel.roll(Arc::new(Layer::new(next.clone(), counts)));
+    }
+
+    /// Notes the end of the session that wrote the present segment, and whether it may have taken messages that somebody
+    /// saw.
+    fn end_session(&mut self, counts: Counts) {
+        self.kernel.sessions.push(Session { id: self.log.header.session, last: counts.version });
+        if self.log.header.buffered && !self.scan.closed {
+            let session = self.log.header.session;
+            let loss = Loss { version: counts.version, channels: counts.channels, session };
+            self.kernel
+                .edit_files(|files| files.losses = files.losses.iter().copied().chain([loss]).collect());
+        }
+    }
+
+    /// Judges the log's end.
+    fn settle(&mut self, disk: &Disk) -> Result<()> {
+        if self.scan.followed {
+            let path = disk.path().join(log::name(self.log.header.segment + 1));
+            let missing = Error::corrupt(&path, 0, "the log segment is missing");
+            self.faults.forgive(Err::<(), _>(missing))?;
+        }
+        self.recovery.clean = self.scan.closed;
+        self.recovery.torn_bytes = self.scan.torn;
+        let counts = self.kernel.moment().counts;
+        self.recovery.gap = self.log.header.buffered && !self.scan.closed;
+        self.end_session(counts);
+        self.recovery.losses = self.kernel.moment().files.losses.len() as u64;
+        self.recovery.damaged = self.faults.found.len() as u64;
+        Ok(())
+    }
+
+    /// Bytes of an unfinished commit at the log's end.
+    pub fn torn(&self) -> u64 {
+        self.scan.torn
+    }
+
+    /// The parts, for somebody who only reads.
+    fn parts(self) -> Result<Parts> {
+        self.faults.found.iter().for_each(|fault| tracing::error!(%fault, "a part of the store is damaged"));
+        let start = Start { log: self.log, end: self.scan.end, begun: false, session: self.session };
+        Ok((self.manifest, Arc::new(self.kernel), start, self.recovery))
+    }
+
+    /// The second half: makes what was read durable.
+    fn mend(mut self, opening: &Opening<'_>, survey: &Survey) -> Result<Parts> {
+        mend(&self.log, &self.scan)?;
+        self.remove_orphans(opening.disk, survey)?;
+        self.parts()
+    }
+
+    /// Removes what the manifest does not name. The manifest may have come so far that it was seen, and not so far that it
+    /// was durable; so it is made durable first, else a loss of power could bring back one that names what is removed.
+    fn remove_orphans(&mut self, disk: &Disk, survey: &Survey) -> Result<()> {
+        let orphans = orphans(&self.manifest, survey);
+        if orphans.is_empty() || !self.faults.found.is_empty() {
+            return Ok(());
+        }
+        match self.manifest.store(disk) {
+            Ok(()) => {}
+            // They take room and do no harm; another opening may have room for the manifest.
+            Err(Error::OutOfSpace { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        // A file that can't be removed now is tried again at the next opening.
+        self.recovery.orphans = orphans.iter().filter(|name| disk.remove(name).is_ok()).count() as u64;
+        Ok(())
+    }
+}
+
+/// Makes all up to the log's end durable (R2) and all after it zero (R3). After a clean close that is the close frame alone:
+/// its own sync may have failed.
+fn mend(log: &LogFile, scan: &Scan) -> Result<()> {
+    // A copy, as a map would change under the write.
+    let mut tail = log.raw(scan.durable, (scan.end - scan.durable) as usize)?.to_vec();
+    tail.resize(tail.len() + scan.torn as usize, 0);
+    if tail.is_empty() {
+        return Ok(());
+    }
+    let Some(right) = log.take_right() else { return Ok(()) };
+    log.write(&tail, scan.durable)?;
+    let _ = log.sync(&right)?;
+    log.give_right(right);
+    Ok(())
+}

@@ -1,0 +1,183 @@
+//! Replaying a log segment: each change must follow from what was before it, whatever the checksums say. What follows from
+//! a change is the model's; nothing is decided here.
+
+use bytes::Bytes;
+
+use crate::env::sync::Arc;
+use crate::error::Result;
+use crate::files::change::Change;
+use crate::files::log::{self, Frame, FrameKind, HEADER, Scan};
+use crate::files::record::Record;
+use crate::kernel::{Counts, Kernel, Layer};
+use crate::model::head::{Head, follow_message};
+use crate::model::ids::{ChannelId, Named, UserId};
+use crate::model::image::patched;
+use crate::model::key::{Key, TableKey};
+use crate::model::message::Placed;
+use crate::model::state::State;
+use crate::model::{Table, WithTable, with_table};
+
+/// Reads the newest layer's log segment and puts its commits in. `partial` is set if later commits may fail to follow while
+/// those before are to be seen. Commits that end after `upto` are not put in: nobody may see them yet.
+pub fn replay(kernel: &Kernel, end: Option<u64>, partial: bool, upto: u64) -> (Counts, Result<Scan>) {
+    let moment = kernel.moment();
+    let layer = moment.active.clone();
+    let mut replay = Replay { kernel, layer: &layer, counts: moment.counts, keep: partial, version: 0, upto };
+    let scan = replay.log(end);
+    let counts = replay.counts;
+    layer.replayed(counts.version);
+    kernel.replayed(counts);
+    (counts, scan)
+}
+
+/// Replays the frames of one segment.
+struct Replay<'a> {
+    kernel: &'a Kernel,
+    layer: &'a Arc<Layer>,
+    /// How far the store has come, in whole commits.
+    counts: Counts,
+    /// Whether a commit that does not follow must leave no trace.
+    keep: bool,
+    /// The first version of the present commit.
+    version: u64,
+    /// Later commits are left out.
+    upto: u64,
+}
+
+impl Replay<'_> {
+    fn log(&mut self, end: Option<u64>) -> Result<Scan> {
+        let log = &self.layer.log;
+        let header = &log.header;
+        let start = Counts { version: header.base_version, channels: header.channels, users: header.users };
+        if start != self.counts {
+            return Err(log.corrupt(0, format!("begins after {start:?}, not {:?}", self.counts)));
+        }
+        let bytes = log.read_all()?;
+        let scan = log::scan(log, &bytes, end, &mut |frame| self.frame(frame))?;
+        log.note(&bytes[HEADER as usize..scan.end as usize], HEADER);
+        Ok(scan)
+    }
+
+    fn frame(&mut self, frame: &Frame<'_>) -> Result<()> {
+        let log = &self.layer.log;
+        if frame.end > self.upto {
+            return Ok(());
+        }
+        if frame.header.first_version != self.counts.version + 1 {
+            return Err(log.corrupt(frame.body_offset, "a frame's versions don't follow"));
+        }
+        if frame.header.kind != FrameKind::Commit {
+            return Ok(());
+        }
+        self.version = frame.header.first_version;
+        let before = self.counts;
+        let mut reader = crate::model::codec::Reader::new(frame.body);
+        for _ in 0..frame.header.count {
+            let at = frame.body_offset + reader.position() as u64;
+            let applied = Change::decode(&mut reader).and_then(|change| self.apply(&change, at));
+            if applied.is_none() {
+                self.counts = before;
+                return Err(log.corrupt(at, "a change is not valid"));
+            }
+        }
+        if !reader.is_empty() || self.counts.version == before.version {
+            self.counts = before;
+            return Err(log.corrupt(frame.body_offset, "a commit has not the changes that it counts"));
+        }
+        Ok(())
+    }
+
+    /// Applies a change; `None` if it does not follow from what was before.
+    fn apply(&mut self, change: &Change<'_>, at: u64) -> Option<()> {
+        match *change {
+            Change::Name { named, id, name } => self.name(named, id, name),
+            Change::Message(record) => self.message(&record, at as u32 + 1),
+            Change::Patch { table, wide, key, fields } => {
+                self.counts.version += 1;
+                with_table(table, PatchRow { replay: self, wide, key, fields })?
+            }
+        }
+    }
+
+    fn name(&mut self, named: Named, id: u32, name: &[u8]) -> Option<()> {
+        let next = match named {
+            Named::Channel => &mut self.counts.channels,
+            Named::User => &mut self.counts.users,
+        };
+        if *next != id {
+            return None;
+        }
+        *next += 1;
+        self.layer.put_name(named, Bytes::copy_from_slice(name));
+        Some(())
+    }
+
+    fn message(&mut self, record: &Record<'_>, offset: u32) -> Option<()> {
+        let Record { channel, sender, mark, version, .. } = *record;
+        if !self.knows(channel, sender) {
+            return None;
+        }
+        let head = self.head(channel);
+        let moment = self.kernel.moment();
+        let seq = head.next_seq(channel, version, &moment.files.losses).ok()?;
+        self.counts.version += 1;
+        if version != self.counts.version || mark != head.next_mark(seq, record.silent) {
+            return None;
+        }
+        let previous = (head.order, head.last.seq);
+        let placed = Placed { channel, sender, mark, version, previous, offset };
+        let id_bytes = record.client_id.map_or(0, <[u8]>::len) + record.id.map_or(0, |_| 8);
+        self.layer.put_message(&placed, (record.payload.len() + id_bytes) as u64);
+        follow_message(&placed, self);
+        Some(())
+    }
+}
+
+impl State for Replay<'_> {
+    fn head(&self, channel: ChannelId) -> Head {
+        self.kernel.newest_head(channel)
+    }
+
+    fn set_head(&mut self, channel: ChannelId, head: Head) {
+        self.kernel.put_head(channel, head, self.version, self.keep);
+        self.layer.put_head(channel, head);
+    }
+
+    fn put<T: Table>(&mut self, key: T::Key, row: T) {
+        self.layer.put_row(key, row, self.version, self.keep);
+    }
+
+    fn knows(&self, channel: ChannelId, user: UserId) -> bool {
+        channel.0 < self.counts.channels && user.0 < self.counts.users
+    }
+}
+
+/// Applies a patch to a row of the table that it names.
+struct PatchRow<'r, 'a, 'f> {
+    replay: &'r mut Replay<'a>,
+    wide: bool,
+    key: Key,
+    fields: &'f [u8],
+}
+
+impl WithTable for PatchRow<'_, '_, '_> {
+    type Out = Option<()>;
+
+    fn table<T: Table>(self) -> Option<()> {
+        if self.wide != T::Key::WIDE {
+            return None;
+        }
+        let (replay, key) = (self.replay, T::Key::from_raw(self.key));
+        let before = match replay.layer.newest::<T>(key) {
+            Some(row) => Some(row),
+            None => replay.kernel.moment().row::<T>(key, u64::MAX).ok()?,
+        };
+        let after = patched(before.clone(), self.fields, replay.counts.version)?;
+        if !after.fits(key, replay) {
+            return None;
+        }
+        T::follow(before.as_ref(), &after, key, replay);
+        replay.put(key, after);
+        Some(())
+    }
+}

@@ -1,0 +1,115 @@
+//! Numbers about a store.
+
+use crate::env::sync::Arc;
+use crate::files::manifest::{Entry, Manifest};
+use crate::kernel::layer::Content;
+use crate::kernel::{Layer, Moment};
+
+/// What opening a store found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Recovery {
+    /// Whether the store was made by this open.
+    pub created: bool,
+    /// Whether the last session ended with a close.
+    pub clean: bool,
+    /// Unsealed log segments that were read.
+    pub log_segments: u64,
+    /// Bytes of log that were read.
+    pub log_bytes: u64,
+    /// Commits that were read from the log.
+    pub commits: u64,
+    /// Bytes at the log's end that were no whole commit and were cut away.
+    pub torn_bytes: u64,
+    /// Whether buffered messages may have been lost, so that channels go on beyond the window.
+    pub gap: bool,
+    /// How many ends there were in the life of the store that may have taken buffered messages.
+    pub losses: u64,
+    /// Files of unfinished work that were removed.
+    pub orphans: u64,
+    /// Message segments that could not be opened; what lies in them answers with an error.
+    pub damaged: u64,
+}
+
+/// Counts and sizes of a store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Stat {
+    /// The version of the last change.
+    pub version: u64,
+    /// Channels that were ever made.
+    pub channels: u64,
+    /// Users that were ever made.
+    pub users: u64,
+    /// Messages.
+    pub messages: u64,
+    /// Log segments, and their bytes on disk.
+    pub logs: Files,
+    /// Message segments, and their bytes on disk.
+    pub segments: Files,
+    /// Table runs, and their bytes on disk.
+    pub runs: Files,
+    /// Bytes of payloads, client ids and ids that were ever appended.
+    pub user_bytes: u64,
+    /// Bytes that were ever written to the log.
+    pub log_bytes: u64,
+    /// Bytes that were ever written by sealing.
+    pub sealed_bytes: u64,
+    /// Bytes that were ever written by merging.
+    pub merged_bytes: u64,
+    /// Syncs of the log since the store was opened.
+    pub syncs: u64,
+}
+
+/// A number of files and the sum of their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Files {
+    /// How many.
+    pub count: u64,
+    /// The sum of their lengths, in bytes.
+    pub bytes: u64,
+}
+
+impl Stat {
+    /// Bytes written in all for each byte that the log was given: 1 is the log alone.
+    #[must_use]
+    pub fn write_amplification(&self) -> f64 {
+        let all = self.log_bytes + self.sealed_bytes + self.merged_bytes;
+        if self.log_bytes == 0 { 1.0 } else { all as f64 / self.log_bytes as f64 }
+    }
+}
+
+/// The numbers of a store at a moment. What is sealed meanwhile counts once, by the log segment's number.
+pub(crate) fn stat(manifest: &Manifest, moment: &Moment, end: u64, syncs: u64) -> Stat {
+    let layers = || moment.files.frozen.iter().chain([&moment.active]);
+    let live = |layer: &&Arc<Layer>| layer.log.header.segment >= manifest.first_log;
+    let ends = layers().skip(1).map(|layer| layer.log.header.previous_end).chain([end]);
+    let logged = layers().zip(ends).filter(|(layer, _)| live(layer)).map(|(_, end)| end).sum::<u64>();
+    let unsealed =
+        |pick: fn(&Content) -> u64| layers().filter(live).map(|layer| layer.look(pick)).sum::<u64>();
+    let files = |entries: &[Entry]| Files {
+        count: entries.len() as u64,
+        bytes: entries.iter().map(|entry| entry.len).sum(),
+    };
+    Stat {
+        version: moment.counts.version,
+        channels: moment.counts.channels.into(),
+        users: moment.counts.users.into(),
+        messages: manifest.totals.messages + unsealed(|content| content.chains.messages()),
+        logs: Files {
+            count: layers().count() as u64,
+            bytes: layers().map(|layer| layer.log.header.capacity).sum(),
+        },
+        segments: files(&manifest.segments),
+        runs: files(&manifest.runs),
+        user_bytes: manifest.totals.user + unsealed(|content| content.user_bytes),
+        log_bytes: manifest.totals.logged + logged,
+        sealed_bytes: manifest.totals.sealed,
+        merged_bytes: manifest.totals.merged,
+        syncs,
+    }
+}

@@ -1,0 +1,105 @@
+//! Which tombstones a merge of runs drops: rows of users who left long ago, or beyond the newest few of a user, and members
+//! who left. What makes a row a tombstone, and what a dropped one leaves, stands in `model::membership`.
+//!
+//! Invariant: only a merge with the oldest run drops any, as a tombstone hides what older runs say. The greatest version of
+//! a user's dropped rows becomes the user's floor; the floor of an earlier merge counts as dropped, and so lives on in the
+//! new one.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::files::table::{Entry, Filter, Last};
+use crate::model::ids::UserId;
+use crate::model::image::Image;
+use crate::model::key::TableKey;
+use crate::model::member::Member;
+use crate::model::membership::{FLOOR, Keep, Membership, key};
+
+/// The filter of a table, by its number.
+pub fn filter(table: u8, keep: Keep) -> Option<Box<dyn Filter>> {
+    match table {
+        Membership::TABLE => {
+            Some(Box::new(LeftRows { keep, surplus: Surplus::new(keep.count), user: 0, floor: None }))
+        }
+        Member::TABLE => Some(Box::new(LeftMembers)),
+        _ => None,
+    }
+}
+
+/// Drops rows by the limits.
+struct LeftRows {
+    keep: Keep,
+    surplus: Surplus,
+    user: u32,
+    /// The greatest version of the user's dropped rows.
+    floor: Option<u64>,
+}
+
+impl Filter for LeftRows {
+    fn group<'a>(&mut self, tombstones: &mut dyn Iterator<Item = Entry<'a>>) -> Option<()> {
+        self.surplus = Surplus::new(self.keep.count);
+        let left = tombstones.filter(|entry| entry.key.b != FLOOR.0);
+        left.for_each(|entry| self.surplus.add(entry.version));
+        Some(())
+    }
+
+    fn keep(&mut self, tombstone: &Entry<'_>) -> Option<bool> {
+        let row = Membership::decode(tombstone.version, tombstone.image)?;
+        let gone = row.left_at? <= self.keep.before_ms || self.surplus.holds(row.version);
+        if gone || tombstone.key.b == FLOOR.0 {
+            self.user = tombstone.key.a;
+            self.floor = self.floor.max(Some(row.version));
+            return Some(false);
+        }
+        Some(true)
+    }
+
+    fn last(&mut self) -> Option<Last> {
+        let row = Membership::dropped(self.floor.take()?);
+        let mut image = Vec::new();
+        row.encode(&mut image);
+        Some(Last { key: key(FLOOR, UserId(self.user)).raw(), tag: row.tag(), version: row.version, image })
+    }
+}
+
+/// Drops members who left.
+struct LeftMembers;
+
+impl Filter for LeftMembers {
+    fn group<'a>(&mut self, _: &mut dyn Iterator<Item = Entry<'a>>) -> Option<()> {
+        Some(())
+    }
+
+    fn keep(&mut self, _: &Entry<'_>) -> Option<bool> {
+        Some(false)
+    }
+}
+
+/// Tells which of many versions are beyond the newest few.
+struct Surplus {
+    keep: usize,
+    newest: BinaryHeap<Reverse<u64>>,
+    /// The greatest one that is beyond them.
+    bound: Option<u64>,
+}
+
+impl Surplus {
+    fn new(keep: usize) -> Self {
+        Surplus { keep, newest: BinaryHeap::new(), bound: None }
+    }
+
+    fn add(&mut self, version: u64) {
+        self.newest.push(Reverse(version));
+        if self.newest.len() > self.keep {
+            let oldest = self.newest.pop().map(|Reverse(oldest)| oldest);
+            self.bound = self.bound.max(oldest);
+        }
+    }
+
+    fn holds(&self, version: u64) -> bool {
+        Some(version) <= self.bound
+    }
+}
+
+#[cfg(test)]
+mod tests;

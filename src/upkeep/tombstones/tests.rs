@@ -1,0 +1,196 @@
+//! What a merge leaves of rows and members, compared with a map that is trimmed by brute force.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+
+use super::*;
+use crate::env::{Dir, Env, OsEnv};
+use crate::error::Result;
+use crate::files::table::{HashKey, Run, RunBuilder, merge};
+use crate::model::key::Key;
+
+const STORE: [u8; 16] = [3; 16];
+const KEY: HashKey = [9; 16];
+
+/// What a run holds of rows and members, as maps.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Model {
+    versions: (u64, u64),
+    rows: BTreeMap<(u32, u32), Membership>,
+    members: BTreeMap<(u32, u32), bool>,
+}
+
+impl Model {
+    fn run(&self, dir: &Path, id: u64) -> Result<Arc<Run>> {
+        let mut builder = RunBuilder::create(&*open_dir(dir), STORE, id, KEY, |_| Ok(()))?;
+        builder.section(Membership::TABLE, false)?;
+        for ((user, channel), row) in &self.rows {
+            put(&mut builder, (*user, *channel), row)?;
+        }
+        builder.section(Member::TABLE, false)?;
+        for ((channel, user), present) in &self.members {
+            put(&mut builder, (*channel, *user), &Member { left: !present, ..Member::default() })?;
+        }
+        let len = builder.finish(self.versions)?;
+        Ok(Arc::new(Run::open(&*open_dir(dir), STORE, id, len, KEY)?))
+    }
+
+    /// Reads a run back.
+    fn of(run: &Run) -> Result<Model> {
+        let mut model = Model { versions: run.versions(), ..Model::default() };
+        let mut rows = run.section(Membership::TABLE).all();
+        while let Some(entry) = rows.next()? {
+            let row = Membership::decode(entry.version, entry.image).unwrap();
+            model.rows.insert((entry.key.a, entry.key.b), row);
+        }
+        let mut members = run.section(Member::TABLE).all();
+        while let Some(entry) = members.next()? {
+            let member = Member::decode(entry.version, entry.image).unwrap();
+            model.members.insert((entry.key.a, entry.key.b), !member.left);
+        }
+        Ok(model)
+    }
+}
+
+fn open_dir(path: &Path) -> Arc<dyn Dir> {
+    OsEnv::new().open_dir(path, false).unwrap()
+}
+
+fn put(builder: &mut RunBuilder<'_>, (a, b): (u32, u32), row: &impl Image) -> Result<()> {
+    let mut image = Vec::new();
+    row.encode(&mut image);
+    builder.put(Entry { key: Key { a, b, c: 0 }, tag: row.tag(), version: row.version(), image: &image })
+}
+
+/// The model of a merge.
+fn merged(inputs: &[Model], limits: Option<Keep>) -> Model {
+    let mut sum = Model { versions: (inputs[0].versions.0, 0), ..Model::default() };
+    for input in inputs.iter().cloned() {
+        sum.versions.1 = input.versions.1;
+        sum.rows.extend(input.rows);
+        sum.members.extend(input.members);
+    }
+    if let Some(limits) = limits {
+        sum.members.retain(|_, present| *present);
+        let users: Vec<u32> = sum.rows.keys().map(|(user, _)| *user).collect();
+        for user in users {
+            trim(&mut sum.rows, user, limits);
+        }
+    }
+    sum
+}
+
+fn trim(rows: &mut BTreeMap<(u32, u32), Membership>, user: u32, limits: Keep) {
+    let of_user = rows.range((user, 0)..(user, FLOOR.0));
+    let mut gone: Vec<(u64, u32, i64)> =
+        of_user.filter_map(|((_, channel), row)| Some((row.version, *channel, row.left_at?))).collect();
+    gone.sort();
+    let surplus = gone.len().saturating_sub(limits.count);
+    let mut floor = rows.get(&(user, FLOOR.0)).map(|row| row.version);
+    for (place, (version, channel, left_at)) in gone.into_iter().enumerate() {
+        if place < surplus || left_at <= limits.before_ms {
+            rows.remove(&(user, channel));
+            floor = floor.max(Some(version));
+        }
+    }
+    if let Some(version) = floor {
+        rows.insert((user, FLOOR.0), Membership { version, left_at: Some(0), ..Membership::default() });
+    }
+}
+
+fn run_merge(dir: &Path, id: u64, inputs: &[Arc<Run>], limits: Option<Keep>) -> Result<Arc<Run>> {
+    let mut filters = |table| limits.and_then(|limits| filter(table, limits));
+    let len = merge(&*open_dir(dir), STORE, id, KEY, inputs, &mut filters, &mut |_| Ok(()))?;
+    Ok(Arc::new(Run::open(&*open_dir(dir), STORE, id, len, KEY)?))
+}
+
+fn row() -> impl Strategy<Value = Membership> {
+    let left_at =
+        prop_oneof![3 => Just(None), 1 => (0..100i64).prop_map(Some), 1 => any::<i64>().prop_map(Some)];
+    (left_at, 0..3u64).prop_map(|(left_at, activated)| Membership {
+        left_at,
+        activated,
+        ..Membership::default()
+    })
+}
+
+/// Gives each row a version of its own, as in a store, so that "the newest few" is one answer only.
+fn number_rows(model: &mut Model) {
+    model.versions.1 = model.versions.0 + 999;
+    for (version, row) in (0..).zip(model.rows.values_mut()) {
+        // A permutation of 0..997, so that versions do not follow the keys.
+        row.version = model.versions.0 + version * 367 % 997;
+    }
+}
+
+fn neighbours() -> impl Strategy<Value = Vec<Model>> {
+    // Few enough that keys repeat.
+    let id = || prop_oneof![8 => 0..6u32, 2 => 0..300u32];
+    let rows = btree_map((id(), id()), row(), 0..250);
+    let members = btree_map((id(), id()), any::<bool>(), 0..250);
+    vec((rows, members), 1..5).prop_map(|tables| {
+        let model = |(first, (rows, members))| {
+            let mut model = Model { versions: (first, first), rows, members };
+            number_rows(&mut model);
+            model
+        };
+        (0..).map(|place| 1 + 1000 * place).zip(tables).map(model).collect()
+    })
+}
+
+fn limits() -> impl Strategy<Value = Option<Keep>> {
+    let keep = prop_oneof![0..5usize, Just(usize::MAX)];
+    proptest::option::of((0..120i64, keep).prop_map(|(before_ms, count)| Keep { before_ms, count }))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn a_merge_drops_what_the_limits_say(models in neighbours(), first in limits(), second in limits()) {
+        let dir = tempfile::tempdir()?;
+        let runs = (2..).zip(&models).map(|(id, model)| model.run(dir.path(), id)).collect::<Result<Vec<_>>>()?;
+        let whole = run_merge(dir.path(), 20, &runs, first)?;
+        prop_assert_eq!(Model::of(&whole)?, merged(&models, first));
+        // In two steps, so that the floor of the first one lives on in the second.
+        let half = models.len().div_ceil(2);
+        let older = run_merge(dir.path(), 21, &runs[..half], first)?;
+        let mut inputs = vec![older];
+        inputs.extend_from_slice(&runs[half..]);
+        let mut expected = vec![merged(&models[..half], first)];
+        expected.extend_from_slice(&models[half..]);
+        let whole = run_merge(dir.path(), 22, &inputs, second)?;
+        prop_assert_eq!(Model::of(&whole)?, merged(&expected, second));
+    }
+}
+
+#[test]
+fn dropped_tombstones_leave_a_floor_that_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let left = |version, at| Membership { version, left_at: Some(at), ..Membership::default() };
+    let rows = [
+        ((1, 1), left(5, 10)),
+        ((1, 2), left(6, 90)),
+        ((1, 3), Membership { version: 7, ..Membership::default() }),
+    ];
+    let first = Model { versions: (1, 9), rows: rows.into(), ..Model::default() };
+    let second = Model { versions: (10, 19), rows: [((2, 1), left(12, 95))].into(), ..Model::default() };
+    let runs = [first.run(dir.path(), 1).unwrap(), second.run(dir.path(), 2).unwrap()];
+    let old = Some(Keep { before_ms: 50, count: 10 });
+    let run = run_merge(dir.path(), 3, &runs, old).unwrap();
+    let rows = Model::of(&run).unwrap().rows.into_iter().filter(|((user, _), _)| *user == 1);
+    let floor = left(5, 0);
+    let expected =
+        [((1, 2), left(6, 90)), ((1, 3), first.rows[&(1, 3)].clone()), ((1, FLOOR.0), floor.clone())];
+    assert_eq!(rows.collect::<Vec<_>>(), expected);
+    // Nothing more to drop: the floor stays, with or without a limit.
+    for (id, limits) in [(4, old), (5, None)] {
+        let again = run_merge(dir.path(), id, std::slice::from_ref(&run), limits).unwrap();
+        assert_eq!(Model::of(&again).unwrap().rows.get(&(1, FLOOR.0)), Some(&floor));
+    }
+    assert_eq!(Model::of(&run).unwrap().rows.get(&(2, FLOOR.0)), None);
+}

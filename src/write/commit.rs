@@ -1,0 +1,520 @@
+//! Group commit: from prepared batches to frames in the log.
+//!
+//! A caller prepares its batch without a lock, queues it, and sleeps or leads. The leader stages all that is queued, one
+//! frame each, writes them with one call, publishes what may be seen at once, and answers everybody. Syncing happens
+//! after that, in [`Syncer`], while the next leader stages and writes.
+//!
+//! Invariants:
+//! * C1. The log's end moves only over bytes whose write returned. What a failed write left after it is zeroed before
+//!   anything is written again, so that no whole frame of it can ever follow a later one.
+//! * C2. A segment gets a frame only after all before it is durable.
+//! * C3. A commit is acknowledged before it is durable only in a segment whose durable header says so, and never if it
+//!   makes a channel: after any end the log tells that seqs may be lost, and of which channels.
+//! * C4. A refusal is told only after all that it rests on is durable, and not at all if that was not written.
+
+use std::collections::VecDeque;
+
+use super::overlay::Overlay;
+use super::prepare::{Prepared, Staging, Wanted};
+use super::queue::{Answer, Queue, Request, Submitted, Turn};
+use super::sync::{Pending, Syncer, Wait};
+use super::transaction::Transact;
+use crate::env::sync::{Arc, Mutex};
+use crate::error::{Error, Result};
+use crate::files::change::OVERHEAD;
+use crate::files::disk::{Disk, PanicGuard};
+use crate::files::log::{FrameHeader, FrameKind, HEADER, Header, LogFile, finish_frame, start_frame};
+use crate::files::sealed::StoreId;
+use crate::kernel::{Effects, Kernel, Layer};
+use crate::model::batch::{Batch, Durability};
+use crate::model::head::BUFFERED_WINDOW;
+use crate::model::op::Limits;
+use crate::model::outcome::{Outcome, Receipt};
+use crate::options::Options;
+
+/// The most operations in one batch.
+pub const MAX_OPS: usize = 65_536;
+/// The most bytes that one batch may take in the log.
+pub const MAX_BATCH: u64 = 256 << 20;
+/// The bytes that a group's buffer begins with: enough for a few messages without growing step by step.
+const GROUP: usize = 4 << 10;
+/// Room that is kept in each segment for a close and a next frame.
+const RESERVE: u64 = 256;
+
+/// Accepts batches and writes them to the log.
+pub struct Committer {
+    disk: Arc<Disk>,
+    store: StoreId,
+    options: Options,
+    kernel: Arc<Kernel>,
+    /// Makes written commits durable and visible.
+    pub syncer: Arc<Syncer>,
+    queue: Queue,
+    writer: Mutex<Writer>,
+}
+
+/// Where and on top of what the next frame goes.
+struct Writer {
+    overlay: Overlay,
+    log: Arc<LogFile>,
+    /// Where the next frame begins.
+    end: u64,
+    lsn: u64,
+    /// Commits that the overlay still holds.
+    staged: VecDeque<(u64, Arc<Effects>)>,
+    /// The number of this session.
+    session: u64,
+    /// Whether the log segment is this session's.
+    begun: bool,
+    /// Whether the log ends with a close frame.
+    clean: bool,
+    /// What a failed write may have left after the end.
+    scrub: u64,
+    closed: bool,
+}
+
+/// Where writing goes on.
+pub struct Start {
+    /// The last log segment.
+    pub log: Arc<LogFile>,
+    /// Where it ends, durably.
+    pub end: u64,
+    /// Whether this session made it.
+    pub begun: bool,
+    /// The number of this session.
+    pub session: u64,
+}
+
+/// Frames that are staged and will be written together.
+#[derive(Default)]
+struct Group {
+    buffer: Vec<u8>,
+    pending: Vec<Pending>,
+    written: Vec<(Arc<Request>, Submitted)>,
+    refused: Vec<(Arc<Request>, Error)>,
+    /// Messages that will be acknowledged early.
+    early: u64,
+}
+
+/// What running a request gave.
+struct Ran {
+    outcomes: Vec<Outcome>,
+    effects: Effects,
+    /// How many changes it wrote.
+    count: u32,
+    first_version: u64,
+}
+
+/// What the writer asks of those who keep the files in shape. Called under the writer's lock.
+pub trait Help {
+    /// Makes room when too many log segments await sealing.
+    fn make_room(&self) -> Result<()>;
+    /// Makes the manifest durable as it was found, before a session builds on it.
+    fn confirm_manifest(&self) -> Result<()>;
+}
+
+impl Committer {
+    /// Goes on where `start` says.
+    pub fn new(
+        options: Options,
+        disk: Arc<Disk>,
+        store: StoreId,
+        kernel: Arc<Kernel>,
+        start: Start,
+    ) -> Committer {
+        let Start { log, end, begun, session } = start;
+        let syncer = Arc::new(Syncer::new(kernel.clone(), disk.health().clone(), log.clone(), end));
+        let writer = Writer {
+            overlay: Overlay::new(kernel.moment().counts),
+            log,
+            end,
+            lsn: 0,
+            staged: VecDeque::new(),
+            session,
+            begun,
+            clean: false,
+            scrub: 0,
+            closed: false,
+        };
+        Committer {
+            disk,
+            store,
+            options,
+            kernel,
+            syncer,
+            queue: Queue::default(),
+            writer: Mutex::new(writer),
+        }
+    }
+
+    /// Checks, stages and writes a batch.
+    pub fn submit(&self, batch: &Batch, help: &dyn Help) -> Result<Submitted> {
+        let mut wanted = Wanted::default();
+        loop {
+            self.disk.health().check()?;
+            let request = Arc::new(self.prepare(batch, &wanted)?);
+            self.queue.push(request.clone());
+            let answer = loop {
+                match request.turn() {
+                    Turn::Lead => self.lead(help),
+                    Turn::Answered(answer) => break answer,
+                }
+            };
+            match answer {
+                Answer::Written(submitted) => return Ok(submitted),
+                Answer::Failed(error) => return Err(error),
+                Answer::Refused(error, lsn) => {
+                    self.syncer.wait(lsn, Wait::Durable)?;
+                    return Err(error);
+                }
+                Answer::Again(more) => wanted.extend(more),
+            }
+        }
+    }
+
+    fn prepare(&self, batch: &Batch, wanted: &Wanted) -> Result<Request> {
+        if batch.len() > MAX_OPS {
+            let (what, len, limit) = ("a batch's number of operations", batch.len() as u64, MAX_OPS as u64);
+            return Err(Error::TooLarge { what, len, limit, op: None });
+        }
+        let bound = (batch.as_bytes().len() + batch.len() * OVERHEAD) as u64;
+        if bound > MAX_BATCH {
+            let what = "a batch's number of bytes";
+            return Err(Error::TooLarge { what, len: bound, limit: MAX_BATCH, op: None });
+        }
+        let limits = Limits { payload: self.options.payload_limit };
+        let now = self.options.env.unix_ms();
+        let prepared = Prepared::new(self.kernel.view()?, batch, &limits, wanted, now)?;
+        let durability = batch.durability.unwrap_or(self.options.durability);
+        Ok(Request::new(batch.clone(), durability, prepared, bound))
+    }
+
+    /// Stages and writes a group, and answers each of its requests.
+    fn lead(&self, help: &dyn Help) {
+        let _guard = PanicGuard::new(self.disk.health(), "commit");
+        // The lead is handed on only after the group was published, so that others find it done.
+        let mut writer = self.writer.lock();
+        let lead = self.queue.lead();
+        self.forget_published(&mut writer);
+        let mut group = Group { buffer: Vec::with_capacity(GROUP), ..Group::default() };
+        for request in &lead.requests {
+            self.stage(&mut writer, &mut group, request, help);
+        }
+        let answers = self.flush(&mut writer, &mut group);
+        drop(writer);
+        self.syncer.settle();
+        answers.into_iter().for_each(|(request, answer)| request.answer(answer));
+    }
+
+    /// Forgets in the overlay what is published by now.
+    fn forget_published(&self, writer: &mut Writer) {
+        let published = self.syncer.published();
+        while let Some((lsn, effects)) = writer.staged.pop_front_if(|staged| staged.0 <= published) {
+            writer.overlay.forget(lsn, &effects);
+        }
+    }
+
+    /// Adds a request's frame to the group, or answers it.
+    fn stage(&self, writer: &mut Writer, group: &mut Group, request: &Arc<Request>, help: &dyn Help) {
+        if writer.closed {
+            return request.answer(Answer::Failed(Error::Closed));
+        }
+        let again = || request.answer(Answer::Again(Wanted::default()));
+        let Some(mut staging) = Staging::new(&self.kernel, &request.prepared) else { return again() };
+        if !self.may_go_on(writer, request) && !self.changes(writer, group, request, &mut staging) {
+            // It writes nothing, and so needs no segment of its own kind.
+        } else if let Err(error) = self.fit(writer, group, request, help) {
+            return request.answer(Answer::Failed(error));
+        }
+        // Another segment may have begun.
+        let Some(mut staging) = Staging::new(&self.kernel, &request.prepared) else { return again() };
+        let at = start_frame(&mut group.buffer);
+        writer.overlay.begin_request();
+        match self.run(writer, group, request, &mut staging) {
+            Ok(ran) => self.finish(writer, group, request, at, ran),
+            Err(error) => {
+                writer.overlay.take_request_back();
+                group.buffer.truncate(at);
+                match staging.again {
+                    true => request.answer(Answer::Again(staging.wanted)),
+                    false => group.refused.push((request.clone(), error)),
+                }
+            }
+        }
+    }
+
+    /// Whether a request may be written to the present segment, if there is room.
+    fn may_go_on(&self, writer: &Writer, request: &Request) -> bool {
+        writer.begun && (request.durability != Durability::Buffered || writer.log.header.buffered)
+    }
+
+    /// Whether a request changes anything, found out by running it without a trace.
+    fn changes(
+        &self,
+        writer: &mut Writer,
+        group: &mut Group,
+        request: &Request,
+        staging: &mut Staging<'_>,
+    ) -> bool {
+        let at = group.buffer.len();
+        writer.overlay.begin_request();
+        let ran = self.run(writer, group, request, staging);
+        writer.overlay.take_request_back();
+        group.buffer.truncate(at);
+        ran.is_ok_and(|ran| ran.count > 0)
+    }
+
+    /// Runs a request's operations.
+    fn run(
+        &self,
+        writer: &mut Writer,
+        group: &mut Group,
+        request: &Request,
+        staging: &mut Staging<'_>,
+    ) -> Result<Ran> {
+        let first_version = writer.overlay.counts().version + 1;
+        let now = self.options.env.unix_ms();
+        let mut txn = Transact::new(staging, &mut writer.overlay, &mut group.buffer, now);
+        (txn.lsn, txn.origin) = (writer.lsn + 1, writer.end);
+        let mut outcomes = Vec::with_capacity(request.batch.len());
+        for (index, op) in request.batch.ops().enumerate() {
+            txn.enter(index, request.prepared.names[index]);
+            outcomes.push(op.run(&mut txn)?);
+        }
+        Ok(Ran { outcomes, effects: txn.effects, count: txn.count, first_version })
+    }
+
+    /// Completes a request's frame, or drops it if nothing changed.
+    fn finish(&self, writer: &mut Writer, group: &mut Group, request: &Arc<Request>, at: usize, ran: Ran) {
+        let buffered = request.durability == Durability::Buffered;
+        if ran.count == 0 {
+            group.buffer.truncate(at);
+        } else {
+            let messages = ran.effects.messages.len() as u64;
+            let early = buffered
+                && ran.effects.channels.is_empty()
+                && self.syncer.window() + group.early + messages <= BUFFERED_WINDOW;
+            self.finish_marker(writer, group, at, FrameKind::Commit, ran.count, ran.first_version);
+            writer.lsn += 1;
+            let effects = Arc::new(ran.effects);
+            writer.staged.push_back((writer.lsn, effects.clone()));
+            group.early += if early { messages } else { 0 };
+            group.pending.push(Pending {
+                lsn: writer.lsn,
+                effects,
+                early,
+                promised: !buffered,
+                end: writer.end + group.buffer.len() as u64,
+            });
+        }
+        let wait = if buffered { Wait::Published } else { Wait::Durable };
+        let submitted = Submitted { receipt: Receipt { outcomes: ran.outcomes }, lsn: writer.lsn, wait };
+        group.written.push((request.clone(), submitted));
+    }
+
+    fn finish_marker(
+        &self,
+        writer: &Writer,
+        group: &mut Group,
+        at: usize,
+        kind: FrameKind,
+        count: u32,
+        first_version: u64,
+    ) {
+        let header = FrameHeader { kind, count, first_version, durable: self.syncer.durable_end() };
+        finish_frame(&mut group.buffer, at, &writer.log.binding, writer.end + at as u64, &header);
+    }
+
+    /// Begins another segment if the request may not fit the present one, or may not go there.
+    fn fit(&self, writer: &mut Writer, group: &mut Group, request: &Request, help: &dyn Help) -> Result<()> {
+        self.disk.health().check()?;
+        let used = writer.end + group.buffer.len() as u64;
+        let full = used + request.bound + RESERVE > writer.log.header.capacity;
+        let heavy = || self.kernel.moment().active.memory() > self.options.memtable;
+        let buffered = request.durability == Durability::Buffered;
+        if self.may_go_on(writer, request) && !full && !heavy() {
+            return Ok(());
+        }
+        let answers = self.flush(writer, group);
+        // Nobody may be answered before their commit can be seen.
+        self.syncer.settle();
+        answers.into_iter().for_each(|(request, answer)| request.answer(answer));
+        self.disk.health().check()?;
+        self.roll(writer, request.bound, buffered, help)
+    }
+
+    /// Begins another segment, with room for a frame of `bound` bytes. Until the new file has its name nothing has changed.
+    fn roll(&self, writer: &mut Writer, bound: u64, buffered: bool, help: &dyn Help) -> Result<()> {
+        self.scrub(writer)?;
+        self.syncer.sync()?;
+        self.forget_published(writer);
+        if self.kernel.moment().files.frozen.len() >= self.options.unsealed {
+            help.make_room()?;
+        }
+        if !writer.begun {
+            self.confirm(writer, help)?;
+        }
+        let mut random = [0; 8];
+        let drawn = self.options.env.random(&mut random);
+        drawn.map_err(|e| Error::io("draw a salt for", self.path(), e))?;
+        let counts = self.kernel.moment().counts;
+        let capacity = self.options.log_segment.max(HEADER + bound + RESERVE).next_multiple_of(4096);
+        let header = Header {
+            segment: writer.log.header.segment + 1,
+            salt: u64::from_le_bytes(random),
+            session: writer.session,
+            buffered: buffered || self.options.durability == Durability::Buffered,
+            base_version: counts.version,
+            channels: counts.channels,
+            users: counts.users,
+            previous_end: writer.end,
+            capacity,
+        };
+        let log = Arc::new(LogFile::create(&self.disk, self.store, header)?);
+        self.announce_next(writer)?;
+        self.kernel.roll(Arc::new(Layer::new(log.clone(), counts)));
+        self.syncer.rolled(log.clone(), HEADER);
+        writer.log = log;
+        writer.end = HEADER;
+        (writer.begun, writer.clean) = (true, false);
+        Ok(())
+    }
+
+    /// Makes durable what the session before may have left seen but not durable: the manifest, and the name of a last segment
+    /// that is empty. One with frames has a durable name, as they came after it.
+    fn confirm(&self, writer: &mut Writer, help: &dyn Help) -> Result<()> {
+        help.confirm_manifest()?;
+        if writer.end == HEADER {
+            writer.log = Arc::new(LogFile::create(&self.disk, self.store, writer.log.header)?);
+        }
+        Ok(())
+    }
+
+    fn path(&self) -> &std::path::Path {
+        use crate::env::Dir;
+        self.disk.path()
+    }
+
+    /// Says after the end of the full segment that another one follows.
+    fn announce_next(&self, writer: &Writer) -> Result<()> {
+        let frame = self.marker(writer, FrameKind::Next);
+        match writer.log.write(&frame, writer.end) {
+            // It only helps to notice that the next one was lost.
+            Ok(()) | Err(Error::OutOfSpace { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn marker(&self, writer: &Writer, kind: FrameKind) -> Vec<u8> {
+        let mut group = Group::default();
+        let at = start_frame(&mut group.buffer);
+        let first_version = writer.overlay.counts().version + 1;
+        self.finish_marker(writer, &mut group, at, kind, 0, first_version);
+        group.buffer
+    }
+
+    /// Writes the group. Returns the answers to its requests.
+    fn flush(&self, writer: &mut Writer, group: &mut Group) -> Vec<(Arc<Request>, Answer)> {
+        let group = std::mem::take(group);
+        let written = match group.pending.is_empty() {
+            true => Ok(()),
+            false => self.write(writer, &group.buffer),
+        };
+        let mut answers = Vec::with_capacity(group.written.len() + group.refused.len());
+        match written {
+            Ok(()) => {
+                self.syncer.wrote(group.pending, writer.end);
+                writer.overlay.settle();
+                let lsn = writer.lsn;
+                let written = group.written.into_iter();
+                answers.extend(written.map(|(request, submitted)| (request, Answer::Written(submitted))));
+                let refused = group.refused.into_iter();
+                answers.extend(refused.map(|(request, error)| (request, Answer::Refused(error, lsn))));
+            }
+            Err(error) => {
+                self.take_back(writer, group.pending.len());
+                let written = group.written.into_iter();
+                answers.extend(written.map(|(request, _)| (request, Answer::Failed(error.clone()))));
+                // What they rested on never was.
+                let refused = group.refused.into_iter();
+                answers.extend(refused.map(|(request, _)| (request, Answer::Again(Wanted::default()))));
+            }
+        }
+        answers
+    }
+
+    /// Undoes the staging of a group that was not written.
+    fn take_back(&self, writer: &mut Writer, commits: usize) {
+        writer.overlay.take_group_back();
+        writer.lsn -= commits as u64;
+        let lsn = writer.lsn;
+        while writer.staged.pop_back_if(|staged| staged.0 > lsn).is_some() {}
+    }
+
+    /// Writes bytes after the log's end, and moves it.
+    fn write(&self, writer: &mut Writer, bytes: &[u8]) -> Result<()> {
+        self.scrub(writer)?;
+        match writer.log.append(bytes, writer.end) {
+            Ok(()) => {
+                writer.end += bytes.len() as u64;
+                writer.clean = false;
+                Ok(())
+            }
+            Err(full @ Error::OutOfSpace { .. }) => {
+                // Some file systems tell of bytes that found the disk full by a later write, and tell it once.
+                self.syncer.write_again(writer.end)?;
+                writer.scrub = bytes.len() as u64;
+                match self.scrub(writer) {
+                    Err(error @ Error::Poisoned { .. }) => Err(error),
+                    // If that failed too, it is tried again before anything else.
+                    _ => Err(full),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Zeroes what a failed write left after the end (C1).
+    fn scrub(&self, writer: &mut Writer) -> Result<()> {
+        if writer.scrub == 0 {
+            return Ok(());
+        }
+        writer.log.write(&vec![0; writer.scrub as usize], writer.end)?;
+        self.syncer.sync_bytes()?;
+        writer.scrub = 0;
+        Ok(())
+    }
+
+    /// Begins another segment even though the present one is not full. Does nothing if it is empty.
+    pub fn roll_now(&self, help: &dyn Help) -> Result<()> {
+        let mut writer = self.writer.lock();
+        if writer.closed {
+            return Err(Error::Closed);
+        }
+        self.disk.health().check()?;
+        self.syncer.sync()?;
+        self.forget_published(&mut writer);
+        let active = self.kernel.moment().active.clone();
+        if active.look(|content| content.is_empty(&active.start)) {
+            return Ok(());
+        }
+        self.roll(&mut writer, 0, false, help)
+    }
+
+    /// Accepts no more batches, makes all durable and ends the log with a close frame.
+    pub fn close(&self) -> Result<()> {
+        let mut writer = self.writer.lock();
+        writer.closed = true;
+        self.syncer.sync()?;
+        self.disk.health().check()?;
+        self.scrub(&mut writer)?;
+        if !writer.begun || writer.clean {
+            return Ok(());
+        }
+        let frame = self.marker(&writer, FrameKind::Close);
+        self.write(&mut writer, &frame)?;
+        self.syncer.sync_bytes()?;
+        writer.clean = true;
+        Ok(())
+    }
+}

@@ -1,0 +1,285 @@
+//! What is written but not yet published, laid over what is. Memory only, under the writer's lock.
+//!
+//! Each entry knows its commit, so that publishing that commit forgets it, unless a later one replaced it. A journal holds
+//! what each change replaced: a refused request is taken back to where it began, and a group that could not be written to
+//! where the group began. So nothing that will not be in the log is ever seen by what comes later.
+
+use std::collections::VecDeque;
+use std::hash::Hash;
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+
+use crate::error::Result;
+use crate::kernel::Counts;
+use crate::kernel::effects::{Changed, Effects};
+use crate::model::head::Head;
+use crate::model::ids::{ChannelId, Named};
+use crate::model::mark::Mark;
+use crate::model::message::Placed;
+use crate::model::{EachTableMut, Family, Table, Tables};
+
+/// Unpublished state.
+pub struct Overlay {
+    heads: Journaled<ChannelId, Head>,
+    rows: Tables<Unpublished>,
+    channels: HashMap<Bytes, u32>,
+    users: HashMap<Bytes, u32>,
+    /// The marks of unpublished messages, ascending.
+    marks: HashMap<ChannelId, VecDeque<Mark>>,
+    /// Names and messages of the group, to be taken back.
+    added: Vec<Added>,
+    counts: Counts,
+    group: Point,
+    request: Point,
+}
+
+/// Unpublished rows, by table.
+struct Unpublished;
+
+impl Family for Unpublished {
+    type Of<T: Table> = Journaled<T::Key, T>;
+}
+
+enum Added {
+    Channel(Bytes),
+    User(Bytes),
+    Message(ChannelId),
+}
+
+/// How far the journal and the counts had come.
+#[derive(Clone, Copy, Default)]
+struct Point {
+    added: usize,
+    counts: Counts,
+}
+
+/// A map from which changes can be taken back.
+pub struct Journaled<K, V> {
+    map: HashMap<K, (u64, V)>,
+    journal: Vec<(K, Option<(u64, V)>)>,
+    /// Where the request began in the journal.
+    request: usize,
+}
+
+impl<K, V> Default for Journaled<K, V> {
+    fn default() -> Self {
+        Journaled { map: HashMap::new(), journal: Vec::new(), request: 0 }
+    }
+}
+
+impl<K: Copy + Eq + Hash, V> Journaled<K, V> {
+    fn get(&self, key: &K) -> Option<&V> {
+        self.map.get(key).map(|(_, value)| value)
+    }
+
+    fn put(&mut self, key: K, lsn: u64, value: V) {
+        let before = self.map.insert(key, (lsn, value));
+        self.journal.push((key, before));
+    }
+
+    fn forget(&mut self, key: &K, lsn: u64) {
+        if self.map.get(key).is_some_and(|entry| entry.0 == lsn) {
+            self.map.remove(key);
+        }
+    }
+
+    fn take_back(&mut self, to: usize) {
+        for (key, before) in self.journal.drain(to..).rev() {
+            match before {
+                Some(before) => _ = self.map.insert(key, before),
+                None => _ = self.map.remove(&key),
+            }
+        }
+    }
+}
+
+/// What is done to the journal of every table.
+#[derive(Clone, Copy)]
+enum Step {
+    Settle,
+    BeginRequest,
+    TakeRequestBack,
+    TakeGroupBack,
+}
+
+impl Step {
+    fn apply<K: Copy + Eq + Hash, V>(self, journaled: &mut Journaled<K, V>) {
+        match self {
+            Step::Settle => {
+                journaled.journal.clear();
+                journaled.request = 0;
+            }
+            Step::BeginRequest => journaled.request = journaled.journal.len(),
+            Step::TakeRequestBack => journaled.take_back(journaled.request),
+            Step::TakeGroupBack => journaled.take_back(0),
+        }
+    }
+}
+
+impl EachTableMut<Unpublished> for Step {
+    fn table<T: Table>(&mut self, rows: &mut Journaled<T::Key, T>) -> Result<()> {
+        self.apply(rows);
+        Ok(())
+    }
+}
+
+impl Overlay {
+    /// Nothing is unpublished.
+    pub fn new(counts: Counts) -> Overlay {
+        let point = Point { added: 0, counts };
+        Overlay {
+            heads: Journaled::default(),
+            rows: Tables::default(),
+            channels: HashMap::new(),
+            users: HashMap::new(),
+            marks: HashMap::new(),
+            added: Vec::new(),
+            counts,
+            group: point,
+            request: point,
+        }
+    }
+
+    /// The last version and the numbers of names that were given.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Takes the next version.
+    pub fn take_version(&mut self) -> u64 {
+        self.counts.version += 1;
+        self.counts.version
+    }
+
+    /// An unpublished head.
+    pub fn head(&self, channel: ChannelId) -> Option<Head> {
+        self.heads.get(&channel).copied()
+    }
+
+    /// Replaces a head.
+    pub fn set_head(&mut self, channel: ChannelId, head: Head, lsn: u64) {
+        self.heads.put(channel, lsn, head);
+    }
+
+    /// An unpublished row.
+    pub fn row<T: Table>(&self, key: T::Key) -> Option<&T> {
+        T::of(&self.rows).get(&key)
+    }
+
+    /// Replaces a row.
+    pub fn put<T: Table>(&mut self, key: T::Key, row: T, lsn: u64) {
+        T::of_mut(&mut self.rows).put(key, lsn, row);
+    }
+
+    /// The id of an unpublished name.
+    pub fn find(&self, named: Named, name: &[u8]) -> Option<u32> {
+        match named {
+            Named::Channel => self.channels.get(name).copied(),
+            Named::User => self.users.get(name).copied(),
+        }
+    }
+
+    /// Gives the next id to a name.
+    pub fn add_name(&mut self, named: Named, name: Bytes) {
+        match named {
+            Named::Channel => {
+                self.channels.insert(name.clone(), self.counts.channels);
+                self.counts.channels += 1;
+                self.added.push(Added::Channel(name));
+            }
+            Named::User => {
+                self.users.insert(name.clone(), self.counts.users);
+                self.counts.users += 1;
+                self.added.push(Added::User(name));
+            }
+        }
+    }
+
+    /// The mark of the last unpublished message of a channel up to `seq`.
+    pub fn mark_at(&self, channel: ChannelId, seq: u64) -> Option<Mark> {
+        let marks = self.marks.get(&channel)?;
+        let after = marks.partition_point(|mark| mark.seq <= seq);
+        marks.get(after.checked_sub(1)?).copied()
+    }
+
+    /// Notes the mark of a new message.
+    pub fn add_mark(&mut self, channel: ChannelId, mark: Mark) {
+        self.marks.entry(channel).or_default().push_back(mark);
+        self.added.push(Added::Message(channel));
+    }
+
+    fn step(&mut self, mut step: Step) {
+        step.apply(&mut self.heads);
+        let _ = self.rows.each_mut(&mut step);
+    }
+
+    /// Keeps all that was done so far: the group is written.
+    pub fn settle(&mut self) {
+        self.step(Step::Settle);
+        self.added.clear();
+        self.group = Point { added: 0, counts: self.counts };
+        self.request = self.group;
+    }
+
+    /// A request begins.
+    pub fn begin_request(&mut self) {
+        self.step(Step::BeginRequest);
+        self.request = Point { added: self.added.len(), counts: self.counts };
+    }
+
+    /// Takes back what the request did.
+    pub fn take_request_back(&mut self) {
+        self.step(Step::TakeRequestBack);
+        self.take_back(self.request);
+    }
+
+    /// Takes back what all requests did since the last [`Overlay::settle`].
+    pub fn take_group_back(&mut self) {
+        self.step(Step::TakeGroupBack);
+        self.take_back(self.group);
+    }
+
+    fn take_back(&mut self, to: Point) {
+        for added in self.added.drain(to.added..).rev() {
+            match added {
+                Added::Channel(name) => _ = self.channels.remove(&name),
+                Added::User(name) => _ = self.users.remove(&name),
+                Added::Message(channel) => {
+                    if let Some(marks) = self.marks.get_mut(&channel) {
+                        marks.pop_back();
+                        if marks.is_empty() {
+                            self.marks.remove(&channel);
+                        }
+                    }
+                }
+            }
+        }
+        self.counts = to.counts;
+    }
+
+    /// Forgets what commit `lsn` did, once it is published.
+    pub fn forget(&mut self, lsn: u64, effects: &Effects) {
+        struct Forget<'e>(u64, &'e Tables<Changed>);
+        impl EachTableMut<Unpublished> for Forget<'_> {
+            fn table<T: Table>(&mut self, rows: &mut Journaled<T::Key, T>) -> Result<()> {
+                T::of(self.1).iter().for_each(|(key, _)| rows.forget(key, self.0));
+                Ok(())
+            }
+        }
+        effects.heads.iter().for_each(|(channel, _)| self.heads.forget(channel, lsn));
+        let _ = self.rows.each_mut(&mut Forget(lsn, &effects.rows));
+        effects.channels.iter().for_each(|name| _ = self.channels.remove(name));
+        effects.users.iter().for_each(|name| _ = self.users.remove(name));
+        effects.messages.iter().for_each(|placed| self.forget_mark(placed));
+    }
+
+    fn forget_mark(&mut self, placed: &Placed) {
+        let Some(marks) = self.marks.get_mut(&placed.channel) else { return };
+        let published = marks.partition_point(|mark| mark.seq <= placed.mark.seq);
+        marks.drain(..published);
+        if marks.is_empty() {
+            self.marks.remove(&placed.channel);
+        }
+    }
+}

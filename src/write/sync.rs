@@ -1,0 +1,441 @@
+//! Which commits are written, which are durable, and publishing them in order.
+//!
+//! Whoever waits first becomes the leader: it syncs for all that is written by then, while others go on writing, then
+//! publishes and wakes those that are reached, each once. So concurrent writers share one sync, and there is no thread
+//! between them and the disk. Whoever is not reached sleeps on; one of them is told to lead the next sync.
+//!
+//! Locks: `state` is held for memory only; syncing and publishing happen without it, and one thread at a time does each.
+//!
+//! Invariants:
+//! * D1. A commit that asked for `Sync` is published only after the log was synced after it: the durable end moves only by
+//!   the proof of a sync ([`Synced`]).
+//! * D2. Commits are published in log order: a buffered commit after an unsynced one waits for it.
+//! * D3. After a failed sync nothing is synced or published any more: what the failed sync left is unknown.
+
+use std::collections::VecDeque;
+use std::task::Waker;
+use std::time::Duration;
+
+use crate::env::sync::{Arc, Condvar, Mutex, MutexGuard};
+use crate::error::{Error, Result};
+use crate::files::disk::{Health, PanicGuard};
+use crate::files::log::{LogFile, SyncRight, Synced};
+use crate::files::note::Note;
+use crate::kernel::{Effects, Kernel};
+
+/// So often bytes are written again that may have found the disk full.
+const TRIES: usize = 8;
+/// The time between two tries.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Tracks written and durable commits. Commits are numbered by `lsn`, from 1, anew at each opening.
+pub struct Syncer {
+    kernel: Arc<Kernel>,
+    health: Arc<Health>,
+    state: Mutex<Progress>,
+}
+
+struct Progress {
+    log: Arc<LogFile>,
+    /// The right to sync it; absent while a sync runs, and for a segment that was not written yet.
+    right: Option<SyncRight>,
+    written: Point,
+    durable: Point,
+    /// Every commit up to this lsn is published.
+    published: u64,
+    /// Where the last published frame ends, and its version.
+    published_end: (u64, u64),
+    pending: VecDeque<Pending>,
+    syncing: bool,
+    /// Whether a sync that is under way proves nothing.
+    void: bool,
+    publishing: bool,
+    waiters: Vec<Waiter>,
+    syncs: u64,
+}
+
+/// A place in the log of this session.
+#[derive(Clone, Copy, Debug, Default)]
+struct Point {
+    lsn: u64,
+    /// The offset in the active segment.
+    end: u64,
+    /// Messages that were acknowledged early, from the opening on.
+    early: u64,
+}
+
+/// A commit that is written and not yet published.
+#[derive(Debug)]
+pub struct Pending {
+    /// Its number.
+    pub lsn: u64,
+    /// What it changes.
+    pub effects: Arc<Effects>,
+    /// Whether it may be published before it is durable.
+    pub early: bool,
+    /// Whether its caller asked for durability.
+    pub promised: bool,
+    /// Where its frame ends.
+    pub end: u64,
+}
+
+/// How far a caller wants to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Until the commit may be seen.
+    Published,
+    /// Until it is on disk, and seen.
+    Durable,
+}
+
+/// Somebody who waits for a commit.
+struct Waiter {
+    lsn: u64,
+    wait: Wait,
+    wake: Wake,
+}
+
+enum Wake {
+    Thread(Arc<Parking>),
+    Task(Waker),
+}
+
+/// Where a thread sleeps until it is reached or has to lead.
+#[derive(Default)]
+struct Parking {
+    awake: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Parking {
+    fn sleep(&self) {
+        let mut awake = self.awake.lock();
+        while !*awake {
+            self.changed.wait(&mut awake);
+        }
+    }
+
+    fn wake(&self) {
+        *self.awake.lock() = true;
+        self.changed.notify_one();
+    }
+}
+
+impl Progress {
+    /// The last commit whose waiters need not wait any more.
+    fn reached(&self, wait: Wait) -> u64 {
+        match wait {
+            Wait::Published => self.published,
+            Wait::Durable => self.durable.lsn.min(self.published),
+        }
+    }
+
+    /// Moves the durable end, which needs the proof of a sync that began after `to` was written.
+    fn became_durable(&mut self, to: Point, _proof: Synced) {
+        self.durable = to;
+    }
+
+    /// The commits that may be published now.
+    fn ready(&mut self) -> Vec<Pending> {
+        let durable = self.durable.lsn;
+        let mut ready = Vec::new();
+        while let Some(commit) = self.pending.pop_front_if(|commit| commit.early || commit.lsn <= durable) {
+            ready.push(commit);
+        }
+        ready
+    }
+}
+
+impl Syncer {
+    /// Starts with a segment that is durable up to `end`.
+    pub fn new(kernel: Arc<Kernel>, health: Arc<Health>, log: Arc<LogFile>, end: u64) -> Self {
+        let start = Point { end, ..Point::default() };
+        let progress = Progress {
+            right: log.take_right(),
+            log,
+            written: start,
+            durable: start,
+            published: 0,
+            published_end: (end, kernel.moment().counts.version),
+            pending: VecDeque::new(),
+            syncing: false,
+            void: false,
+            publishing: false,
+            waiters: Vec::new(),
+            syncs: 0,
+        };
+        Syncer { kernel, health, state: Mutex::new(progress) }
+    }
+
+    /// The offset in the active segment up to which it is durable.
+    pub fn durable_end(&self) -> u64 {
+        self.state.lock().durable.end
+    }
+
+    /// The offset in the active segment where the next frame goes.
+    pub fn end(&self) -> u64 {
+        self.state.lock().written.end
+    }
+
+    /// The last published commit.
+    pub fn published(&self) -> u64 {
+        self.state.lock().published
+    }
+
+    /// The messages that were acknowledged early and are not yet durable.
+    pub fn window(&self) -> u64 {
+        let state = self.state.lock();
+        state.written.early - state.durable.early
+    }
+
+    /// Whether something is written that is not durable.
+    pub fn lags(&self) -> bool {
+        let state = self.state.lock();
+        state.durable.lsn < state.written.lsn && self.health.check().is_ok()
+    }
+
+    /// Whether something is written that was promised to be durable.
+    pub fn promised(&self) -> bool {
+        self.state.lock().pending.iter().any(|commit| commit.promised)
+    }
+
+    /// Whether some task waits, which can't sync for itself.
+    pub fn tasks_wait(&self) -> bool {
+        let state = self.state.lock();
+        state.waiters.iter().any(|waiter| matches!(waiter.wake, Wake::Task(_)))
+    }
+
+    /// How far commits are published, for readers beside this process.
+    pub fn note(&self) -> Note {
+        let state = self.state.lock();
+        let header = &state.log.header;
+        let (end, version) = state.published_end;
+        Note { session: header.session, segment: header.segment, end, version }
+    }
+
+    /// How often the log was synced.
+    pub fn syncs(&self) -> u64 {
+        self.state.lock().syncs
+    }
+
+    /// Notes commits that were written to the active segment, which now ends at `end`.
+    pub fn wrote(&self, commits: Vec<Pending>, end: u64) {
+        let mut state = self.state.lock();
+        for commit in commits {
+            state.written.lsn = commit.lsn;
+            if commit.early {
+                state.written.early += commit.effects.messages.len() as u64;
+            }
+            state.pending.push_back(commit);
+        }
+        state.written.end = end;
+    }
+
+    /// Publishes what may be seen without a further sync. Called after the writer's lock is free again.
+    pub fn settle(&self) {
+        let mut state = self.state.lock();
+        self.publish(&mut state);
+        self.wake(&mut state);
+    }
+
+    /// Notes that writing goes on in another segment. All before must be durable.
+    pub fn rolled(&self, log: Arc<LogFile>, end: u64) {
+        let mut state = self.state.lock();
+        debug_assert_eq!(state.durable.lsn, state.written.lsn);
+        state.right = log.take_right();
+        state.log = log;
+        state.written.end = end;
+        state.durable.end = end;
+        state.published_end.0 = end;
+    }
+
+    /// Waits for a commit.
+    pub fn wait(&self, lsn: u64, wait: Wait) -> Result<()> {
+        let mut state = self.state.lock();
+        loop {
+            if state.reached(wait) >= lsn {
+                return Ok(());
+            }
+            self.health.check()?;
+            let published_soon = state.publishing && (wait == Wait::Published || state.durable.lsn >= lsn);
+            if state.syncing || published_soon {
+                let parking = Arc::new(Parking::default());
+                state.waiters.push(Waiter { lsn, wait, wake: Wake::Thread(parking.clone()) });
+                MutexGuard::unlocked(&mut state, || parking.sleep());
+            } else {
+                self.sync_once(&mut state);
+            }
+        }
+    }
+
+    /// Tells whether a commit is reached; if not, `waker` is woken once when it is.
+    pub fn poll(&self, lsn: u64, wait: Wait, waker: &Waker) -> Option<Result<()>> {
+        let mut state = self.state.lock();
+        if state.reached(wait) >= lsn {
+            return Some(Ok(()));
+        }
+        if let Err(error) = self.health.check() {
+            return Some(Err(error));
+        }
+        let same = |waiter: &&mut Waiter| match &waiter.wake {
+            Wake::Task(other) => waiter.lsn == lsn && other.will_wake(waker),
+            Wake::Thread(_) => false,
+        };
+        if state.waiters.iter_mut().find(same).is_none() {
+            state.waiters.push(Waiter { lsn, wait, wake: Wake::Task(waker.clone()) });
+        }
+        None
+    }
+
+    /// Whether waiting for a commit would return at once.
+    pub fn is_done(&self, lsn: u64, wait: Wait) -> bool {
+        self.state.lock().reached(wait) >= lsn || self.health.check().is_err()
+    }
+
+    /// Makes all that is written durable.
+    pub fn sync(&self) -> Result<()> {
+        let lsn = self.state.lock().written.lsn;
+        self.wait(lsn, Wait::Durable)
+    }
+
+    /// Writes all up to `end` again that is not durable, and makes it so: a write was told of a full disk, and it may have
+    /// been bytes of before that were lost. A sync that is under way proves nothing then. A failure poisons the store.
+    pub fn write_again(&self, end: u64) -> Result<()> {
+        let mut state = self.state.lock();
+        if state.durable.lsn == state.written.lsn {
+            return Ok(());
+        }
+        state.void = true;
+        self.await_sync(&mut state);
+        let (log, from) = (state.log.clone(), state.durable.end);
+        let again = MutexGuard::unlocked(&mut state, || write_again(&log, from, end));
+        state.void = false;
+        if let Err(error) = again {
+            self.health.poison(error);
+        }
+        self.health.check()?;
+        self.sync_once(&mut state);
+        self.health.check()
+    }
+
+    /// Waits until no sync is under way.
+    fn await_sync(&self, state: &mut MutexGuard<'_, Progress>) {
+        while state.syncing {
+            let parking = Arc::new(Parking::default());
+            state.waiters.push(Waiter {
+                lsn: u64::MAX,
+                wait: Wait::Durable,
+                wake: Wake::Thread(parking.clone()),
+            });
+            MutexGuard::unlocked(state, || parking.sleep());
+        }
+    }
+
+    /// Syncs the log even if no commit needs it: for bytes that are no commit.
+    pub fn sync_bytes(&self) -> Result<()> {
+        let mut state = self.state.lock();
+        self.await_sync(&mut state);
+        self.health.check()?;
+        self.sync_once(&mut state);
+        self.health.check()
+    }
+
+    fn sync_once(&self, state: &mut MutexGuard<'_, Progress>) {
+        let Some(right) = state.right.take() else {
+            // Nothing can be written without it; so nothing is missing.
+            self.health.poison(Error::Panicked { what: "sync" });
+            return;
+        };
+        state.syncing = true;
+        let (log, target) = (state.log.clone(), state.written);
+        let synced = MutexGuard::unlocked(state, || {
+            let _guard = PanicGuard::new(&self.health, "sync");
+            log.sync(&right)
+        });
+        state.syncing = false;
+        state.right = Some(right);
+        state.syncs += 1;
+        match synced {
+            Ok(proof) if self.health.check().is_ok() && !state.void => {
+                state.became_durable(target, proof);
+                self.publish(state);
+            }
+            _ => {}
+        }
+        self.wake(state);
+        if let Err(error) = self.health.check() {
+            // Told after the state changed, and without its lock: a subscriber may do what it likes.
+            MutexGuard::unlocked(state, || tracing::error!(%error, "the log can't be synced, writing stops"));
+        }
+    }
+
+    /// Publishes what may be seen. One thread does so at a time; it looks again when it is done.
+    fn publish(&self, state: &mut MutexGuard<'_, Progress>) {
+        if state.publishing {
+            return;
+        }
+        loop {
+            if self.health.check().is_err() {
+                return;
+            }
+            let ready = state.ready();
+            let Some(last) = ready.last() else { return };
+            let (lsn, end) = (last.lsn, (last.end, last.effects.version));
+            state.publishing = true;
+            MutexGuard::unlocked(state, || {
+                let _guard = PanicGuard::new(&self.health, "publish");
+                ready.iter().for_each(|commit| self.kernel.publish(&commit.effects));
+            });
+            state.publishing = false;
+            state.published = lsn;
+            state.published_end = end;
+        }
+    }
+
+    /// Wakes everybody who is reached, or all if nothing will be reached any more; and one who is not, to lead.
+    fn wake(&self, state: &mut Progress) {
+        let failed = self.health.check().is_err();
+        let (published, durable) = (state.reached(Wait::Published), state.reached(Wait::Durable));
+        let reached = |waiter: &Waiter| match waiter.wait {
+            Wait::Published => waiter.lsn <= published,
+            Wait::Durable => waiter.lsn <= durable,
+        };
+        let mut leader = state.syncing;
+        let mut at = 0;
+        while at < state.waiters.len() {
+            let waiter = &state.waiters[at];
+            let leads = !leader && matches!(waiter.wake, Wake::Thread(_));
+            if !failed && !reached(waiter) && !leads {
+                at += 1;
+                continue;
+            }
+            leader |= !failed && !reached(waiter);
+            match state.waiters.swap_remove(at).wake {
+                Wake::Thread(parking) => parking.wake(),
+                Wake::Task(waker) => waker.wake(),
+            }
+        }
+    }
+
+    /// Wakes everybody after the store was poisoned elsewhere.
+    pub fn poisoned(&self) {
+        self.wake(&mut self.state.lock());
+    }
+}
+
+/// Tries a few times, as room may come and go.
+fn write_again(log: &LogFile, from: u64, end: u64) -> Result<()> {
+    for _ in 1..TRIES {
+        match log.write_again(from, end) {
+            Err(Error::OutOfSpace { .. }) => std::thread::sleep(PAUSE),
+            done => return done,
+        }
+    }
+    log.write_again(from, end)
+}
+
+impl std::fmt::Debug for Syncer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Syncer").finish_non_exhaustive()
+    }
+}

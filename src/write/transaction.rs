@@ -1,0 +1,240 @@
+//! A batch in the making: operations run in it, changes go to the log's buffer, and effects on top of the overlay.
+
+use bytes::Bytes;
+
+use super::overlay::Overlay;
+use crate::error::{Error, Result};
+use crate::files::change::Change;
+use crate::files::record::Record;
+use crate::kernel::Effects;
+use crate::model::Table;
+use crate::model::head::{Head, Loss, follow_message};
+use crate::model::ids::{ChannelId, MAX_IDS, Named, UserId};
+use crate::model::image::{Patch, patched};
+use crate::model::key::TableKey;
+use crate::model::mark::Mark;
+use crate::model::message::{NewMessage, Placed};
+use crate::model::outcome::Outcome;
+use crate::model::state::{State, Transaction};
+
+/// A name that was looked up.
+#[derive(Clone, Copy, Debug)]
+pub enum Name {
+    /// Its id.
+    Known(u32),
+    /// No view knew it so far. The overlay or a later commit may know it by now.
+    Unknown,
+}
+
+/// The names of an operation.
+#[derive(Clone, Copy, Debug)]
+pub struct Names {
+    /// The channel's.
+    pub channel: Name,
+    /// The user's.
+    pub user: Name,
+}
+
+/// What lies below the overlay.
+pub trait Source {
+    /// Ends that may have taken buffered messages.
+    fn losses(&self) -> &[Loss];
+    /// A head.
+    fn head(&self, channel: ChannelId) -> Head;
+    /// The id of a name that was unknown when it was looked up.
+    fn find(&mut self, named: Named, name: &[u8]) -> Result<Option<u32>>;
+    /// A row.
+    fn row<T: Table>(&mut self, key: T::Key) -> Result<Option<T>>;
+    /// The mark of the last message up to `seq`.
+    fn mark(&mut self, channel: ChannelId, seq: u64) -> Result<Mark>;
+}
+
+/// A transaction.
+pub struct Transact<'a, S> {
+    source: S,
+    overlay: &'a mut Overlay,
+    out: &'a mut Vec<u8>,
+    /// What to add to a place in `out` to get an offset in the log segment.
+    pub origin: u64,
+    /// Tells this commit's entries in the overlay from others.
+    pub lsn: u64,
+    now: i64,
+    index: usize,
+    names: Names,
+    /// What it changes.
+    pub effects: Effects,
+    /// How many changes it wrote.
+    pub count: u32,
+}
+
+impl<'a, S: Source> Transact<'a, S> {
+    /// Begins one.
+    pub fn new(source: S, overlay: &'a mut Overlay, out: &'a mut Vec<u8>, now: i64) -> Self {
+        let names = Names { channel: Name::Unknown, user: Name::Unknown };
+        let (effects, count) = (Effects::default(), 0);
+        Transact { source, overlay, out, origin: 0, lsn: 0, now, index: 0, names, effects, count }
+    }
+
+    /// The next operation begins.
+    pub fn enter(&mut self, index: usize, names: Names) {
+        (self.index, self.names) = (index, names);
+    }
+
+    fn find(&mut self, named: Named, name: &[u8]) -> Result<Option<u32>> {
+        let looked_up = match named {
+            Named::Channel => self.names.channel,
+            Named::User => self.names.user,
+        };
+        match looked_up {
+            Name::Known(id) => Ok(Some(id)),
+            Name::Unknown => match self.overlay.find(named, name) {
+                Some(id) => Ok(Some(id)),
+                None => self.source.find(named, name),
+            },
+        }
+    }
+
+    /// The id of a name, which is made if need be.
+    fn intern(&mut self, named: Named, name: &[u8]) -> Result<u32> {
+        if let Some(id) = self.find(named, name)? {
+            return Ok(id);
+        }
+        let id = self.overlay.counts().names(named);
+        if id >= MAX_IDS - 1 {
+            let what = "the number of names";
+            return Err(Error::TooLarge { what, len: id.into(), limit: id.into(), op: Some(self.index) });
+        }
+        self.encode(&Change::Name { named, id, name });
+        let name = Bytes::copy_from_slice(name);
+        self.overlay.add_name(named, name.clone());
+        match named {
+            Named::Channel => self.effects.channels.push(name),
+            Named::User => self.effects.users.push(name),
+        }
+        Ok(id)
+    }
+
+    fn encode(&mut self, change: &Change<'_>) {
+        change.encode(self.out);
+        self.count += 1;
+    }
+
+    fn take_version(&mut self) -> u64 {
+        self.effects.version = self.overlay.take_version();
+        self.effects.version
+    }
+}
+
+impl<S: Source> State for Transact<'_, S> {
+    fn head(&self, channel: ChannelId) -> Head {
+        self.overlay.head(channel).unwrap_or_else(|| self.source.head(channel))
+    }
+
+    fn set_head(&mut self, channel: ChannelId, head: Head) {
+        self.overlay.set_head(channel, head, self.lsn);
+        self.effects.set_head(channel, head);
+    }
+
+    fn put<T: Table>(&mut self, key: T::Key, row: T) {
+        self.overlay.put(key, row.clone(), self.lsn);
+        self.effects.put(key, row);
+    }
+}
+
+impl<S: Source> Transaction for Transact<'_, S> {
+    fn index(&self) -> usize {
+        self.index
+    }
+
+    fn now(&self) -> i64 {
+        self.now
+    }
+
+    fn version(&self) -> u64 {
+        self.overlay.counts().version
+    }
+
+    fn find_channel(&mut self, name: &[u8]) -> Result<Option<ChannelId>> {
+        Ok(self.find(Named::Channel, name)?.map(ChannelId))
+    }
+
+    fn find_user(&mut self, name: &[u8]) -> Result<Option<UserId>> {
+        Ok(self.find(Named::User, name)?.map(UserId))
+    }
+
+    fn make_channel(&mut self, name: &[u8]) -> Result<ChannelId> {
+        self.intern(Named::Channel, name).map(ChannelId)
+    }
+
+    fn make_user(&mut self, name: &[u8]) -> Result<UserId> {
+        self.intern(Named::User, name).map(UserId)
+    }
+
+    fn head(&mut self, channel: ChannelId) -> Head {
+        State::head(self, channel)
+    }
+
+    fn row<T: Table>(&mut self, key: T::Key) -> Result<Option<T>> {
+        match self.overlay.row::<T>(key) {
+            Some(row) => Ok(Some(row.clone())),
+            None => self.source.row(key),
+        }
+    }
+
+    fn mark(&mut self, channel: ChannelId, seq: u64) -> Result<Mark> {
+        let end = State::head(self, channel).last;
+        if seq == end.seq || seq == 0 {
+            return Ok(if seq == 0 { Mark::default() } else { end });
+        }
+        let mark = match self.overlay.mark_at(channel, seq) {
+            Some(mark) => mark,
+            None => self.source.mark(channel, seq)?,
+        };
+        Ok(Mark { seq, ordinal: mark.ordinal })
+    }
+
+    fn append(&mut self, message: NewMessage<'_>) -> Result<Outcome> {
+        let NewMessage { channel, sender, timestamp, silent, id, client_id, payload } = message;
+        let head = State::head(self, channel);
+        let version = self.overlay.counts().version + 1;
+        let seq =
+            head.next_seq(channel, version, self.source.losses()).map_err(|error| error.at(self.index))?;
+        let mark = head.next_mark(seq, silent);
+        let version = self.take_version();
+        // A message's record begins after the change's tag.
+        let offset = (self.origin + self.out.len() as u64 + 1) as u32;
+        let fields = &[];
+        self.encode(&Change::Message(Record {
+            channel,
+            sender,
+            mark,
+            version,
+            timestamp,
+            silent,
+            id,
+            client_id,
+            fields,
+            payload,
+        }));
+        let previous = (head.order, head.last.seq);
+        let placed = Placed { channel, sender, mark, version, previous, offset };
+        self.overlay.add_mark(channel, mark);
+        self.effects.messages.push(placed);
+        self.effects.user_bytes +=
+            (payload.len() + client_id.map_or(0, <[u8]>::len) + id.map_or(0, |_| 8)) as u64;
+        follow_message(&placed, self);
+        Ok(Outcome::Appended { seq: mark.seq, ordinal: mark.ordinal, version })
+    }
+
+    fn patch<T: Table>(&mut self, key: T::Key, patch: Patch) -> Result<Outcome> {
+        let before = Transaction::row::<T>(self, key)?;
+        let version = self.take_version();
+        let fields = patch.bytes();
+        self.encode(&Change::Patch { table: T::TABLE, wide: T::Key::WIDE, key: key.raw(), fields });
+        let after = patched(before.clone(), fields, version);
+        let after = after.ok_or_else(|| Error::invalid("an operation made a patch that is not valid"))?;
+        T::follow(before.as_ref(), &after, key, self);
+        self.put(key, after);
+        Ok(Outcome::Changed { version })
+    }
+}
