@@ -220,7 +220,7 @@ impl Judge<'_> {
         }
         for user in &users {
             self.answer(store.channels_of(user).list().map(check::names), &model.channels_of(user));
-            let list = store.conversations(user).list().map(|list| check::entries(&list.entries));
+            let list = store.conversations(user).list().and_then(|list| check::whole(&list.entries));
             self.answer(list, &model.conversations(user, false));
             for channel in &channels {
                 let found =

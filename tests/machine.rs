@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chanlog::env::SimEnv;
-use chanlog::{Durability, HistoryFrom, Options, Store, SyncToken, Update};
+use chanlog::{Durability, HistoryFrom, Options, Store, SyncToken, Update, View};
 use model::client::Client;
 use model::witness::{End, Witness};
 use model::{Model, Name, Op, Post, Range, check};
@@ -24,6 +24,12 @@ const USERS: u8 = 5;
 
 /// The tokens of whole lists that are kept for later questions.
 const TOKENS: usize = 8;
+
+/// So many tombstones of a user are more than any history here makes.
+const TOMBSTONES: usize = 1000;
+
+/// The views that are held at once.
+const VIEWS: usize = 4;
 
 /// A seq that is yet to be chosen: a share of the channel's length in 16 bits, a little beyond the end included.
 type Place = u16;
@@ -89,6 +95,10 @@ enum Step {
         act: Act,
         limit: u8,
     },
+    /// Takes a view, in place of the oldest one if there are many.
+    View,
+    /// Asks everything of a view that was taken.
+    Look(u8),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -175,6 +185,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (any::<u8>(), limit()).prop_map(|(token, limit)| Step::Since { token, limit }),
         8 => (0..USERS, any::<bool>(), act, limit())
             .prop_map(|(user, unread_only, act, limit)| Step::Client { user, unread_only, act, limit }),
+        2 => Just(Step::View),
+        4 => any::<u8>().prop_map(Step::Look),
     ]
 }
 
@@ -266,6 +278,10 @@ struct Machine {
     witness: Witness,
     tokens: Vec<Kept>,
     clients: BTreeMap<(u8, bool), Client>,
+    /// Whether tombstones are dropped.
+    forgets: bool,
+    /// Views of this session, and the model as it was then.
+    views: Vec<(View, Model)>,
 }
 
 impl Machine {
@@ -283,8 +299,9 @@ impl Machine {
         let store = options.clone().open(DIR).unwrap();
         assert!(store.recovery().created);
         let witness = Witness::new(Model::new(tombstones));
-        let (tokens, clients) = (Vec::new(), BTreeMap::new());
-        Machine { sim, options, store: Some(store), witness, tokens, clients }
+        let (tokens, clients, views) = (Vec::new(), BTreeMap::new(), Vec::new());
+        let forgets = tombstones < TOMBSTONES;
+        Machine { sim, options, store: Some(store), witness, tokens, clients, forgets, views }
     }
 
     fn store(&self) -> Store {
@@ -301,6 +318,20 @@ impl Machine {
             }
             Step::Maintain(steps) => drop((0..*steps).take_while(|_| store.maintain().unwrap()).count()),
             Step::Seal => store.seal().unwrap(),
+            // Dropped tombstones are not seen as memberships that once were.
+            Step::View if self.forgets => {}
+            Step::View => {
+                if self.views.len() == VIEWS {
+                    self.views.remove(0);
+                }
+                self.views.push((store.view().unwrap(), self.witness.model.clone()));
+            }
+            Step::Look(pick) => {
+                if let Some((view, model)) = self.views.get(usize::from(*pick) % self.views.len().max(1)) {
+                    assert_eq!(view.version(), model.version());
+                    check::reads(view, model);
+                }
+            }
             Step::Sync => {
                 store.sync().unwrap();
                 self.witness.synced();
@@ -349,6 +380,7 @@ impl Machine {
     }
 
     fn reopen(&mut self, end: End) {
+        self.views.clear();
         self.store = None;
         let store = self.options.clone().open(DIR).unwrap();
         assert!(!store.recovery().created, "an existing store is opened, not made anew");
@@ -427,6 +459,7 @@ impl Machine {
 
     fn finish(&mut self) {
         let store = self.store();
+        self.views.iter().for_each(|(view, model)| check::reads(view, model));
         for limit in [2, usize::MAX] {
             for client in self.clients.values_mut() {
                 client.drain(&store, &self.witness.model, limit);
@@ -473,14 +506,14 @@ proptest! {
 
     #[test]
     fn a_store_is_its_model(seed: u64, steps in vec(step(), 1..60)) {
-        run(seed, 1000, &steps);
+        run(seed, TOMBSTONES, &steps);
     }
 
     #[test]
     fn a_client_that_follows_tokens_and_pages_misses_nothing(
         seed: u64, steps in vec(client_step(), 1..80), limit in 1usize..4,
     ) {
-        let mut machine = Machine::new(seed, 1000);
+        let mut machine = Machine::new(seed, TOMBSTONES);
         for step in &steps {
             machine.run(step);
         }
@@ -508,7 +541,7 @@ proptest! {
 #[test]
 fn a_long_list_is_kept_up_to_date() {
     const MANY: u64 = 600;
-    let mut machine = Machine::new(7, 1000);
+    let mut machine = Machine::new(7, TOMBSTONES);
     let store = machine.store();
     let (alice, bob) = (b"alice".to_vec(), b"bob".to_vec());
     let channel = |i: u64| format!("channel {:03}", i * 7919 % MANY).into_bytes();

@@ -122,7 +122,9 @@ impl Messages<'_> {
         // The newest part that begins at or before the end of the range.
         let mut next = self.walk(end, |part| part.first_seq <= end)?;
         while let Some(part) = next {
-            if self.read_part(&part, visit)?.is_break() || part.first_seq <= *self.range.start() {
+            if self.read_part(&part, *self.range.start(), visit)?.is_break()
+                || part.first_seq <= *self.range.start()
+            {
                 return Ok(());
             }
             next = self.part(part.prev, part.first_seq - 1)?;
@@ -136,7 +138,7 @@ impl Messages<'_> {
             // The oldest part that ends above.
             let Some(part) = self.walk(below + 1, |part| part.prev.seq <= below)? else { return Ok(()) };
             let mut last = below;
-            let broken = self.read_part(&part, &mut |bytes, record| {
+            let broken = self.read_part(&part, below + 1, &mut |bytes, record| {
                 last = record.mark.seq;
                 visit(bytes, record)
             })?;
@@ -219,10 +221,12 @@ impl Messages<'_> {
         Err(error)
     }
 
-    fn read_part(&self, part: &Part, visit: &mut Visit<'_>) -> Result<ControlFlow<()>> {
+    /// Reads what a part holds of the range from `from` on. A gap within the part may hold both that and the range's end.
+    fn read_part(&self, part: &Part, from: u64, visit: &mut Visit<'_>) -> Result<ControlFlow<()>> {
         match &part.source {
             Source::Layer(layer) => {
-                let chain = layer.chain(self.channel, self.range.clone(), self.reverse, self.limit);
+                let range = from..=*self.range.end();
+                let chain = layer.chain(self.channel, range, self.reverse, self.limit);
                 read_log(&layer.log, &chain.map(|chain| chain.offsets).unwrap_or_default(), visit)
             }
             Source::Segment(segment) => {
@@ -230,7 +234,7 @@ impl Messages<'_> {
                     Some(record) => visit(&bytes, &record),
                     None => Err(segment.corrupt("a record does not decode")),
                 };
-                segment.read(self.channel, *self.range.start(), *self.range.end(), self.reverse, &mut each)
+                segment.read(self.channel, from, *self.range.end(), self.reverse, &mut each)
             }
         }
     }

@@ -1,12 +1,86 @@
 //! Comparing a store with the model: everything that can be read, or one question at a time.
 
 use bytes::Bytes;
-use chanlog::{Continuation, Conversation, ListChange, Store, SyncToken, Update};
+use chanlog::{
+    Continuation, Conversation, Conversations, Head, History, ListChange, Listing, Membership, Result, Store,
+    SyncToken, Update, View,
+};
 
 use super::{Entry, Event, Member, Model, Msg, Name, Range};
 
+/// What can be read: a store, or a view of one.
+pub trait Reads {
+    fn head(&self, channel: &[u8]) -> Result<Head>;
+    fn heads(&self, channels: &[Name]) -> Result<Vec<Head>>;
+    fn history(&self, channel: &[u8]) -> History<'_>;
+    fn membership(&self, channel: &[u8], user: &[u8]) -> Result<Option<Membership>>;
+    fn conversations(&self, user: &[u8]) -> Conversations<'_>;
+    fn members(&self, channel: &[u8]) -> Listing<'_>;
+    fn channels_of(&self, user: &[u8]) -> Listing<'_>;
+    fn channels(&self) -> Listing<'_>;
+    fn users(&self) -> Listing<'_>;
+    fn has_memberships(&self, user: &[u8]) -> Result<bool>;
+}
+
+macro_rules! reads {
+    ($type:ident) => {
+        impl Reads for $type {
+            fn head(&self, channel: &[u8]) -> Result<Head> {
+                $type::head(self, channel)
+            }
+            fn heads(&self, channels: &[Name]) -> Result<Vec<Head>> {
+                $type::heads(self, channels)
+            }
+            fn history(&self, channel: &[u8]) -> History<'_> {
+                $type::history(self, channel)
+            }
+            fn membership(&self, channel: &[u8], user: &[u8]) -> Result<Option<Membership>> {
+                $type::membership(self, channel, user)
+            }
+            fn conversations(&self, user: &[u8]) -> Conversations<'_> {
+                $type::conversations(self, user)
+            }
+            fn members(&self, channel: &[u8]) -> Listing<'_> {
+                $type::members(self, channel)
+            }
+            fn channels_of(&self, user: &[u8]) -> Listing<'_> {
+                $type::channels_of(self, user)
+            }
+            fn channels(&self) -> Listing<'_> {
+                $type::channels(self)
+            }
+            fn users(&self) -> Listing<'_> {
+                $type::users(self)
+            }
+            fn has_memberships(&self, user: &[u8]) -> Result<bool> {
+                $type::has_memberships(self, user)
+            }
+        }
+    };
+}
+
+reads!(Store);
+reads!(View);
+
+impl From<&Membership> for Member {
+    fn from(m: &Membership) -> Self {
+        assert!(m.present(), "a tombstone is no membership");
+        Member {
+            join_seq: m.join_seq(),
+            read: m.read,
+            own: m.own,
+            cleared: m.cleared,
+            hidden: m.hidden,
+            activated: m.activated,
+            withdrawn: m.withdrawn,
+            version: m.version,
+        }
+    }
+}
+
 impl From<&Conversation> for Entry {
     fn from(c: &Conversation) -> Self {
+        assert!(c.fault.is_none(), "{}: {:?}", text(&c.channel), c.fault);
         Entry {
             channel: c.channel.to_vec(),
             last_seq: c.last_seq,
@@ -14,6 +88,7 @@ impl From<&Conversation> for Entry {
             unread: c.unread,
             version: c.version,
             last: c.last.as_ref().map(Msg::from),
+            member: (&c.membership).into(),
         }
     }
 }
@@ -30,9 +105,14 @@ impl From<&ListChange> for Event {
     }
 }
 
-/// Compares all that a store can be asked, names that it never heard of included.
+/// Compares all that a store can be asked.
 pub fn everything(store: &Store, model: &Model) {
     counts(store, model);
+    reads(store, model);
+}
+
+/// Compares all that can be read, names that nobody ever heard of included.
+pub fn reads(store: &impl Reads, model: &Model) {
     let (mut channels, mut users) = (model.channels(), model.users());
     assert_eq!(names(store.channels().list().unwrap()), channels, "channels");
     assert_eq!(names(store.users().list().unwrap()), users, "users");
@@ -58,7 +138,7 @@ pub fn counts(store: &Store, model: &Model) {
 }
 
 /// Compares a channel: its head, whole history, members and each membership.
-pub fn channel(store: &Store, model: &Model, channel: &Name, users: &[Name]) {
+pub fn channel(store: &impl Reads, model: &Model, channel: &Name, users: &[Name]) {
     assert_eq!(store.head(channel).unwrap(), model.head(channel), "head of {}", text(channel));
     history(store, model, channel, &Range::default());
     let members = names(store.members(channel).list().unwrap());
@@ -69,7 +149,7 @@ pub fn channel(store: &Store, model: &Model, channel: &Name, users: &[Name]) {
 }
 
 /// Compares a user: channels, list, and list of the unread.
-pub fn user(store: &Store, model: &Model, user: &Name) {
+pub fn user(store: &impl Reads, model: &Model, user: &Name) {
     let channels = names(store.channels_of(user).list().unwrap());
     assert_eq!(channels, model.channels_of(user), "channels of {}", text(user));
     let known = store.has_memberships(user).unwrap();
@@ -80,21 +160,16 @@ pub fn user(store: &Store, model: &Model, user: &Name) {
 }
 
 /// Compares one membership.
-pub fn membership(store: &Store, model: &Model, channel: &Name, user: &Name) {
-    let found = store.membership(channel, user).unwrap().map(|m| Member {
-        join_seq: m.join_seq(),
-        read: m.read,
-        own: m.own,
-        cleared: m.cleared,
-        hidden: m.hidden,
-        activated: m.activated > 0,
-        version: m.version,
-    });
+pub fn membership(store: &impl Reads, model: &Model, channel: &Name, user: &Name) {
+    let found = store.membership(channel, user).unwrap();
+    let replaced = found.as_ref().map(|m| m.replaced);
+    assert_eq!(replaced, model.replaced(channel, user), "{} in {}", text(user), text(channel));
+    let found = found.as_ref().map(Member::from);
     assert_eq!(found, model.membership(channel, user), "{} in {}", text(user), text(channel));
 }
 
 /// Compares a range of a channel.
-pub fn history(store: &Store, model: &Model, channel: &Name, range: &Range) {
+pub fn history(store: &impl Reads, model: &Model, channel: &Name, range: &Range) {
     let mut question = store.history(channel).from(range.from).to(range.to);
     question = question.limit(range.limit).bytes(range.bytes);
     if range.reverse {
@@ -108,7 +183,7 @@ pub fn history(store: &Store, model: &Model, channel: &Name, range: &Range) {
 }
 
 /// Compares a whole conversation list, and returns its token.
-pub fn list(store: &Store, model: &Model, user: &Name, unread_only: bool) -> SyncToken {
+pub fn list(store: &impl Reads, model: &Model, user: &Name, unread_only: bool) -> SyncToken {
     let mut question = store.conversations(user);
     if unread_only {
         question = question.unread_only();
@@ -121,7 +196,7 @@ pub fn list(store: &Store, model: &Model, user: &Name, unread_only: bool) -> Syn
 }
 
 /// Compares a conversation list that is read in pages.
-pub fn list_in_pages(store: &Store, model: &Model, user: &Name, unread_only: bool, limit: usize) {
+pub fn list_in_pages(store: &impl Reads, model: &Model, user: &Name, unread_only: bool, limit: usize) {
     let expected = model.conversations(user, unread_only);
     let mut found = Vec::new();
     let mut next: Option<Continuation> = None;
@@ -147,7 +222,7 @@ pub fn list_in_pages(store: &Store, model: &Model, user: &Name, unread_only: boo
 
 /// Compares what changed since a token of `version`, in pages of `limit`. Returns false on "start over".
 pub fn since(
-    store: &Store,
+    store: &impl Reads,
     model: &Model,
     user: &Name,
     token: &SyncToken,
@@ -220,6 +295,14 @@ fn paged(what: &str, limit: usize, expected: &[Name], page: impl Fn(Option<&Name
         assert!(found.len() <= expected.len(), "more {what} than there are");
     }
     assert_eq!(found, expected, "{what} in pages of {limit}");
+}
+
+/// What a store answered, in the model's terms, or the first fault of an entry.
+pub fn whole(found: &[Conversation]) -> Result<Vec<Entry>> {
+    match found.iter().find_map(|entry| entry.fault.clone()) {
+        Some(fault) => Err(fault),
+        None => Ok(entries(found)),
+    }
 }
 
 /// What a store answered, in the model's terms.

@@ -129,16 +129,18 @@ pub struct Entry {
     pub unread: u64,
     pub version: u64,
     pub last: Option<Msg>,
+    pub member: Member,
 }
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Entry { channel, last_seq, read_seq, unread, version, last } = self;
+        let Entry { channel, last_seq, read_seq, unread, version, last, member } = self;
         let channel = check::text(channel);
         write!(
             f,
-            "{channel}: last_seq {last_seq}, read_seq {read_seq}, unread {unread}, version {version}, {last:?}"
-        )
+            "{channel}: last_seq {last_seq}, read_seq {read_seq}, unread {unread}, version {version}, "
+        )?;
+        write!(f, "{last:?}, {member:?}")
     }
 }
 
@@ -166,7 +168,8 @@ pub struct Member {
     pub own: Mark,
     pub cleared: Mark,
     pub hidden: u64,
-    pub activated: bool,
+    pub activated: u64,
+    pub withdrawn: u64,
     pub version: u64,
 }
 
@@ -216,6 +219,20 @@ impl Channel {
 
     fn unread(&self, read: u64) -> u64 {
         self.messages.range(read + 1..).filter(|(_, m)| !m.post.silent).count() as u64
+    }
+
+    /// A row of a member, in the terms of a store.
+    fn member(&self, row: &Row) -> Member {
+        Member {
+            join_seq: row.join_seq,
+            read: self.mark(row.read),
+            own: self.mark(row.own),
+            cleared: self.mark(row.cleared),
+            hidden: row.hidden,
+            activated: row.activated,
+            withdrawn: row.withdrawn,
+            version: row.version,
+        }
     }
 }
 
@@ -528,17 +545,12 @@ impl Model {
     }
 
     pub fn membership(&self, channel: &[u8], user: &[u8]) -> Option<Member> {
-        let row = self.row(channel, user)?;
-        let place = self.channel(channel)?;
-        Some(Member {
-            join_seq: row.join_seq,
-            read: place.mark(row.read),
-            own: place.mark(row.own),
-            cleared: place.mark(row.cleared),
-            hidden: row.hidden,
-            activated: row.activated > 0,
-            version: row.version,
-        })
+        Some(self.channel(channel)?.member(self.row(channel, user)?))
+    }
+
+    /// The version of the tombstone that a membership replaced, if tombstones are kept.
+    pub fn replaced(&self, channel: &[u8], user: &[u8]) -> Option<u64> {
+        self.row(channel, user).map(|row| row.left)
     }
 
     pub fn has_memberships(&self, user: &[u8]) -> bool {
@@ -595,6 +607,7 @@ impl Model {
             unread: place.unread(row.cursor()),
             version: place.version().max(row.version),
             last: place.last().filter(|m| m.seq > row.floor()).cloned(),
+            member: place.member(row),
         }
     }
 
