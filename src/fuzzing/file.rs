@@ -384,7 +384,7 @@ impl Filter for EverySecond {
     fn keep(&mut self, tombstone: &Entry<'_>) -> Option<bool> {
         assert_eq!(self.shown.get(self.asked), Some(&own(*tombstone)));
         self.asked += 1;
-        Some(self.asked % 2 == 0)
+        Some(self.asked.is_multiple_of(2))
     }
 
     fn last(&mut self) -> Option<Last> {

@@ -150,7 +150,7 @@ fn change(out: &mut Vec<u8>, input: &mut Input<'_>, expected: &mut Expected) {
     }
     match tag % 16 {
         0..=2 => {
-            let named = if tag % 2 == 0 { Named::Channel } else { Named::User };
+            let named = if tag.is_multiple_of(2) { Named::Channel } else { Named::User };
             let [channels, users] = expected.names;
             next_name(named, &[b'n', channels as u8, users as u8], out, expected);
         }
@@ -172,7 +172,7 @@ fn patch(out: &mut Vec<u8>, input: &mut Input<'_>, expected: &mut Expected) {
     let tables: Vec<_> = row::tables().collect();
     let (table, wide) = match choice {
         0..=239 => tables[usize::from(choice) % tables.len()],
-        _ => ((input.u8() % 32), choice % 2 == 0),
+        _ => (input.u8() % 32, choice.is_multiple_of(2)),
     };
     let key = Key { a: id(input), b: id(input), c: if wide { input.number() } else { 0 } };
     let fields = row::patch(table, input);
