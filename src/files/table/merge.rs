@@ -58,7 +58,6 @@ pub type Filters<'f> = dyn FnMut(u8) -> Option<Box<dyn Filter + 'f>> + 'f;
 ///
 /// `filters` may drop tombstones only if the oldest run of the store is among the inputs; otherwise they still hide what
 /// is older. `pace` is told of written bytes; its error stops the merge.
-#[expect(clippy::too_many_arguments, reason = "what makes a file, and what goes into it")]
 pub fn merge(
     dir: &dyn Dir,
     store: StoreId,

@@ -25,8 +25,6 @@ use crate::model::key::Key;
 /// How many entries a block has at most. A look-up decodes half a block in every run, which is most of its cost; the index
 /// takes 1.5 bytes an entry.
 pub const BLOCK: usize = 16;
-/// The tag bit of an entry that says that something is gone. A merge may drop such entries.
-
 /// The greatest tag.
 pub const MAX_TAG: u8 = 3;
 /// The least length of an entry.
