@@ -340,7 +340,7 @@ fn layers_import_downward_only() {
     let layers = design();
     let places: Vec<_> = layers.iter().flat_map(|layer| &layer.places).collect();
     let there = |place: &&String| Path::new(env!("CARGO_MANIFEST_DIR")).join(place.as_str()).exists();
-    assert!(places.iter().all(|place| there(place)), "{places:?}");
+    assert!(places.iter().all(there), "{places:?}");
     assert!(layers.is_sorted_by_key(|layer| layer.height), "from the bottom up");
     let height = |name: &str| layers.iter().find(|layer| layer.name == name).unwrap().height;
     assert_eq!(height("upkeep"), height("read"), "neither may import the other");

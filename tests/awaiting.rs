@@ -1,5 +1,7 @@
 //! Commits as futures: woken once they are as durable as was asked, with any runtime or none.
 
+#![cfg(feature = "sim")]
+
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;

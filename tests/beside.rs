@@ -1,5 +1,7 @@
 //! Reading a store beside its writer, or where nothing may be written.
 
+#![cfg(feature = "sim")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

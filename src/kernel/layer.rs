@@ -68,17 +68,6 @@ pub struct Content {
     pub user_bytes: u64,
 }
 
-/// The part of a channel's messages that a layer holds, as far as it is wanted.
-#[derive(Clone, Debug)]
-pub struct ChainPart {
-    /// The seq of the first message in the layer.
-    pub first_seq: u64,
-    /// The version and the seq of the channel's last message before the layer.
-    pub previous: (u64, u64),
-    /// The offsets of the wanted messages, in the wanted direction.
-    pub offsets: Vec<u64>,
-}
-
 impl Content {
     /// The names of a kind.
     pub fn names(&self, named: Named) -> &LayerNames {
@@ -195,18 +184,22 @@ impl Layer {
         sorted[from..].iter().filter(|(_, id)| *id < end).take(limit).cloned().collect()
     }
 
-    /// The messages of a channel in this layer with a seq in `range`, at most `limit`; `None` if it holds none at all.
-    pub fn chain(
+    /// Where the messages of a channel with a seq in `range` are in this layer's log, at most `limit`, in the wanted direction.
+    pub fn offsets(
         &self,
         channel: ChannelId,
         range: RangeInclusive<u64>,
         reverse: bool,
         limit: usize,
-    ) -> Option<ChainPart> {
+    ) -> Vec<u64> {
         let content = self.content.read();
-        let chain = content.chains.get(channel)?;
-        let offsets = chain.range(range, reverse, limit);
-        Some(ChainPart { first_seq: chain.first_seq, previous: chain.previous, offsets })
+        content.chains.get(channel).map_or_else(Vec::new, |chain| chain.range(range, reverse, limit))
+    }
+
+    /// The first message of a channel here, and the version and seq of the one before it in older segments.
+    pub fn chain_start(&self, channel: ChannelId) -> Option<(u64, (u64, u64))> {
+        let content = self.content.read();
+        content.chains.get(channel).map(|chain| (chain.first_seq, chain.previous))
     }
 
     /// Puts a part of a commit's images in: of those that [`Effects::len`] counts, heads of the store apart. With `keep`,

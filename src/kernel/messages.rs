@@ -10,7 +10,7 @@ use std::ops::{ControlFlow, RangeInclusive};
 use bytes::Bytes;
 
 use super::fileset::Place;
-use super::layer::{ChainPart, Layer};
+use super::layer::Layer;
 use super::view::View;
 use crate::env::sync::Arc;
 use crate::error::{Error, Result};
@@ -69,8 +69,7 @@ impl View {
         let seq = head.last.seq;
         let active = &self.moment.active;
         if head.order > active.start.version
-            && let Some(ChainPart { offsets, .. }) = active.chain(channel, seq..=seq, true, 1)
-            && let Some(offset) = offsets.first()
+            && let Some(offset) = active.offsets(channel, seq..=seq, true, 1).first()
         {
             return active.log.record(*offset);
         }
@@ -190,8 +189,8 @@ impl Messages<'_> {
     }
 
     fn layer_part(&self, layer: &Arc<Layer>, version: u64) -> Result<Part> {
-        let chain = layer.chain(self.channel, 1..=0, false, 0);
-        let ChainPart { first_seq, previous, .. } = chain
+        let (first_seq, previous) = layer
+            .chain_start(self.channel)
             .ok_or_else(|| layer.log.corrupt(0, missing(self.view, self.channel, version).to_string()))?;
         let prev = Link { version: previous.0, seq: previous.1 };
         Ok(Part { source: Source::Layer(layer.clone()), first_seq, prev, jump: Link::default() })
@@ -226,8 +225,8 @@ impl Messages<'_> {
         match &part.source {
             Source::Layer(layer) => {
                 let range = from..=*self.range.end();
-                let chain = layer.chain(self.channel, range, self.reverse, self.limit);
-                read_log(&layer.log, &chain.map(|chain| chain.offsets).unwrap_or_default(), visit)
+                let offsets = layer.offsets(self.channel, range, self.reverse, self.limit);
+                read_log(&layer.log, &offsets, visit)
             }
             Source::Segment(segment) => {
                 let mut each = |bytes: Bytes| match Record::decode(&bytes) {

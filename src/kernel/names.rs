@@ -9,6 +9,9 @@ use std::hash::BuildHasher;
 
 use crate::env::sync::{Arc, Mutex};
 
+/// Names and their ids, by the bytes of the names.
+pub type NameOrder = Vec<(Bytes, u32)>;
+
 /// The names of one kind in one layer.
 #[derive(Debug, Default)]
 pub struct LayerNames {
@@ -19,7 +22,7 @@ pub struct LayerNames {
     /// The sum of the names' lengths.
     bytes: usize,
     /// Names in byte order, of those that there were when it was made.
-    sorted: Mutex<Arc<Vec<(Bytes, u32)>>>,
+    sorted: Mutex<Arc<NameOrder>>,
 }
 
 impl LayerNames {
@@ -60,7 +63,7 @@ impl LayerNames {
     }
 
     /// The order as it was made last, and the names that are missing there.
-    pub fn unsorted(&self) -> (Arc<Vec<(Bytes, u32)>>, Vec<(Bytes, u32)>) {
+    pub fn unsorted(&self) -> (Arc<NameOrder>, NameOrder) {
         let sorted = self.sorted.lock().clone();
         let missing = self.by_id[sorted.len().min(self.by_id.len())..].iter().cloned();
         let missing = missing.zip(self.first + sorted.len() as u32..).collect();
@@ -68,7 +71,7 @@ impl LayerNames {
     }
 
     /// Keeps an order that is newer than the one before.
-    pub fn keep_sorted(&self, order: Arc<Vec<(Bytes, u32)>>) {
+    pub fn keep_sorted(&self, order: Arc<NameOrder>) {
         let mut sorted = self.sorted.lock();
         if sorted.len() < order.len() {
             *sorted = order;

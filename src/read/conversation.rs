@@ -67,6 +67,10 @@ pub struct List {
 }
 
 /// One change of a conversation list.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all changes are entries, and a box would cost each an allocation"
+)]
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]

@@ -146,6 +146,7 @@ impl fmt::Debug for Entry {
 
 /// A change of a conversation list.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a model is small, and simple first")]
 pub enum Event {
     Entry(Entry),
     Removed { channel: Name, version: u64 },
