@@ -70,6 +70,62 @@ fn a_reader_stays_at_its_moment_and_writes_nothing() {
     until_seen(dir.path(), "c", 3);
 }
 
+/// Ends the threads that look at it, also if the test fails.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// The note of what is published, once it says that all is, up to a seq of channel "c".
+fn settled(dir: &Path, seq: u64) -> Vec<u8> {
+    until_seen(dir, "c", seq);
+    std::fs::read(dir.join("chanlog.published")).unwrap()
+}
+
+#[test]
+fn a_note_that_lags_shows_no_newer_log_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Options::new().durability(Durability::Buffered).open(dir.path()).unwrap();
+    for text in ["one", "two"] {
+        send(&store, "c", text);
+    }
+    let early = settled(dir.path(), 2);
+    store.seal().unwrap();
+    for text in ["three", "four"] {
+        send(&store, "c", text);
+    }
+    let late = settled(dir.path(), 4);
+    assert_eq!(last(&reader(dir.path()), "c"), 4);
+    // As in the moment before the note was written: what is sealed is published, and no more.
+    std::fs::write(dir.path().join("chanlog.published"), early).unwrap();
+    assert_eq!(last(&reader(dir.path()), "c"), 2);
+    std::fs::write(dir.path().join("chanlog.published"), late).unwrap();
+    assert_eq!(last(&reader(dir.path()), "c"), 4);
+}
+
+#[test]
+fn a_writer_that_opens_ends_what_the_note_before_said() {
+    for background in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Options::new().open(dir.path()).unwrap();
+        send(&store, "c", "one");
+        let early = settled(dir.path(), 1);
+        send(&store, "c", "two");
+        store.close().unwrap();
+        drop(store);
+        // As if the process had ended before it could write its last note.
+        std::fs::write(dir.path().join("chanlog.published"), early).unwrap();
+        assert_eq!(last(&reader(dir.path()), "c"), 2, "nobody writes");
+        let store = Options::new().background(background).open(dir.path()).unwrap();
+        assert_eq!(last(&reader(dir.path()), "c"), 2, "nothing is written yet");
+        send(&store, "c", "three");
+        until_seen(dir.path(), "c", 3);
+    }
+}
+
 #[test]
 fn readers_beside_a_writer_that_rolls_seals_and_merges_see_prefixes() {
     let dir = tempfile::tempdir().unwrap();
@@ -78,6 +134,7 @@ fn readers_beside_a_writer_that_rolls_seals_and_merges_see_prefixes() {
     send(&store, "c", "first");
     let (done, acknowledged) = (AtomicBool::new(false), AtomicU64::new(1));
     thread::scope(|scope| {
+        let _ends = Ends(&done);
         scope.spawn(|| {
             while !done.load(Ordering::SeqCst) {
                 let seq = send(&store, "c", &"x".repeat(300));
@@ -94,7 +151,6 @@ fn readers_beside_a_writer_that_rolls_seals_and_merges_see_prefixes() {
             assert!(list.is_empty() || list.last().unwrap().seq == seen);
             before = seen;
         }
-        done.store(true, Ordering::SeqCst);
         assert!(before > 0);
     });
 }

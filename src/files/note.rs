@@ -4,10 +4,15 @@
 //! session u64, segment u64, end u64 (offset in the segment), version u64, crc u32 of the 32 bytes before
 //! ```
 //!
-//! Written in place a few milliseconds after a publication, never synced, and never needed: a note that is torn, of another
-//! session or of a segment that is gone is ignored, and so is any note where nobody writes.
+//! Written in place when a writer opens the store and a few milliseconds after a publication, never synced, and never
+//! needed: a note that stays torn is ignored, and so is one of another session than that of the last log segment, and any
+//! where nobody writes.
+//!
+//! Invariant: what a later reader is shown holds what an earlier one was shown, while one writer has the store open.
+//! Notes only move on, and so does what is sealed, which a reader is shown besides.
 
 use super::disk::Disk;
+use super::log::Header;
 use crate::env::sync::Arc;
 use crate::env::{Access, Dir, File};
 use crate::model::codec::{Put, Reader, crc};
@@ -15,13 +20,15 @@ use crate::model::codec::{Put, Reader, crc};
 /// The file's name.
 pub const NAME: &str = "chanlog.published";
 const LEN: usize = 36;
+/// So often a torn note is read.
+const TRIES: usize = 8;
 
 /// How far a writer has published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Note {
     /// The session that writes.
     pub session: u64,
-    /// The active log segment.
+    /// The log segment of the last published commit. Until the session's first one it is another session's last segment.
     pub segment: u64,
     /// Where the last published frame ends in it.
     pub end: u64,
@@ -46,12 +53,28 @@ impl Note {
         (crc(&[&bytes[..LEN - 4]]) == r.u32()?).then_some(note)
     }
 
-    /// The note in a directory, if there is a whole one.
+    /// The note in a directory, if there is a whole one. A torn one is read again: the writer may be at work on it.
     pub fn read(disk: &Disk) -> Option<Note> {
         let file = disk.open(NAME, Access::Read).ok()?;
-        let mut bytes = [0; LEN];
-        file.read_at(&mut bytes, 0).ok()?;
-        Note::decode(&bytes)
+        (0..TRIES).find_map(|_| {
+            let mut bytes = [0; LEN];
+            file.read_at(&mut bytes, 0).ok()?;
+            Note::decode(&bytes)
+        })
+    }
+
+    /// Up to where commits of a log segment are published, `u64::MAX` for all of it, `None` if none is. `last` is the session
+    /// of the last log segment: a note of an earlier session is void as soon as that one writes.
+    pub fn upto(&self, header: &Header, last: u64) -> Option<u64> {
+        if self.segment > header.segment || last != self.session {
+            return Some(u64::MAX);
+        }
+        match (self.segment == header.segment, header.session == self.session) {
+            (true, true) => Some(self.end),
+            // All of an earlier session's log counts once another one is at work.
+            (true, false) => Some(u64::MAX),
+            (false, _) => None,
+        }
     }
 }
 

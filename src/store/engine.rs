@@ -7,7 +7,7 @@ use super::threads::{Signals, Threads};
 use crate::env::sync::{Arc, Mutex};
 use crate::error::{Error, Result};
 use crate::files::disk::{Disk, Health};
-use crate::files::note::NoteWriter;
+use crate::files::note::{Note, NoteWriter};
 use crate::kernel::Kernel;
 use crate::model::batch::Batch;
 use crate::options::Options;
@@ -56,6 +56,7 @@ impl Engine {
             note: Mutex::default(),
             ending: Mutex::new(None),
         });
+        engine.note_opened();
         if engine.options.background && !engine.options.read_only {
             match Threads::start(&engine) {
                 Ok(threads) => *engine.threads.lock() = Some(threads),
@@ -78,6 +79,7 @@ impl Engine {
             }
             // Also for a commit that nobody waits for.
             threads.wake_syncer();
+            threads.wake_noter();
         }
         Ok(submitted)
     }
@@ -93,6 +95,19 @@ impl Engine {
             Some(threads) => threads.wake_syncer(),
             None => _ = self.syncer().sync(),
         }
+    }
+
+    /// Tells readers beside this process that the session before has ended, before this one writes: all of its log counts.
+    /// Without background threads nobody writes notes, so that an old one is made to say that all counts, always.
+    fn note_opened(&self) {
+        let mut note = self.syncer().note();
+        if self.options.read_only || !self.options.background && Note::read(&self.disk).is_none() {
+            return;
+        }
+        if !self.options.background {
+            note.segment = u64::MAX;
+        }
+        self.note.lock().write(&self.disk, note);
     }
 
     /// Tells readers beside this process how far commits are published.

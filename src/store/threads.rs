@@ -85,16 +85,18 @@ pub struct Threads {
     seal: Sender<()>,
     merges: [Sender<()>; 2],
     sync: Sender<()>,
+    note: Sender<()>,
     handles: Vec<Box<dyn Thread>>,
 }
 
 impl Threads {
-    /// Starts the threads that seal, merge and sync. They end when their wakers are dropped.
+    /// Starts the threads that seal, merge, sync and note. They end when their wakers are dropped.
     pub fn start(engine: &Arc<Engine>) -> Result<Threads> {
         let (seal, seals) = channel::bounded(1);
         let (segments, segment_merges) = channel::bounded(1);
         let (runs, run_merges) = channel::bounded(1);
         let (sync, syncs) = channel::bounded(1);
+        let (note, notes) = channel::bounded(1);
         let merges = [segments, runs];
         let next = merges.clone();
         let mut handles = Vec::new();
@@ -111,7 +113,8 @@ impl Threads {
         let work = |engine: &Engine| repeat(engine, "merge runs", Engine::merge_runs);
         handles.push(spawn(engine, "chanlog-rows", run_merges, work)?);
         handles.push(spawn(engine, "chanlog-sync", syncs, sync_after)?);
-        let threads = Threads { seal, merges, sync, handles };
+        handles.push(spawn(engine, "chanlog-note", notes, note_after)?);
+        let threads = Threads { seal, merges, sync, note, handles };
         threads.wake_sealer();
         threads.wake_mergers();
         Ok(threads)
@@ -132,10 +135,15 @@ impl Threads {
         let _ = self.sync.try_send(());
     }
 
+    /// Something was written: it is published, or soon will be.
+    pub fn wake_noter(&self) {
+        let _ = self.note.try_send(());
+    }
+
     /// Waits for all of them to end.
     pub fn join(self) {
-        let Threads { seal, merges, sync, handles } = self;
-        drop((seal, merges, sync));
+        let Threads { seal, merges, sync, note, handles } = self;
+        drop((seal, merges, sync, note));
         handles.into_iter().for_each(Thread::join);
     }
 }
@@ -183,7 +191,7 @@ fn repeat(engine: &Engine, what: &str, step: impl Fn(&Engine) -> Result<bool>) {
 }
 
 /// Syncs what nobody waits for: what is buffered one interval after it came, all else soon, and at once what a task waits
-/// for. Then tells readers beside this process how far it is.
+/// for.
 fn sync_after(engine: &Engine) {
     let syncer = engine.syncer();
     while syncer.lags() {
@@ -195,6 +203,17 @@ fn sync_after(engine: &Engine) {
             return;
         }
     }
-    engine.signals.doze(NOTED);
-    engine.note_published();
+}
+
+/// Tells readers beside this process how far commits are published, until all that was written is.
+fn note_after(engine: &Engine) {
+    loop {
+        engine.signals.doze(NOTED);
+        // In this order: what is published from now on is noted the next time.
+        let all = engine.syncer().is_all_published();
+        engine.note_published();
+        if all || engine.signals.closed() {
+            return;
+        }
+    }
 }

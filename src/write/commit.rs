@@ -123,7 +123,7 @@ impl Committer {
         start: Start,
     ) -> Committer {
         let Start { log, end, begun, session } = start;
-        let syncer = Arc::new(Syncer::new(kernel.clone(), disk.health().clone(), log.clone(), end));
+        let syncer = Arc::new(Syncer::new(kernel.clone(), disk.health().clone(), log.clone(), end, session));
         let writer = Writer {
             overlay: Overlay::new(kernel.moment().counts),
             log,

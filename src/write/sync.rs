@@ -32,6 +32,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 pub struct Syncer {
     kernel: Arc<Kernel>,
     health: Arc<Health>,
+    session: u64,
     state: Mutex<Progress>,
 }
 
@@ -148,7 +149,7 @@ impl Progress {
 
 impl Syncer {
     /// Starts with a segment that is durable up to `end`.
-    pub fn new(kernel: Arc<Kernel>, health: Arc<Health>, log: Arc<LogFile>, end: u64) -> Self {
+    pub fn new(kernel: Arc<Kernel>, health: Arc<Health>, log: Arc<LogFile>, end: u64, session: u64) -> Self {
         let start = Point { end, ..Point::default() };
         let progress = Progress {
             right: log.take_right(),
@@ -164,7 +165,7 @@ impl Syncer {
             waiters: Vec::new(),
             syncs: 0,
         };
-        Syncer { kernel, health, state: Mutex::new(progress) }
+        Syncer { kernel, health, session, state: Mutex::new(progress) }
     }
 
     /// The offset in the active segment up to which it is durable.
@@ -205,12 +206,17 @@ impl Syncer {
         state.waiters.iter().any(|waiter| matches!(waiter.wake, Wake::Task(_)))
     }
 
+    /// Whether all that was written is published, or will never be.
+    pub fn is_all_published(&self) -> bool {
+        let state = self.state.lock();
+        state.published >= state.written.lsn || self.health.check().is_err()
+    }
+
     /// How far commits are published, for readers beside this process.
     pub fn note(&self) -> Note {
         let state = self.state.lock();
-        let header = &state.log.header;
         let (end, version) = state.published_end;
-        Note { session: header.session, segment: header.segment, end, version }
+        Note { session: self.session, segment: state.log.header.segment, end, version }
     }
 
     /// How often the log was synced.

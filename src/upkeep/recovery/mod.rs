@@ -241,15 +241,20 @@ impl Reading {
         Ok(reading)
     }
 
-    /// Replays the live log segments.
+    /// Replays the live log segments, as far as they are published.
     fn replay(&mut self, logs: &[Arc<LogFile>]) -> Result<()> {
+        let session = logs.last().map_or(0, |last| last.header.session);
         for (index, log) in logs.iter().enumerate() {
+            let published = self.note.map_or(Some(u64::MAX), |note| note.upto(&log.header, session));
             if index > 0 {
+                if published.is_none() {
+                    return Ok(());
+                }
                 self.follow(log);
             }
             self.log = log.clone();
             let end = logs.get(index + 1).map(|next| next.header.previous_end);
-            let upto = self.upto(log);
+            let upto = published.unwrap_or(HEADER);
             let (_, scan) = replay(&self.kernel, end, self.faults.lenient, upto);
             let Some(scan) = self.faults.forgive(scan)? else { return Ok(()) };
             self.scan = scan;
@@ -262,12 +267,6 @@ impl Reading {
             }
         }
         Ok(())
-    }
-
-    /// Up to where commits of a log segment are published, if a writer is at work on it.
-    fn upto(&self, log: &LogFile) -> u64 {
-        let of = |note: &Note| (note.segment, note.session) == (log.header.segment, log.header.session);
-        self.note.filter(of).map_or(u64::MAX, |note| note.end)
     }
 
     /// The next log segment begins, perhaps that of another session.
