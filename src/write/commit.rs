@@ -352,7 +352,7 @@ impl Committer {
             help.make_room()?;
         }
         if !writer.begun {
-            self.confirm(writer, help)?;
+            help.confirm_manifest()?;
         }
         let mut random = [0; 8];
         let drawn = self.options.env.random(&mut random);
@@ -377,16 +377,6 @@ impl Committer {
         writer.log = log;
         writer.end = HEADER;
         (writer.begun, writer.clean) = (true, false);
-        Ok(())
-    }
-
-    /// Makes durable what the session before may have left seen but not durable: the manifest, and the name of a last segment
-    /// that is empty. One with frames has a durable name, as they came after it.
-    fn confirm(&self, writer: &mut Writer, help: &dyn Help) -> Result<()> {
-        help.confirm_manifest()?;
-        if writer.end == HEADER {
-            writer.log = Arc::new(LogFile::create(&self.disk, self.store, writer.log.header)?);
-        }
         Ok(())
     }
 

@@ -1,9 +1,9 @@
 //! Opening a store: from files to the published state.
 //!
 //! The first half only reads. Whatever is wrong is found there, so that a store which can't be opened is not changed by a
-//! byte. The second half mends what a crash leaves: it makes the end of the log durable, zeroes what lies after it, and
-//! removes orphans. Nothing else is written by opening: the session's first commit begins a log segment of its own, whose
-//! header says all that a later opening has to know.
+//! byte. The second half mends what a crash leaves: it makes durable the end of the log, and the name of a segment that has
+//! no frame yet, zeroes what lies after the end, and removes orphans. Nothing else is written by opening: the session's
+//! first commit begins a log segment of its own, whose header says all that a later opening has to know.
 //!
 //! Invariants:
 //! * R1. What is recovered is a prefix of the log, in whole commits, and everything below the durable mark is in it.
@@ -27,6 +27,7 @@ use crate::files::disk::Disk;
 use crate::files::log::{self, HEADER, Header, LogFile, Scan};
 use crate::files::manifest::{Manifest, Session};
 use crate::files::note::Note;
+use crate::files::sealed::PAGE;
 use crate::files::segment::BlockCache;
 use crate::kernel::heads::Heads;
 use crate::kernel::{Counts, FileSet, Kernel, Layer};
@@ -322,8 +323,23 @@ impl Reading {
     /// The second half: makes what was read durable.
     fn mend(mut self, opening: &Opening<'_>, survey: &Survey) -> Result<Parts> {
         mend(&self.log, &self.scan)?;
+        self.name_again(opening.disk)?;
         self.remove_orphans(opening.disk, survey)?;
         self.parts()
+    }
+
+    /// Makes the last log segment's name durable if that is in doubt (R2): it may be there only because the sync of its
+    /// directory failed, and no later sync makes up for that. Then it has no frame, as nobody got to write one, and no
+    /// manifest says that it is the first. Sealing and this session's first segment rest on it, but nothing is written to
+    /// it: so it may be short.
+    fn name_again(&mut self, disk: &Disk) -> Result<()> {
+        let header = self.log.header;
+        if self.scan.end > HEADER || header.segment == self.manifest.first_log {
+            return Ok(());
+        }
+        let capacity = HEADER + PAGE as u64;
+        self.log = Arc::new(LogFile::create(disk, self.manifest.store, Header { capacity, ..header })?);
+        Ok(())
     }
 
     /// Removes what the manifest does not name. The manifest may have come so far that it was seen, and not so far that it

@@ -111,3 +111,38 @@ fn a_loss_that_no_segment_follows_is_corruption() {
         assert_eq!(opened.is_ok(), open, "a loss after version {version}");
     }
 }
+
+#[test]
+fn a_segment_whose_name_could_not_be_synced_is_named_again() {
+    let made = SimEnv::new(0);
+    let mut send = Batch::new();
+    send.append("general", Draft::new("alice", 0, "hi"));
+    let first = Options::new().env(made.clone()).background(false).open(DIR).unwrap();
+    first.commit(&send).unwrap();
+    first.close().unwrap();
+    drop(first);
+    for seals in [false, true] {
+        let sim = made.fork(1);
+        let options = || Options::new().env(sim.clone()).background(false);
+        let store = options().open(DIR).unwrap();
+        // The first one is the manifest's.
+        sim.fail_nth(&[crate::env::Op::SyncDir], 2, std::io::ErrorKind::Other);
+        assert!(matches!(store.commit(&send), Err(Error::Poisoned { .. })));
+        sim.crash_after(0);
+        drop(store);
+        // The process ends, and the name is still in the page cache.
+        sim.crash();
+        let named = |path: &std::path::PathBuf| path.ends_with(log::name(2));
+        assert!(sim.files().iter().any(named));
+        let store = options().open(DIR).unwrap();
+        match seals {
+            true => assert!(store.maintain().unwrap()),
+            false => drop(store.commit(&send).unwrap()),
+        }
+        sim.crash_after(0);
+        drop(store);
+        sim.power_loss_with(crate::env::Loss::Drop);
+        let store = options().open(DIR).unwrap();
+        assert_eq!(store.head("general").unwrap().last.seq, if seals { 1 } else { 2 });
+    }
+}
