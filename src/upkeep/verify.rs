@@ -10,7 +10,7 @@ use crate::files::disk::Disk;
 use crate::files::log::{self, LogFile};
 use crate::files::manifest::{self, Entry, Manifest};
 use crate::files::sealed::Kind;
-use crate::files::segment::{BlockCache, Segment};
+use crate::files::segment::BlockCache;
 use crate::files::table::{Entry as RunEntry, Run};
 use crate::model::head::{HEADS, Head};
 use crate::model::image::Image;
@@ -120,7 +120,7 @@ impl Check<'_> {
     fn run(&mut self, manifest: &Manifest, entry: &Entry) {
         self.count(&Kind::Run.name(entry.id));
         let faults = &mut self.found.faults;
-        let run = Run::open(self.opening.disk, manifest.store, entry.id, entry.len, manifest.key);
+        let run = recovery::open_run(&self.opening, manifest, entry);
         let before = faults.len();
         match run {
             Ok(run) => {
@@ -137,8 +137,7 @@ impl Check<'_> {
     fn segment(&mut self, manifest: &Manifest, entry: &Entry) {
         self.count(&Kind::Segment.name(entry.id));
         let faults = &mut self.found.faults;
-        let Opening { disk, cache, .. } = &self.opening;
-        match Segment::open(*disk, manifest.store, entry.id, entry.len, cache.clone()) {
+        match recovery::open_segment(&self.opening, manifest, entry) {
             Ok(segment) => segment.verify(&mut |fault| faults.push(fault)),
             Err(fault) => faults.push(fault),
         }

@@ -19,24 +19,38 @@ use crate::model::ids::{ChannelId, Named};
 pub fn open_files(opening: &Opening<'_>, manifest: &Manifest, faults: &mut Faults) -> Result<FileSet> {
     let mut runs = Vec::with_capacity(manifest.runs.len());
     for entry in &manifest.runs {
-        let run = Run::open(opening.disk, manifest.store, entry.id, entry.len, manifest.key);
+        let run = open_run(opening, manifest, entry);
         runs.extend(faults.forgive(run)?.map(Arc::new));
     }
     let mut segments = Vec::with_capacity(manifest.segments.len());
     for entry in &manifest.segments {
-        segments.push(open_segment(opening, manifest, entry, faults)?);
+        segments.push(open_part(opening, manifest, entry, faults)?);
     }
     let losses = manifest.losses.as_slice().into();
     Ok(FileSet { runs, segments, frozen: Vec::new(), losses, key: manifest.key })
 }
 
-fn open_segment(
-    opening: &Opening<'_>,
-    manifest: &Manifest,
-    entry: &Entry,
-    faults: &mut Faults,
-) -> Result<Part> {
-    let segment = Segment::open(opening.disk, manifest.store, entry.id, entry.len, opening.cache.clone());
+/// Opens a run, and checks that it is what the manifest says.
+pub fn open_run(opening: &Opening<'_>, manifest: &Manifest, entry: &Entry) -> Result<Run> {
+    let run = Run::open(opening.disk, manifest.store, entry.id, entry.len, manifest.key)?;
+    match run.versions() == entry.versions {
+        true => Ok(run),
+        false => Err(run.corrupt("it covers other versions than the manifest says")),
+    }
+}
+
+/// Opens a message segment, and checks that it is what the manifest says: a message's version tells the file.
+pub fn open_segment(opening: &Opening<'_>, manifest: &Manifest, entry: &Entry) -> Result<Segment> {
+    let cache = opening.cache.clone();
+    let segment = Segment::open(opening.disk, manifest.store, entry.id, entry.len, cache)?;
+    match segment.versions() == entry.versions {
+        true => Ok(segment),
+        false => Err(segment.corrupt("it covers other versions than the manifest says")),
+    }
+}
+
+fn open_part(opening: &Opening<'_>, manifest: &Manifest, entry: &Entry, faults: &mut Faults) -> Result<Part> {
+    let segment = open_segment(opening, manifest, entry);
     match &segment {
         Ok(_) => {}
         // The rest of the store stays readable, whoever opens it.

@@ -38,6 +38,7 @@ use crate::upkeep::report::Recovery;
 use crate::write::Start;
 
 use load::{load_heads, open_files, open_logs};
+pub use load::{open_run, open_segment};
 use replay::replay;
 pub use survey::{Survey, check_unborn, survey};
 use survey::{check_ours, lock, open_dir, orphans};
