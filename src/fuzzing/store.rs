@@ -58,6 +58,7 @@ pub fn store(data: &[u8]) {
     let damaged = damage(&sim, &disk, manifest, &mut input);
     damaged.expect("the simulated disk has room, and the example is sound");
     let sound = crate::verify(DIR, &options(&sim)).is_ok_and(|found| found.faults.is_empty());
+    read_only(&sim, sound);
     let store = match open(&sim) {
         Ok(store) => store,
         Err(error) => {
@@ -67,6 +68,16 @@ pub fn store(data: &[u8]) {
     };
     let found = Digest::read(&store);
     assert!(live_on(&sim, store, &found) || !sound, "verified, but does not work");
+}
+
+/// A reader gets what is whole, and changes nothing.
+fn read_only(sim: &Arc<SimEnv>, sound: bool) {
+    let before = sim.ops();
+    match options(sim).read_only(true).open(DIR) {
+        Ok(store) => drop(Digest::read(&store)),
+        Err(error) => assert!(!sound, "verified, but can't be read: {error}"),
+    }
+    assert_eq!(sim.ops(), before, "a reader changed something");
 }
 
 /// Goes on with an open store, and tells whether all of it worked and what was found there was found to the end. A store in
