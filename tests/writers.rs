@@ -270,6 +270,49 @@ mod failures {
     }
 
     #[test]
+    fn to_find_room_beside_a_sync_do_not_make_the_log_sync_for_ever() {
+        let (sim, gate) = (SimEnv::new(1), Arc::new(Gate::default()));
+        let (full, syncs) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let env = {
+            let (gate, full, syncs) = (gate.clone(), full.clone(), syncs.clone());
+            Hooked::new(&sim, move |op, name| match op {
+                Disk::Write if name.starts_with("log-") && full.swap(false, Ordering::SeqCst) => {
+                    Err(ErrorKind::StorageFull.into())
+                }
+                Disk::Sync => {
+                    gate.pass();
+                    match syncs.fetch_add(1, Ordering::SeqCst) {
+                        // What would never end ends as a failure.
+                        1000.. => Err(ErrorKind::Other.into()),
+                        _ => Ok(()),
+                    }
+                }
+                _ => Ok(()),
+            })
+        };
+        let store = options(env).open(DIR).unwrap();
+        append(&store, "c", "first", Durability::Sync).unwrap();
+        let before = syncs.load(Ordering::SeqCst);
+        gate.shut();
+        thread::scope(|scope| {
+            let writer = scope.spawn(|| append(&store, "c", "second", Durability::Sync));
+            gate.wait_for_one();
+            full.store(true, Ordering::SeqCst);
+            let refused = scope.spawn(|| append(&store, "c", "refused", Durability::Sync));
+            a_moment();
+            gate.open();
+            assert!(matches!(refused.join().unwrap(), Err(Error::OutOfSpace { .. })));
+            assert_eq!(writer.join().unwrap().unwrap(), 2);
+        });
+        let syncs = syncs.load(Ordering::SeqCst) - before;
+        assert!(
+            syncs <= 3,
+            "{syncs} syncs: the one that proves nothing, one of what is written again, one of zeroes"
+        );
+        assert_eq!(append(&store, "c", "third", Durability::Sync).unwrap(), 3);
+    }
+
+    #[test]
     fn of_a_rolls_directory_sync_stop_the_sealer_too() {
         let (sim, gate) = (SimEnv::new(1), Arc::new(Gate::default()));
         let at = gate.clone();

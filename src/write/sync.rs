@@ -34,6 +34,8 @@ pub struct Syncer {
     health: Arc<Health>,
     session: u64,
     state: Mutex<Progress>,
+    /// Told when a sync ends.
+    idle: Condvar,
 }
 
 struct Progress {
@@ -48,8 +50,8 @@ struct Progress {
     published_end: (u64, u64),
     pending: VecDeque<Pending>,
     syncing: bool,
-    /// Whether a sync that is under way proves nothing.
-    void: bool,
+    /// Whether the writer wants the log to itself: a sync that is under way proves nothing then, and nobody begins another.
+    alone: bool,
     publishing: bool,
     waiters: Vec<Waiter>,
     syncs: u64,
@@ -160,12 +162,12 @@ impl Syncer {
             published_end: (end, kernel.moment().counts.version),
             pending: VecDeque::new(),
             syncing: false,
-            void: false,
+            alone: false,
             publishing: false,
             waiters: Vec::new(),
             syncs: 0,
         };
-        Syncer { kernel, health, session, state: Mutex::new(progress) }
+        Syncer { kernel, health, session, state: Mutex::new(progress), idle: Condvar::default() }
     }
 
     /// The offset in the active segment up to which it is durable.
@@ -264,7 +266,7 @@ impl Syncer {
             }
             self.health.check()?;
             let published_soon = state.publishing && (wait == Wait::Published || state.durable.lsn >= lsn);
-            if state.syncing || published_soon {
+            if state.syncing || state.alone || published_soon {
                 let parking = Arc::new(Parking::default());
                 state.waiters.push(Waiter { lsn, wait, wake: Wake::Thread(parking.clone()) });
                 MutexGuard::unlocked(&mut state, || parking.sleep());
@@ -311,39 +313,36 @@ impl Syncer {
         if state.durable.lsn == state.written.lsn {
             return Ok(());
         }
-        state.void = true;
-        self.await_sync(&mut state);
+        self.begin_alone(&mut state);
         let (log, from) = (state.log.clone(), state.durable.end);
         let again = MutexGuard::unlocked(&mut state, || write_again(&log, from, end));
-        state.void = false;
         if let Err(error) = again {
             self.health.poison(error);
         }
-        self.health.check()?;
-        self.sync_once(&mut state);
-        self.health.check()
+        self.sync_alone(&mut state)
     }
 
-    /// Waits until no sync is under way.
-    fn await_sync(&self, state: &mut MutexGuard<'_, Progress>) {
+    /// Takes the log for the writer alone. It does not compete with those who wait for a sync: as none of theirs proves
+    /// anything now, they would sync again and again.
+    fn begin_alone(&self, state: &mut MutexGuard<'_, Progress>) {
+        state.alone = true;
         while state.syncing {
-            let parking = Arc::new(Parking::default());
-            state.waiters.push(Waiter {
-                lsn: u64::MAX,
-                wait: Wait::Durable,
-                wake: Wake::Thread(parking.clone()),
-            });
-            MutexGuard::unlocked(state, || parking.sleep());
+            self.idle.wait(state);
         }
+    }
+
+    /// Syncs for the writer and for all who waited meanwhile.
+    fn sync_alone(&self, state: &mut MutexGuard<'_, Progress>) -> Result<()> {
+        state.alone = false;
+        self.sync_once(state);
+        self.health.check()
     }
 
     /// Syncs the log even if no commit needs it: for bytes that are no commit.
     pub fn sync_bytes(&self) -> Result<()> {
         let mut state = self.state.lock();
-        self.await_sync(&mut state);
-        self.health.check()?;
-        self.sync_once(&mut state);
-        self.health.check()
+        self.begin_alone(&mut state);
+        self.sync_alone(&mut state)
     }
 
     fn sync_once(&self, state: &mut MutexGuard<'_, Progress>) {
@@ -359,10 +358,11 @@ impl Syncer {
             log.sync(&right)
         });
         state.syncing = false;
+        self.idle.notify_all();
         state.right = Some(right);
         state.syncs += 1;
         match synced {
-            Ok(proof) if self.health.check().is_ok() && !state.void => {
+            Ok(proof) if self.health.check().is_ok() && !state.alone => {
                 state.became_durable(target, proof);
                 self.publish(state);
             }
@@ -406,7 +406,7 @@ impl Syncer {
             Wait::Published => waiter.lsn <= published,
             Wait::Durable => waiter.lsn <= durable,
         };
-        let mut leader = state.syncing;
+        let mut leader = state.syncing || state.alone;
         let mut at = 0;
         while at < state.waiters.len() {
             let waiter = &state.waiters[at];
