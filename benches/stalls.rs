@@ -77,7 +77,10 @@ fn report(what: &str, beside: &str, mut waits: Vec<Duration>) {
     waits.sort_unstable();
     let at = |of: f64| waits[((waits.len() - 1) as f64 * of) as usize];
     let (median, high, most) = (at(0.5), at(0.999), at(1.0));
-    println!("{what}, {beside}: median {median:.1?}, 99.9 % {high:.1?}, longest {most:.1?}, of {}", waits.len());
+    println!(
+        "{what}, {beside}: median {median:.1?}, 99.9 % {high:.1?}, longest {most:.1?}, of {}",
+        waits.len()
+    );
 }
 
 /// New memberships.

@@ -32,7 +32,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// The caller's input is not valid. Nothing was written; mend the input.
-    #[error("{what}{}", Place(*op))]
+    #[error("{what}{}", OpPlace(*op))]
     #[non_exhaustive]
     InvalidArgument {
         /// What is wrong.
@@ -41,7 +41,7 @@ pub enum Error {
         op: Option<usize>,
     },
     /// An operation on the membership of a user who is no member. Nothing was written; join first, or drop the operation.
-    #[error("the user is not a member{}, as of version {version}", Place(Some(*op)))]
+    #[error("the user is not a member{}, as of version {version}", OpPlace(Some(*op)))]
     #[non_exhaustive]
     NotMember {
         /// The operation of the batch at fault, counted from 0.
@@ -50,7 +50,7 @@ pub enum Error {
         version: u64,
     },
     /// A payload or a batch is larger than the store's limits. Nothing was written; send less.
-    #[error("{what} is {len}, above the limit of {limit}{}", Place(*op))]
+    #[error("{what} is {len}, above the limit of {limit}{}", OpPlace(*op))]
     #[non_exhaustive]
     TooLarge {
         /// What is too large, with its unit.
@@ -117,7 +117,7 @@ pub enum Error {
         dir: PathBuf,
     },
     /// The directory holds something that is no chanlog store. Nothing was changed; choose another directory.
-    #[error("{} is not a chanlog store: {}", dir.display(), Entry(entry.as_deref()))]
+    #[error("{} is not a chanlog store: {}", dir.display(), Reason(entry.as_deref()))]
     #[non_exhaustive]
     NotAStore {
         /// The directory.
@@ -144,9 +144,9 @@ pub enum Error {
 }
 
 /// Formats why a directory is no store.
-struct Entry<'a>(Option<&'a str>);
+struct Reason<'a>(Option<&'a str>);
 
-impl std::fmt::Display for Entry<'_> {
+impl std::fmt::Display for Reason<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
             Some(entry) => write!(f, "it holds {entry:?}"),
@@ -156,9 +156,9 @@ impl std::fmt::Display for Entry<'_> {
 }
 
 /// Formats the place of an operation in its batch.
-struct Place(Option<usize>);
+struct OpPlace(Option<usize>);
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for OpPlace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
             Some(op) => write!(f, " (operation {op})"),

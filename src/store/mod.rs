@@ -25,16 +25,16 @@ use engine::Engine;
 /// An open store. Cheap to clone; all clones are one store, which closes when the last one goes.
 #[derive(Clone, Debug)]
 pub struct Store {
-    handle: Arc<Handle>,
+    handle: Arc<CloseOnDrop>,
 }
 
 /// Closes the store when the last clone of [`Store`] goes.
 #[derive(Debug)]
-struct Handle {
+struct CloseOnDrop {
     engine: Arc<Engine>,
 }
 
-impl Drop for Handle {
+impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         if let Err(error) = self.engine.close() {
             tracing::error!(%error, "the store did not close cleanly");
@@ -113,7 +113,7 @@ impl Options {
     /// [`Error::Corruption`]: crate::Error::Corruption
     pub fn open(self, dir: impl AsRef<Path>) -> Result<Store> {
         let engine = Engine::open(self, dir.as_ref())?;
-        Ok(Store { handle: Arc::new(Handle { engine }) })
+        Ok(Store { handle: Arc::new(CloseOnDrop { engine }) })
     }
 }
 

@@ -21,12 +21,12 @@ const UNWAITED: Duration = Duration::from_millis(2);
 /// What threads and writers tell each other.
 #[derive(Default)]
 pub struct Signals {
-    state: Mutex<State>,
+    state: Mutex<SealerState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct SealerState {
     closed: bool,
     /// Why sealing fails at present.
     failure: Option<Error>,

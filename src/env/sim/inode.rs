@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::loss::{Dice, Pending};
+use super::loss::{Dice, Unsynced};
 use crate::env::sync::Arc;
 
 /// What a disk writes at once.
@@ -20,19 +20,19 @@ type Sector = Option<Arc<[u8; SECTOR]>>;
 
 /// A file's content at one time.
 #[derive(Clone, Debug, Default)]
-struct Image {
+struct FileImage {
     sectors: Vec<Sector>,
     len: u64,
 }
 
-impl Image {
+impl FileImage {
     fn new(bytes: &[u8]) -> Self {
         let sector = |part: &[u8]| {
             let mut sector = [0; SECTOR];
             sector[..part.len()].copy_from_slice(part);
             Some(Arc::new(sector))
         };
-        Image { sectors: bytes.chunks(SECTOR).map(sector).collect(), len: bytes.len() as u64 }
+        FileImage { sectors: bytes.chunks(SECTOR).map(sector).collect(), len: bytes.len() as u64 }
     }
 
     fn get(&self, index: usize) -> Sector {
@@ -81,10 +81,10 @@ fn place(offset: u64) -> (usize, usize) {
 /// A file, by whatever names it goes.
 #[derive(Clone, Debug, Default)]
 pub struct Inode {
-    cache: Image,
-    disk: Image,
-    sectors: BTreeMap<usize, Pending<Sector>>,
-    len: Pending<u64>,
+    cache: FileImage,
+    disk: FileImage,
+    sectors: BTreeMap<usize, Unsynced<Sector>>,
+    len: Unsynced<u64>,
     /// Cloned by each open handle.
     open: Arc<()>,
 }
@@ -172,7 +172,7 @@ impl Inode {
 
     /// A sync that failed: the cache still shows the bytes, but forgets that it has to write them.
     pub fn fail_sync(&mut self) {
-        self.sectors.values_mut().for_each(Pending::give_up);
+        self.sectors.values_mut().for_each(Unsynced::give_up);
         self.len.give_up();
     }
 
@@ -193,10 +193,10 @@ impl Inode {
 
     /// Replaces the content, durably.
     pub fn replace(&mut self, bytes: &[u8]) {
-        self.disk = Image::new(bytes);
+        self.disk = FileImage::new(bytes);
         self.cache = self.disk.clone();
         self.sectors.clear();
-        self.len = Pending::default();
+        self.len = Unsynced::default();
     }
 
     /// Flips bits of one byte below the length. Its sector becomes durable as it is then.

@@ -92,20 +92,20 @@ impl<'a> Dice<'a> {
 
 /// The values that something had since its last successful sync, oldest first.
 #[derive(Clone, Debug)]
-pub struct Pending<T> {
+pub struct Unsynced<T> {
     versions: Vec<T>,
     /// Whether the next sync writes the last version. A failed sync clears it, as Linux marks pages clean that it could
     /// not write: no later sync tries them again.
     dirty: bool,
 }
 
-impl<T> Default for Pending<T> {
+impl<T> Default for Unsynced<T> {
     fn default() -> Self {
-        Pending { versions: Vec::new(), dirty: false }
+        Unsynced { versions: Vec::new(), dirty: false }
     }
 }
 
-impl<T: Clone> Pending<T> {
+impl<T: Clone> Unsynced<T> {
     /// Adds the newest value.
     pub fn push(&mut self, value: T) {
         self.versions.push(value);

@@ -17,7 +17,7 @@ use std::time::Duration;
 use super::fault::{Faults, Op};
 use super::inode::{Inode, MAX_LEN};
 use super::loss::{Dice, Loss, Rng};
-use super::names::{Names, Node};
+use super::names::{Namespace, Node};
 use crate::env::sync::Arc;
 use crate::env::{Access, check_name};
 
@@ -30,7 +30,7 @@ pub struct DirHandle {
 
 /// What an open file is known by.
 #[derive(Debug)]
-pub struct Handle {
+pub struct OpenFile {
     path: PathBuf,
     ino: u64,
     /// A handle of an earlier process is dead.
@@ -40,7 +40,7 @@ pub struct Handle {
     _open: Arc<()>,
 }
 
-impl Handle {
+impl OpenFile {
     /// Whether it may write.
     pub fn writes(&self) -> bool {
         self.access == Access::Write
@@ -50,7 +50,7 @@ impl Handle {
 /// All state of a simulated machine.
 #[derive(Clone, Debug)]
 pub struct Machine {
-    names: Names,
+    names: Namespace,
     inodes: BTreeMap<u64, Inode>,
     next_ino: u64,
     /// Held by the guards of the locks of directories.
@@ -72,7 +72,7 @@ impl Machine {
         let mut rng = Rng::new(seed);
         let entropy = Rng::new(rng.next());
         Machine {
-            names: Names::new(),
+            names: Namespace::new(),
             inodes: BTreeMap::new(),
             next_ino: 1,
             locks: BTreeMap::new(),
@@ -98,7 +98,7 @@ impl Machine {
 
     /// Opens a directory. With `make`, those that are absent are made, and the path is made durable.
     pub fn open_dir(&mut self, path: &Path, make: bool) -> io::Result<DirHandle> {
-        let path = Names::normal(path);
+        let path = Namespace::normal(path);
         self.faults.check()?;
         if make {
             self.make_dir(&path)?;
@@ -134,7 +134,7 @@ impl Machine {
         Ok(self.names.list(&dir))
     }
 
-    pub fn create(&mut self, dir: DirHandle, name: &str) -> io::Result<Handle> {
+    pub fn create(&mut self, dir: DirHandle, name: &str) -> io::Result<OpenFile> {
         let path = self.path(dir, name)?;
         self.faults.admit(Op::Create)?;
         let ino = self.file_or_new(&path)?;
@@ -142,7 +142,7 @@ impl Machine {
         Ok(self.handle(path, ino, Access::Write))
     }
 
-    pub fn open(&mut self, dir: DirHandle, name: &str, access: Access) -> io::Result<Handle> {
+    pub fn open(&mut self, dir: DirHandle, name: &str, access: Access) -> io::Result<OpenFile> {
         let path = self.path(dir, name)?;
         self.faults.admit(Op::Open)?;
         let ino = self.names.file(&path)?;
@@ -198,7 +198,7 @@ impl Machine {
         Ok(guard)
     }
 
-    pub fn read(&mut self, handle: &Handle, out: &mut [u8], offset: u64) -> io::Result<()> {
+    pub fn read(&mut self, handle: &OpenFile, out: &mut [u8], offset: u64) -> io::Result<()> {
         self.check(handle)?;
         self.faults.admit(Op::Read)?;
         if !self.inode(handle.ino).read(out, offset) {
@@ -208,7 +208,7 @@ impl Machine {
         Ok(())
     }
 
-    pub fn read_all(&mut self, handle: &Handle) -> io::Result<Vec<u8>> {
+    pub fn read_all(&mut self, handle: &OpenFile) -> io::Result<Vec<u8>> {
         self.check(handle)?;
         self.faults.admit(Op::Read)?;
         let bytes = self.inode(handle.ino).bytes();
@@ -216,12 +216,12 @@ impl Machine {
         Ok(bytes)
     }
 
-    pub fn len(&mut self, handle: &Handle) -> io::Result<u64> {
+    pub fn len(&mut self, handle: &OpenFile) -> io::Result<u64> {
         self.check(handle)?;
         Ok(self.inode(handle.ino).len())
     }
 
-    pub fn write(&mut self, handle: &Handle, bytes: &[u8], offset: u64) -> io::Result<()> {
+    pub fn write(&mut self, handle: &OpenFile, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.check_write(handle)?;
         let wanted = bytes.len() as u64;
         end(offset, wanted)?;
@@ -235,7 +235,7 @@ impl Machine {
         error.map_or(Ok(()), Err)
     }
 
-    pub fn allocate(&mut self, handle: &Handle, len: u64) -> io::Result<()> {
+    pub fn allocate(&mut self, handle: &OpenFile, len: u64) -> io::Result<()> {
         self.check_write(handle)?;
         self.faults.admit(Op::Allocate)?;
         if len == 0 {
@@ -249,7 +249,7 @@ impl Machine {
         Ok(())
     }
 
-    pub fn sync(&mut self, handle: &Handle) -> io::Result<()> {
+    pub fn sync(&mut self, handle: &OpenFile) -> io::Result<()> {
         self.check(handle)?;
         let admitted = self.faults.admit(Op::Sync);
         match &admitted {
@@ -282,12 +282,12 @@ impl Machine {
     }
 
     pub fn read_file(&mut self, path: &Path) -> io::Result<Vec<u8>> {
-        let ino = self.names.file(&Names::normal(path))?;
+        let ino = self.names.file(&Namespace::normal(path))?;
         Ok(self.inode(ino).bytes())
     }
 
     pub fn write_file(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let path = Names::normal(path);
+        let path = Namespace::normal(path);
         self.names.create_dir(path.parent().unwrap_or(&path))?;
         let ino = self.file_or_new(&path)?;
         self.inode(ino).replace(bytes);
@@ -296,7 +296,7 @@ impl Machine {
     }
 
     pub fn corrupt(&mut self, path: &Path, offset: u64, xor: u8) -> io::Result<()> {
-        let ino = self.names.file(&Names::normal(path))?;
+        let ino = self.names.file(&Namespace::normal(path))?;
         let inode = self.inode(ino);
         if offset >= inode.len() {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -306,7 +306,7 @@ impl Machine {
     }
 
     pub fn rename_dir(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        self.names.rename_dir(&Names::normal(from), &Names::normal(to))
+        self.names.rename_dir(&Namespace::normal(from), &Namespace::normal(to))
     }
 
     /// Where an open directory is now.
@@ -338,11 +338,11 @@ impl Machine {
         self.names.file(path)
     }
 
-    fn handle(&mut self, path: PathBuf, ino: u64, access: Access) -> Handle {
-        Handle { path, ino, epoch: self.epoch, access, _open: self.inode(ino).hold() }
+    fn handle(&mut self, path: PathBuf, ino: u64, access: Access) -> OpenFile {
+        OpenFile { path, ino, epoch: self.epoch, access, _open: self.inode(ino).hold() }
     }
 
-    fn check(&self, handle: &Handle) -> io::Result<()> {
+    fn check(&self, handle: &OpenFile) -> io::Result<()> {
         self.faults.check()?;
         if handle.epoch == self.epoch {
             Ok(())
@@ -351,7 +351,7 @@ impl Machine {
         }
     }
 
-    fn check_write(&self, handle: &Handle) -> io::Result<()> {
+    fn check_write(&self, handle: &OpenFile) -> io::Result<()> {
         self.check(handle)?;
         if handle.writes() { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
     }

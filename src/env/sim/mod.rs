@@ -20,8 +20,8 @@ use super::sync::{Arc, Mutex};
 use super::{Access, Dir, Env, File, uninterrupted};
 pub use fault::{Op, Stats};
 pub use loss::Loss;
-use machine::{DirHandle, Handle, Machine};
-use names::Names;
+use machine::{DirHandle, Machine, OpenFile};
+use names::Namespace;
 
 /// A simulated machine with one disk, in memory, whose faults and losses follow from a seed.
 ///
@@ -194,7 +194,7 @@ impl std::fmt::Debug for SimEnv {
 impl Env for SimEnv {
     fn open_dir(&self, path: &Path, make: bool) -> io::Result<Arc<dyn Dir>> {
         let handle = uninterrupted(|| self.machine.lock().open_dir(path, make))?;
-        Ok(Arc::new(SimDir { handle, path: Names::normal(path), machine: self.machine.clone() }))
+        Ok(Arc::new(SimDir { handle, path: Namespace::normal(path), machine: self.machine.clone() }))
     }
 
     fn unix_ms(&self) -> i64 {
@@ -226,7 +226,7 @@ impl SimDir {
         uninterrupted(|| call(&mut self.machine.lock(), self.handle))
     }
 
-    fn file(&self, handle: Handle) -> Arc<dyn File> {
+    fn file(&self, handle: OpenFile) -> Arc<dyn File> {
         Arc::new(SimFile { handle, machine: self.machine.clone() })
     }
 }
@@ -267,13 +267,13 @@ impl Dir for SimDir {
 
 /// An open file.
 struct SimFile {
-    handle: Handle,
+    handle: OpenFile,
     machine: Arc<Mutex<Machine>>,
 }
 
 impl SimFile {
     /// Does something on the machine, again if a signal interrupts it.
-    fn on<T>(&self, mut call: impl FnMut(&mut Machine, &Handle) -> io::Result<T>) -> io::Result<T> {
+    fn on<T>(&self, mut call: impl FnMut(&mut Machine, &OpenFile) -> io::Result<T>) -> io::Result<T> {
         uninterrupted(|| call(&mut self.machine.lock(), &self.handle))
     }
 }

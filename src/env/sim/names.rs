@@ -23,13 +23,13 @@ pub enum Node {
 
 /// One operation on the names of a directory, not durable yet: each name gets a new node, or goes.
 #[derive(Clone, Debug)]
-struct Change {
+struct NameChange {
     names: Vec<(PathBuf, Option<Node>)>,
     /// Cleared by a failed sync, after which no later one makes this change durable.
     dirty: bool,
 }
 
-impl Change {
+impl NameChange {
     fn apply(&self, names: &mut BTreeMap<PathBuf, Node>) {
         for (path, node) in &self.names {
             match node {
@@ -54,18 +54,18 @@ impl Change {
 
 /// All names.
 #[derive(Clone, Debug)]
-pub struct Names {
+pub struct Namespace {
     cache: BTreeMap<PathBuf, Node>,
     disk: BTreeMap<PathBuf, Node>,
-    pending: Vec<Change>,
+    pending: Vec<NameChange>,
     next_dir: u64,
 }
 
-impl Names {
+impl Namespace {
     /// A disk with nothing but the root directory.
     pub fn new() -> Self {
         let root = BTreeMap::from([(PathBuf::from("/"), Node::Dir(0))]);
-        Names { cache: root.clone(), disk: root, pending: Vec::new(), next_dir: 1 }
+        Namespace { cache: root.clone(), disk: root, pending: Vec::new(), next_dir: 1 }
     }
 
     /// The absolute form of a path, without `.` and `..`. A relative path starts at the root.
@@ -172,7 +172,7 @@ impl Names {
     }
 
     fn change(&mut self, names: Vec<(PathBuf, Option<Node>)>) {
-        let change = Change { names, dirty: true };
+        let change = NameChange { names, dirty: true };
         change.apply(&mut self.cache);
         self.pending.push(change);
     }

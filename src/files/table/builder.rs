@@ -12,7 +12,7 @@ use crate::files::sealed::{Kind, SealedWriter, StoreId};
 
 /// The parts, in the order in which they are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Part {
+enum RunPart {
     /// The section of a table.
     Section(u8),
     Channels,
@@ -25,7 +25,7 @@ pub struct RunBuilder<'p> {
     out: Output<'p>,
     key: HashKey,
     /// The part that is written; `None` before the first.
-    part: Option<Part>,
+    part: Option<RunPart>,
     section: Option<SectionWriter>,
     footer: Footer,
 }
@@ -45,7 +45,7 @@ impl<'p> RunBuilder<'p> {
     }
 
     /// Begins a part, and ends the section before it.
-    fn begin(&mut self, part: Part) -> Result<()> {
+    fn begin(&mut self, part: RunPart) -> Result<()> {
         if self.part >= Some(part) {
             return Err(Error::invalid("a part of a run is out of order"));
         }
@@ -59,7 +59,7 @@ impl<'p> RunBuilder<'p> {
     /// Begins the section of a table, whose number must be greater than the last one's. Only in a wide section keys have a
     /// third part.
     pub fn section(&mut self, table: u8, wide: bool) -> Result<()> {
-        self.begin(Part::Section(table))?;
+        self.begin(RunPart::Section(table))?;
         self.section = Some(SectionWriter::new(table, wide));
         Ok(())
     }
@@ -89,7 +89,7 @@ impl<'p> RunBuilder<'p> {
         count: u32,
         source: &mut dyn FnMut() -> Result<Option<(N, u32)>>,
     ) -> Result<()> {
-        self.begin(Part::Channels)?;
+        self.begin(RunPart::Channels)?;
         self.footer.channels = self.names(first, count, source)?;
         Ok(())
     }
@@ -101,7 +101,7 @@ impl<'p> RunBuilder<'p> {
         count: u32,
         source: &mut dyn FnMut() -> Result<Option<(N, u32)>>,
     ) -> Result<()> {
-        self.begin(Part::Users)?;
+        self.begin(RunPart::Users)?;
         self.footer.users = self.names(first, count, source)?;
         Ok(())
     }
@@ -121,7 +121,7 @@ impl<'p> RunBuilder<'p> {
 
     /// Ends the run, which covers the versions from the first to the second, and syncs it. Returns its length.
     pub fn finish(mut self, versions: (u64, u64)) -> Result<u64> {
-        self.begin(Part::End)?;
+        self.begin(RunPart::End)?;
         self.footer.versions = versions;
         if !self.footer.covers() {
             return Err(Error::invalid("an entry of a run is newer than the run"));

@@ -182,7 +182,7 @@ impl NamesWriter {
 }
 
 /// A name in the heap.
-struct Entry<'a> {
+struct NameEntry<'a> {
     id: u32,
     name: &'a [u8],
 }
@@ -304,7 +304,7 @@ impl<'a> Names<'a> {
         word.ok_or_else(|| self.file.corrupt(at, "short word"))
     }
 
-    fn entry(&self, offset: u64) -> Result<Entry<'a>> {
+    fn entry(&self, offset: u64) -> Result<NameEntry<'a>> {
         let heap = self.place.heap..self.place.heap_end();
         let fault = || self.file.corrupt(offset, "no valid name");
         if !heap.contains(&offset) || heap.end - offset < LEAD as u64 {
@@ -316,7 +316,7 @@ impl<'a> Names<'a> {
         if !known || len == 0 || heap.end - offset - (LEAD as u64) < u64::from(len) {
             return Err(fault());
         }
-        Ok(Entry { id, name: self.file.bytes(offset + LEAD as u64, usize::from(len))? })
+        Ok(NameEntry { id, name: self.file.bytes(offset + LEAD as u64, usize::from(len))? })
     }
 }
 
@@ -335,7 +335,7 @@ impl<'a> NamesCursor<'a> {
         Ok(Some((self.names.file.slice(offset, entry.name.len())?, entry.id)))
     }
 
-    fn step(&mut self) -> Result<Option<Entry<'a>>> {
+    fn step(&mut self) -> Result<Option<NameEntry<'a>>> {
         if self.next >= self.names.place.heap_end() {
             return Ok(None);
         }

@@ -11,7 +11,7 @@ use crate::model::key::Key;
 pub struct SectionWriter {
     /// Counts what was written. Its start is known at the end.
     place: Place,
-    pending: Vec<Pending>,
+    pending: Vec<PendingEntry>,
     /// The images of `pending`, one after another.
     images: Vec<u8>,
     block: Vec<u8>,
@@ -20,7 +20,7 @@ pub struct SectionWriter {
 }
 
 /// An entry of the present block.
-struct Pending {
+struct PendingEntry {
     key: Key,
     tag: u8,
     version: u64,
@@ -52,7 +52,7 @@ impl SectionWriter {
         }
         self.last = Some(key);
         self.place.entries += 1;
-        self.pending.push(Pending { key, tag, version, len: image.len() });
+        self.pending.push(PendingEntry { key, tag, version, len: image.len() });
         self.images.put(image);
         if self.pending.len() == BLOCK { self.write_block(out) } else { Ok(()) }
     }
@@ -62,7 +62,7 @@ impl SectionWriter {
         let newest = self.pending.iter().map(|entry| entry.version).max().unwrap_or(0);
         Block { first, offset: self.place.bytes, newest }.encode(self.place.wide, &mut self.index);
         let (mut last, mut images) = (first, &self.images[..]);
-        for Pending { key, tag, version, len } in self.pending.drain(..) {
+        for PendingEntry { key, tag, version, len } in self.pending.drain(..) {
             put_key(&mut self.block, self.place.wide, last, key, tag);
             self.block.put_varint(newest - version);
             self.block.put_varint(len as u64);
