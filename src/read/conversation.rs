@@ -256,7 +256,7 @@ fn all_rows(view: &View, user: UserId) -> Result<Vec<(ChannelId, Membership)>> {
             own = owns.next()?;
         }
         if let Some((_, own)) = own.as_ref().filter(|(other, _)| *other == at) {
-            row.own = own.mark;
+            row = row.with_own(own);
         }
         found.push((at.channel, row));
     }

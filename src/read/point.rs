@@ -51,8 +51,7 @@ impl View {
 
     /// A membership with its user's own mark.
     pub(super) fn with_own(&self, key: UserChannel, row: Membership) -> Result<Membership> {
-        let own = self.row::<Own>(key)?.unwrap_or_default().mark;
-        Ok(Membership { own, ..row })
+        Ok(row.with_own(&self.row::<Own>(key)?.unwrap_or_default()))
     }
 
     /// As [`Store::conversations`](crate::Store::conversations), as of this view.

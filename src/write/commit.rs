@@ -1,8 +1,9 @@
 //! Group commit: from prepared batches to frames in the log.
 //!
-//! A caller prepares its batch without a lock, queues it, and sleeps or leads. The leader stages all that is queued, one
-//! frame each, writes them with one call, publishes what may be seen at once, and answers everybody. Syncing happens
-//! after that, in [`Syncer`], while the next leader stages and writes.
+//! A caller prepares its batch without a lock, queues it, and takes the writer's lock to lead, unless another leader was
+//! quicker and did its batch too. The leader stages all that is queued, one frame each, writes them with one call,
+//! publishes what may be seen at once, and answers everybody. Syncing happens after that, in [`Syncer`], while the next
+//! leader stages and writes.
 //!
 //! Invariants:
 //! * C1. The log's end moves only over bytes whose write returned. What a failed write left after it is zeroed before
@@ -16,10 +17,10 @@ use std::collections::VecDeque;
 
 use super::overlay::Overlay;
 use super::prepare::{Prepared, Staging, Wanted};
-use super::queue::{Answer, Queue, Request, Submitted, Turn};
+use super::queue::{Answer, Queue, Request, Submitted};
 use super::sync::{Pending, Syncer, Wait};
 use super::transaction::Transact;
-use crate::env::sync::{Arc, Mutex};
+use crate::env::sync::{self, Arc, Mutex, MutexGuard};
 use crate::error::{Error, Result};
 use crate::files::change::OVERHEAD;
 use crate::files::disk::{Disk, PanicGuard};
@@ -38,6 +39,8 @@ pub const MAX_OPS: usize = 65_536;
 pub const MAX_BATCH: u64 = 256 << 20;
 /// The bytes that a group's buffer begins with: enough for a few messages without growing step by step.
 const GROUP: usize = 4 << 10;
+/// So often a caller looks for its answer before it sleeps.
+const LOOKS: usize = 16;
 /// Room that is kept in each segment for a close and a next frame.
 const RESERVE: u64 = 256;
 
@@ -154,13 +157,7 @@ impl Committer {
             self.disk.health().check()?;
             let request = Arc::new(self.prepare(batch, &wanted)?);
             self.queue.push(request.clone());
-            let answer = loop {
-                match request.turn() {
-                    Turn::Lead => self.lead(help),
-                    Turn::Answered(answer) => break answer,
-                }
-            };
-            match answer {
+            match self.turn(&request, help) {
                 Answer::Written(submitted) => return Ok(submitted),
                 Answer::Failed(error) => return Err(error),
                 Answer::Refused(error, lsn) => {
@@ -189,11 +186,29 @@ impl Committer {
         Ok(Request::new(batch.clone(), durability, prepared, bound))
     }
 
-    /// Stages and writes a group, and answers each of its requests.
-    fn lead(&self, help: &dyn Help) {
+    /// Waits for the answer, or leads to get it. A group takes about as long as a few looks at the lock, so that sleeping
+    /// at once would cost more than it saves.
+    fn turn(&self, request: &Request, help: &dyn Help) -> Answer {
+        let mut looks = 0;
+        loop {
+            if let Some(answer) = request.answered() {
+                return answer;
+            }
+            match self.writer.try_lock() {
+                Some(writer) => self.lead(writer, request, help),
+                None if looks < LOOKS => sync::yield_now(),
+                None => self.lead(self.writer.lock(), request, help),
+            }
+            looks += 1;
+        }
+    }
+
+    /// Stages and writes a group, and answers each of its requests, unless another did so for `request`.
+    fn lead(&self, mut writer: MutexGuard<'_, Writer>, request: &Request, help: &dyn Help) {
+        if request.is_answered() {
+            return;
+        }
         let _guard = PanicGuard::new(self.disk.health(), "commit");
-        // The lead is handed on only after the group was published, so that others find it done.
-        let mut writer = self.writer.lock();
         let lead = self.queue.lead();
         self.forget_published(&mut writer);
         let mut group = Group { buffer: Vec::with_capacity(GROUP), ..Group::default() };
@@ -201,7 +216,6 @@ impl Committer {
             self.stage(&mut writer, &mut group, request, help);
         }
         let answers = self.flush(&mut writer, &mut group);
-        drop(writer);
         self.syncer.settle();
         answers.into_iter().for_each(|(request, answer)| request.answer(answer));
     }
