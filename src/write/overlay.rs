@@ -54,11 +54,13 @@ struct Point {
     counts: Counts,
 }
 
+/// What a change replaced, and its commit. Boxed, because nearly always there was nothing.
+type Before<V> = Option<Box<(u64, V)>>;
+
 /// A map from which changes can be taken back.
 pub struct Journaled<K, V> {
     map: HashMap<K, (u64, V)>,
-    /// Boxed, because nearly always there was nothing before.
-    journal: Vec<(K, Option<Box<(u64, V)>>)>,
+    journal: Vec<(K, Before<V>)>,
     /// Where the request began in the journal.
     request: usize,
 }

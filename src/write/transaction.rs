@@ -211,9 +211,8 @@ impl<S: Source> Transaction for Transact<'_, S> {
     }
 
     fn row<T: Table>(&mut self, key: T::Key) -> Result<Option<T>> {
-        match self.overlay.row::<T>(key) {
-            Some(row) => return Ok(Some(row.clone())),
-            None => {}
+        if let Some(row) = self.overlay.row::<T>(key) {
+            return Ok(Some(row.clone()));
         }
         match T::of(&self.last) {
             Some((last, row)) if *last == key => Ok(row.clone()),
