@@ -205,6 +205,11 @@ impl Layer {
         content.chains.get(channel).map(|chain| (chain.first_seq, chain.previous))
     }
 
+    /// The offset of a channel's message, if it is in this layer.
+    pub fn offset(&self, channel: ChannelId, seq: u64) -> Option<u64> {
+        self.content.read().chains.get(channel)?.offset(seq)
+    }
+
     /// Puts a part of a commit's images in: of those that [`Effects::len`] counts, heads of the store apart. With `keep`,
     /// views older than the commit find what was there before.
     pub fn put(&self, effects: &Effects, part: Range<usize>, keep: bool) {

@@ -380,12 +380,13 @@ impl View {
         self.kernel.heads.read().at(channel, self.version())
     }
 
-    /// Adds the heads of many channels to `out`. The lock is let go now and then.
-    pub(crate) fn heads_of(&self, channels: impl IntoIterator<Item = ChannelId>, out: &mut Vec<Head>) {
-        let mut channels = channels.into_iter().peekable();
-        while channels.peek().is_some() {
+    /// Fills in the heads of many channels. The lock is let go now and then.
+    pub(crate) fn add_heads<I>(&self, items: &mut [I], place: impl Fn(&mut I) -> (ChannelId, &mut Head)) {
+        for part in items.chunks_mut(SLICE) {
             let heads = self.kernel.heads.read();
-            out.extend(channels.by_ref().take(SLICE).map(|channel| heads.at(channel, self.version())));
+            for (channel, head) in part.iter_mut().map(&place) {
+                *head = heads.at(channel, self.version());
+            }
         }
     }
 

@@ -40,7 +40,13 @@ pub trait Image: Clone + Default + PartialEq + std::fmt::Debug + Send + Sync + '
     /// Appends the image's bytes.
     fn encode(&self, out: &mut Vec<u8>);
     /// The image of bytes, with the version that stands beside them; `None` if they are not valid.
-    fn decode(version: u64, bytes: &[u8]) -> Option<Self>;
+    fn decode(version: u64, bytes: &[u8]) -> Option<Self> {
+        let mut image = Self::default();
+        image.decode_into(version, bytes)?;
+        Some(image)
+    }
+    /// The same, in place of another row.
+    fn decode_into(&mut self, version: u64, bytes: &[u8]) -> Option<()>;
     /// Sets a field to what a patch says; `None` if the value is of a wrong type.
     fn set(&mut self, number: u8, value: Value<'_>) -> Option<()>;
     /// A patch that did not set the row back changed it; its version was `before`.
@@ -365,15 +371,15 @@ macro_rules! image {
                 out.extend_from_slice(self.unknown.bytes());
             }
 
-            fn decode(version: u64, bytes: &[u8]) -> Option<Self> {
+            fn decode_into(&mut self, version: u64, bytes: &[u8]) -> Option<()> {
                 let mut r = $crate::model::codec::Reader::new(bytes);
                 let [$($mark),*] = $crate::model::image::take_marks(&mut r)?;
-                let mut image = $name { $($mark,)* version, ..$name::default() };
+                *self = $name { $($mark,)* version, ..$name::default() };
                 while !r.is_empty() {
                     let (number, value) = $crate::model::image::take_field(&mut r)?;
-                    image.set(number, value)?;
+                    self.set(number, value)?;
                 }
-                Some(image)
+                Some(())
             }
 
             fn set(&mut self, number: u8, value: $crate::model::image::Value<'_>) -> Option<()> {

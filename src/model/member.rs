@@ -16,7 +16,7 @@ image! {
 }
 
 /// The last message of a sender in a channel. It is written without a look at the membership, and counts
-/// as read only if it is newer than the join (`Membership::with_own`).
+/// as read only if it is newer than the join (`Membership::set_own`).
 pub mod own {
     use super::*;
 

@@ -137,10 +137,9 @@ impl Membership {
         if self.joined == 0 { self.version } else { self.joined }
     }
 
-    /// The row with its user's own last message, if that was sent by this membership.
-    pub(crate) fn with_own(self, own: &Own) -> Membership {
-        let own = if own.version > self.joined_at() { own.mark } else { Mark::default() };
-        Membership { own, ..self }
+    /// Fills in the user's own last message, if that was sent by this membership.
+    pub(crate) fn set_own(&mut self, own: &Own) {
+        self.own = if own.version > self.joined_at() { own.mark } else { Mark::default() };
     }
 
     /// What follows from a change of the row: the index by channel and the number of members.
