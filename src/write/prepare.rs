@@ -48,12 +48,10 @@ impl Family for Again {
 
 /// Finds what was read. It is wanted again in nearly the same order, so that it nearly always stands at `next`.
 fn find_again<'r, K: PartialEq, V>(read: &'r [(K, V)], next: &mut usize, key: &K) -> Option<&'r V> {
-    let (before, after) = read.split_at((*next).min(read.len()));
-    if let Some(at) = after.iter().position(|(other, _)| other == key) {
-        *next += at + 1;
-        return after.get(at).map(|(_, value)| value);
-    }
-    before.iter().find(|(other, _)| other == key).map(|(_, value)| value)
+    let from = (*next).min(read.len());
+    let at = (from..read.len()).chain(0..from).find(|at| read[*at].0 == *key)?;
+    *next = at + 1;
+    Some(&read[at].1)
 }
 
 /// What was found to be missing under the lock.
