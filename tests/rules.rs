@@ -47,6 +47,17 @@ impl Fresh {
         self.store = self.options.clone().open(self.dir.path()).unwrap();
     }
 
+    /// What opening finds after a crash at this moment: a copy of the files.
+    fn crashed(&self) -> Fresh {
+        let dir = tempfile::tempdir().unwrap();
+        for file in std::fs::read_dir(self.dir.path()).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
+        }
+        let store = self.options.clone().open(dir.path()).unwrap();
+        Fresh { store, options: self.options.clone(), dir }
+    }
+
     /// Runs a check on the data as it lies now, then sealed, merged, and after reopening.
     fn wherever(mut self, check: impl Fn(&Store)) {
         check(&self);
@@ -672,6 +683,62 @@ mod marks {
         assert_eq!(row.version, before.version, "an own message is the channel's change, not the row's");
         let entry = entry(&store, "alice", "c");
         assert_eq!((entry.read_seq, entry.unread, entry.last_seq), (6, 1, 7));
+    }
+
+    /// Sends before and after joins, with `between` after each commit.
+    fn sends_around_joins(store: &Store, between: fn(&Store)) {
+        let all = JoinOptions::new().history(HistoryFrom::Start).read(0);
+        let do_all = |batches: &[&dyn Fn(&mut Batch)]| {
+            for build in batches {
+                commit(store, |batch| {
+                    build(batch);
+                    batch
+                });
+                between(store);
+            }
+        };
+        let post = |channel: &'static str| {
+            move |b: &mut Batch| _ = b.append(channel, draft("alice")).append(channel, draft("bob"))
+        };
+        let join = |channel: &'static str| move |b: &mut Batch| _ = b.join_with(channel, "alice", all);
+        let leave = |channel: &'static str| move |b: &mut Batch| _ = b.leave(channel, "alice");
+        let read = |channel: &'static str| move |b: &mut Batch| _ = b.read(channel, "alice", 1);
+        do_all(&[&post("guest"), &join("guest")]);
+        do_all(&[&post("touched"), &join("touched"), &read("touched")]);
+        do_all(&[&join("back"), &post("back"), &leave("back"), &join("back")]);
+        do_all(&[&join("back, read"), &post("back, read"), &leave("back, read"), &join("back, read")]);
+        do_all(&[&read("back, read")]);
+        do_all(&[&join("sent, read"), &post("sent, read"), &post("sent, read"), &read("sent, read")]);
+        do_all(&[&post("sent again"), &join("sent again"), &read("sent again"), &post("sent again")]);
+        do_all(&[&|b| _ = b.append("one batch", draft("alice")).join_with("one batch", "alice", all)]);
+        do_all(&[&|b| {
+            _ = b.join_with("one batch too", "alice", all).append("one batch too", draft("alice"))
+        }]);
+    }
+
+    #[test]
+    fn of_own_messages_count_from_the_join_on() {
+        let own = |store: &Store, channel| {
+            let row = member(store, channel, "alice");
+            let unread = unread(store, "alice", channel);
+            (row.own.seq, row.cursor().seq, unread)
+        };
+        let check = |store: &Store| {
+            assert_eq!(own(store, "guest"), (0, 0, 2));
+            assert_eq!(own(store, "touched"), (0, 1, 1), "a change of the row is no join");
+            assert_eq!(own(store, "back"), (0, 0, 2));
+            assert_eq!(own(store, "back, read"), (0, 1, 1));
+            assert_eq!(own(store, "sent, read"), (3, 3, 1), "sent before the row's change, after the join");
+            assert_eq!(own(store, "sent again"), (3, 3, 1));
+            assert_eq!(own(store, "one batch"), (0, 0, 1));
+            assert_eq!(own(store, "one batch too"), (1, 1, 0));
+        };
+        for between in [|_: &Store| {}, |store: &Store| store.seal().unwrap()] {
+            let store = fresh();
+            sends_around_joins(&store, between);
+            store.crashed().wherever(check);
+            store.wherever(check);
+        }
     }
 
     #[test]

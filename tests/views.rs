@@ -267,6 +267,22 @@ fn a_view_that_is_dropped_takes_its_memory_with_it() {
 }
 
 #[test]
+fn old_images_of_large_commits_do_not_pile_up() {
+    let store = fresh(options(&SimEnv::new(1)).log_segment(16 << 20).memtable(1 << 30).view_memory(1 << 20));
+    for _ in 0..12 {
+        let mut batch = Batch::new();
+        for i in 0..4000 {
+            batch.append(format!("channel {i}"), Draft::new(format!("user {i}"), 0, "many"));
+        }
+        store.commit(&batch).unwrap();
+    }
+    // Else they are counted against a view that needs none of them.
+    let view = store.view().unwrap();
+    both(&store, "one more");
+    assert_eq!(view.head("channel 1").expect("next to nothing is kept for this view").last.seq, 12);
+}
+
+#[test]
 fn a_view_ends_with_its_store() {
     let store = fresh(options(&SimEnv::new(1)));
     let view = store.view().unwrap();

@@ -112,11 +112,13 @@ impl<'a> Record<'a> {
     }
 
     /// Decodes the record at the start of `bytes`, which may go on after it. `None` if it is no valid record.
+    #[inline]
     pub fn decode(bytes: &'a [u8]) -> Option<Record<'a>> {
         Record::read(bytes).map(|(record, _)| record)
     }
 
     /// Like [`Record::decode`], and tells the record's length too.
+    #[inline]
     pub fn read(bytes: &'a [u8]) -> Option<(Record<'a>, usize)> {
         let mut r = Reader::new(bytes);
         let len = r.varint32()? as usize;
@@ -124,6 +126,7 @@ impl<'a> Record<'a> {
         Some((Record::read_body(Reader::new(body))?, r.position()))
     }
 
+    #[inline]
     fn read_body(mut r: Reader<'a>) -> Option<Record<'a>> {
         let flags = r.u8()?;
         if flags & !(SILENT | HAS_ID | HAS_CLIENT_ID | HAS_FIELDS) != 0 {

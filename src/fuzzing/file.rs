@@ -193,12 +193,16 @@ fn example_record(channel: ChannelId, seq: u64, version: u64) -> Bytes {
 
 /// Reads a channel in both directions, in ranges that the input chooses.
 fn read_channel(segment: &Segment, channel: ChannelId, input: &mut Input<'_>) {
-    let _ = (segment.extent(channel), segment.last(channel));
+    let last = &mut |_: &Bytes, record: &Record<'_>| {
+        assert_eq!(record.channel, channel);
+        Ok(ControlFlow::Continue(()))
+    };
+    let _ = (segment.extent(channel), segment.last(channel, last));
+    let Ok(Some(entry)) = segment.find(channel) else { return };
     for (from, to) in [(0, u64::MAX), (input.number(), input.number())] {
         let read = |reverse| {
             let mut seqs = Vec::new();
-            let done = segment.read(channel, from, to, reverse, &mut |bytes| {
-                let record = Record::decode(&bytes).expect("a segment hands out records only");
+            let done = segment.read(&entry, from..=to, reverse, &mut |_, record| {
                 assert!(record.channel == channel && (from..=to).contains(&record.mark.seq));
                 seqs.push(record.mark.seq);
                 Ok(ControlFlow::Continue(()))

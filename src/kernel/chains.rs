@@ -53,6 +53,12 @@ impl Chain {
         self.offsets.iter().map(|offset| u64::from(*offset))
     }
 
+    /// The offset of the message with a seq.
+    pub fn offset(&self, seq: u64) -> Option<u64> {
+        let place = usize::try_from(seq.checked_sub(self.first_seq)?).ok()?;
+        self.offsets.get(place).map(|offset| u64::from(*offset))
+    }
+
     /// The offsets of at most `limit` messages with a seq in `range`, from its first or its last on.
     pub fn range(&self, range: RangeInclusive<u64>, reverse: bool, limit: usize) -> Vec<u64> {
         if self.is_empty() {

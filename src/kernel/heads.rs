@@ -29,7 +29,7 @@ impl Heads {
     /// The head of a channel as of `version`.
     pub fn at(&self, channel: ChannelId, version: u64) -> Head {
         match self.undo.find(&channel, version) {
-            Some(old) => old.copied().unwrap_or_default(),
+            Some(old) => *old,
             None => self.get(channel),
         }
     }
@@ -44,7 +44,7 @@ impl Heads {
     /// Sets a head, in a change of `version`. With `keep`, older views find what was there before.
     pub fn put(&mut self, channel: ChannelId, head: Head, version: u64, keep: bool) {
         if keep {
-            self.undo.push(channel, version, Some(self.get(channel)));
+            self.undo.push(channel, version, self.get(channel));
         }
         self.set(channel, head);
     }

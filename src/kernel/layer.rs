@@ -13,6 +13,7 @@ use super::chains::Chains;
 use super::effects::{Changed, Effects};
 use super::names::LayerNames;
 use super::rows::{AllRows, Rows};
+use crate::env::sync::atomic::{AtomicUsize, Ordering};
 use crate::env::sync::{Arc, RwLock};
 use crate::error::Result;
 use crate::files::log::LogFile;
@@ -50,6 +51,8 @@ pub struct Layer {
     /// How far the store had come before this segment.
     pub start: Counts,
     content: RwLock<Content>,
+    /// About how much memory the content took after the last commit, in bytes.
+    weight: AtomicUsize,
 }
 
 /// What a layer holds.
@@ -113,7 +116,7 @@ impl Layer {
             version: start.version,
             user_bytes: 0,
         };
-        Layer { log, start, content: RwLock::new(content) }
+        Layer { log, start, content: RwLock::new(content), weight: AtomicUsize::new(0) }
     }
 
     /// Looks at the whole content. Only for frozen layers, where nobody waits for the lock, and for a few numbers.
@@ -202,6 +205,11 @@ impl Layer {
         content.chains.get(channel).map(|chain| (chain.first_seq, chain.previous))
     }
 
+    /// The offset of a channel's message, if it is in this layer.
+    pub fn offset(&self, channel: ChannelId, seq: u64) -> Option<u64> {
+        self.content.read().chains.get(channel)?.offset(seq)
+    }
+
     /// Puts a part of a commit's images in: of those that [`Effects::len`] counts, heads of the store apart. With `keep`,
     /// views older than the commit find what was there before.
     pub fn put(&self, effects: &Effects, part: Range<usize>, keep: bool) {
@@ -214,7 +222,9 @@ impl Layer {
         walk.each(&effects.messages, |placed| content.chains.push(placed));
         let mut rows = PutRows { walk, from: &effects.rows, version: effects.version, keep };
         let _ = content.rows.each_mut(&mut rows);
-        if rows.walk.part.end >= rows.walk.at {
+        let last = rows.walk.part.end >= rows.walk.at;
+        self.weight.store(content.memory(), Ordering::Relaxed);
+        if last {
             content.version = effects.version;
             content.user_bytes += effects.user_bytes;
         }
@@ -248,7 +258,9 @@ impl Layer {
 
     /// Notes the last version that was replayed.
     pub fn replayed(&self, version: u64) {
-        self.content.write().version = version;
+        let mut content = self.content.write();
+        content.version = version;
+        self.weight.store(content.memory(), Ordering::Relaxed);
     }
 
     /// Forgets what only views older than `version` need, at most so many images a table.
@@ -266,6 +278,11 @@ impl Layer {
     /// About how much memory it takes, in bytes.
     pub fn memory(&self) -> usize {
         self.content.read().memory()
+    }
+
+    /// The same after the last commit, without a look inside.
+    pub fn weight(&self) -> usize {
+        self.weight.load(Ordering::Relaxed)
     }
 
     /// About how much memory old images take, in bytes.

@@ -12,16 +12,15 @@ use bytes::Bytes;
 use super::fileset::Place;
 use super::layer::Layer;
 use super::view::View;
-use crate::env::sync::Arc;
 use crate::error::{Error, Result};
 use crate::files::log::LogFile;
 use crate::files::record::Record;
-use crate::files::segment::{Link, Segment};
+use crate::files::segment::{Entry, Extent, Link, Segment};
 use crate::model::head::Head;
 use crate::model::ids::ChannelId;
 use crate::model::mark::Mark;
 
-/// Called with each encoded record in turn; breaks in order to stop.
+/// Called with each record in turn and bytes of which it borrows a part; breaks in order to stop.
 pub type Visit<'a> = dyn FnMut(&Bytes, &Record<'_>) -> Result<ControlFlow<()>> + 'a;
 
 /// A range of a channel's messages, as of one moment.
@@ -35,8 +34,8 @@ pub struct Messages<'v> {
 }
 
 /// What one source holds of a channel.
-struct Part {
-    source: Source,
+struct Part<'v> {
+    source: Source<'v>,
     first_seq: u64,
     /// The last message before it.
     prev: Link,
@@ -44,9 +43,9 @@ struct Part {
     jump: Link,
 }
 
-enum Source {
-    Layer(Arc<Layer>),
-    Segment(Arc<Segment>),
+enum Source<'v> {
+    Layer(&'v Layer),
+    Segment(&'v Segment, Entry),
 }
 
 impl View {
@@ -63,28 +62,30 @@ impl View {
         Messages { view: self, channel, head, range, reverse, limit }
     }
 
-    /// The last record of a channel whose head, which has a message, is `head`. One look-up, and nothing is decompressed
-    /// unless the file has newer messages of the channel than the view.
-    pub(crate) fn last_record(&self, channel: ChannelId, head: &Head) -> Result<Bytes> {
+    /// Shows the last record of a channel whose head, which has a message, is `head`. One look-up, and nothing is
+    /// decompressed unless the file has newer messages of the channel than the view.
+    pub(crate) fn last_record(&self, channel: ChannelId, head: &Head, see: &mut Visit<'_>) -> Result<()> {
         let seq = head.last.seq;
         let active = &self.moment.active;
         if head.order > active.start.version
-            && let Some(offset) = active.offsets(channel, seq..=seq, true, 1).first()
+            && let Some(offset) = active.offset(channel, seq)
         {
-            return active.log.record(*offset);
+            return active.log.record(offset, see).map(drop);
         }
-        if let Some(Place::Sealed(_, part)) = self.moment.files.locate(head.order)
-            && let Some(bytes) = part.segment.clone()?.last(channel)?
-            && Record::decode(&bytes).is_some_and(|record| record.version == head.order)
-        {
-            return Ok(bytes);
+        let mut found = false;
+        if let Some(Place::Sealed(_, part)) = self.moment.files.locate(head.order) {
+            let _ = part.segment.as_ref().map_err(Error::clone)?.last(channel, &mut |bytes, record| {
+                found = record.version == head.order;
+                if found { see(bytes, record) } else { Ok(ControlFlow::Continue(())) }
+            })?;
         }
-        let mut found = None;
-        self.messages(channel, seq..=seq, true, 1).read(&mut |bytes, _| {
-            found = Some(bytes.clone());
-            Ok(ControlFlow::Break(()))
-        })?;
-        found.ok_or_else(|| missing(self, channel, head.order))
+        if !found {
+            self.messages(channel, seq..=seq, true, 1).read(&mut |bytes, record| {
+                found = true;
+                see(bytes, record)
+            })?;
+        }
+        if found { Ok(()) } else { Err(missing(self, channel, head.order)) }
     }
 }
 
@@ -107,7 +108,7 @@ fn missing(view: &View, channel: ChannelId, version: u64) -> Error {
     Error::corrupt(log.parent().unwrap_or(log), 0, what)
 }
 
-impl Messages<'_> {
+impl<'v> Messages<'v> {
     /// Visits the messages of the range, in its direction.
     pub fn read(&self, visit: &mut Visit<'_>) -> Result<()> {
         if self.range.is_empty() || self.limit == 0 {
@@ -150,7 +151,7 @@ impl Messages<'_> {
     }
 
     /// Walks from the newest part towards `seq`, until `found`: by jumps where they don't lead beyond it.
-    fn walk(&self, seq: u64, found: impl Fn(&Part) -> bool) -> Result<Option<Part>> {
+    fn walk(&self, seq: u64, found: impl Fn(&Part<'v>) -> bool) -> Result<Option<Part<'v>>> {
         let last = Link { version: self.head.order, seq: self.head.last.seq };
         let mut next = self.part(last, seq)?;
         while let Some(part) = next {
@@ -165,7 +166,7 @@ impl Messages<'_> {
 
     /// The part that holds the message that a link names. If that can't be read, the newest older part that still ends at
     /// `seq` or above it.
-    fn part(&self, link: Link, seq: u64) -> Result<Option<Part>> {
+    fn part(&self, link: Link, seq: u64) -> Result<Option<Part<'v>>> {
         if link.version == 0 {
             return Ok(None);
         }
@@ -176,7 +177,8 @@ impl Messages<'_> {
         match self.view.moment.files.locate(link.version) {
             Some(Place::Frozen(layer)) => self.layer_part(layer, link.version).map(Some),
             Some(Place::Sealed(at, place)) => {
-                let opened = place.segment.clone().and_then(|segment| self.segment_part(&segment));
+                let segment = place.segment.as_ref().map_err(Error::clone);
+                let opened = segment.and_then(|segment| self.segment_part(segment));
                 match opened {
                     Ok(Some(part)) => Ok(Some(part)),
                     Ok(None) => Err(missing(self.view, self.channel, link.version)),
@@ -188,23 +190,23 @@ impl Messages<'_> {
         }
     }
 
-    fn layer_part(&self, layer: &Arc<Layer>, version: u64) -> Result<Part> {
+    fn layer_part(&self, layer: &'v Layer, version: u64) -> Result<Part<'v>> {
         let (first_seq, previous) = layer
             .chain_start(self.channel)
             .ok_or_else(|| layer.log.corrupt(0, missing(self.view, self.channel, version).to_string()))?;
         let prev = Link { version: previous.0, seq: previous.1 };
-        Ok(Part { source: Source::Layer(layer.clone()), first_seq, prev, jump: Link::default() })
+        Ok(Part { source: Source::Layer(layer), first_seq, prev, jump: Link::default() })
     }
 
-    fn segment_part(&self, segment: &Arc<Segment>) -> Result<Option<Part>> {
-        let Some(extent) = segment.extent(self.channel)? else { return Ok(None) };
-        let source = Source::Segment(segment.clone());
-        let (prev, jump) = (extent.chain.prev, extent.chain.jump);
-        Ok(Some(Part { source, first_seq: extent.first_seq, prev, jump }))
+    fn segment_part(&self, segment: &'v Segment) -> Result<Option<Part<'v>>> {
+        let Some(entry) = segment.find(self.channel)? else { return Ok(None) };
+        let Extent { first_seq, chain, .. } = entry.extent;
+        let source = Source::Segment(segment, entry);
+        Ok(Some(Part { source, first_seq, prev: chain.prev, jump: chain.jump }))
     }
 
     /// The newest part in segments before `at` that ends at `seq` or above it; what lies in between is `error`'s.
-    fn older_part(&self, at: usize, seq: u64, error: Error) -> Result<Part> {
+    fn older_part(&self, at: usize, seq: u64, error: Error) -> Result<Part<'v>> {
         for place in self.view.moment.files.segments[..at].iter().rev() {
             let Ok(segment) = &place.segment else { continue };
             match segment.extent(self.channel) {
@@ -221,19 +223,15 @@ impl Messages<'_> {
     }
 
     /// Reads what a part holds of the range from `from` on. A gap within the part may hold both that and the range's end.
-    fn read_part(&self, part: &Part, from: u64, visit: &mut Visit<'_>) -> Result<ControlFlow<()>> {
+    fn read_part(&self, part: &Part<'v>, from: u64, visit: &mut Visit<'_>) -> Result<ControlFlow<()>> {
         match &part.source {
             Source::Layer(layer) => {
                 let range = from..=*self.range.end();
                 let offsets = layer.offsets(self.channel, range, self.reverse, self.limit);
                 read_log(&layer.log, &offsets, visit)
             }
-            Source::Segment(segment) => {
-                let mut each = |bytes: Bytes| match Record::decode(&bytes) {
-                    Some(record) => visit(&bytes, &record),
-                    None => Err(segment.corrupt("a record does not decode")),
-                };
-                segment.read(self.channel, from, *self.range.end(), self.reverse, &mut each)
+            Source::Segment(segment, entry) => {
+                segment.read(entry, from..=*self.range.end(), self.reverse, visit)
             }
         }
     }
@@ -241,10 +239,7 @@ impl Messages<'_> {
 
 fn read_log(log: &LogFile, offsets: &[u64], visit: &mut Visit<'_>) -> Result<ControlFlow<()>> {
     for offset in offsets {
-        let bytes = log.record(*offset)?;
-        let record =
-            Record::decode(&bytes).ok_or_else(|| log.corrupt(*offset, "a record does not decode"))?;
-        if visit(&bytes, &record)?.is_break() {
+        if log.record(*offset, &mut *visit)?.is_break() {
             return Ok(ControlFlow::Break(()));
         }
     }

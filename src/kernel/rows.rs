@@ -4,6 +4,7 @@
 //! array, large ones in a tree. Groups themselves are sorted only when the layer is sealed.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use hashbrown::HashMap;
 use smallvec::SmallVec;
@@ -58,18 +59,23 @@ impl<M: Copy + Ord> Order<M> {
         }
     }
 
-    fn insert(&mut self, minor: M, place: u32) {
+    /// The place of `minor`, which is `next` if it is new; and whether it is.
+    fn place(&mut self, minor: M, next: u32) -> (u32, bool) {
         match self {
-            Order::Few(few) if few.len() < FEW => {
-                let at = few.partition_point(|(other, _)| *other < minor);
-                few.insert(at, (minor, place));
-            }
-            Order::Few(few) => {
-                let mut many: BTreeMap<M, u32> = few.drain(..).collect();
-                many.insert(minor, place);
-                *self = Order::Many(many);
-            }
-            Order::Many(many) => _ = many.insert(minor, place),
+            Order::Few(few) => match few.binary_search_by(|(other, _)| other.cmp(&minor)) {
+                Ok(at) => (few[at].1, false),
+                Err(at) => {
+                    few.insert(at, (minor, next));
+                    if few.len() > FEW {
+                        *self = Order::Many(few.drain(..).collect());
+                    }
+                    (next, true)
+                }
+            },
+            Order::Many(many) => match many.entry(minor) {
+                Entry::Occupied(entry) => (*entry.get(), false),
+                Entry::Vacant(entry) => (*entry.insert(next), true),
+            },
         }
     }
 
@@ -90,10 +96,8 @@ impl<M: Copy + Ord> Order<M> {
 impl<T: Table> Rows<T> {
     /// The row of a key as of `version`.
     pub fn get(&self, key: T::Key, version: u64) -> Option<&T> {
-        match self.undo.find(&key, version) {
-            Some(old) => old,
-            None => self.newest(key),
-        }
+        let row = self.undo.find(&key, version).or_else(|| self.newest(key));
+        row.filter(|row| row.version() <= version)
     }
 
     /// The newest row of a key, published or not.
@@ -111,18 +115,12 @@ impl<T: Table> Rows<T> {
             .entry(key.group())
             .or_insert_with(|| Group { order: Order::Few(SmallVec::new()), newest: 0 });
         group.newest = group.newest.max(newest);
-        match group.order.get(&key.minor()) {
-            Some(place) => {
+        match group.order.place(key.minor(), next) {
+            (_, true) => self.rows.push(row),
+            (place, false) => {
                 let old = std::mem::replace(&mut self.rows[place as usize], row);
                 if keep {
-                    self.undo.push(key, version, Some(old));
-                }
-            }
-            None => {
-                group.order.insert(key.minor(), next);
-                self.rows.push(row);
-                if keep {
-                    self.undo.push(key, version, None);
+                    self.undo.push(key, version, old);
                 }
             }
         }
@@ -143,11 +141,8 @@ impl<T: Table> Rows<T> {
         }
         group.order.visit(from.minor(), |minor, place| {
             let key = T::Key::of(from.group(), minor);
-            let row = match self.undo.find(&key, version) {
-                Some(old) => old,
-                None => self.rows.get(place as usize),
-            };
-            row.is_none_or(|row| visit(key, row))
+            let row = self.undo.find(&key, version).or_else(|| self.rows.get(place as usize));
+            row.is_none_or(|row| row.version() > version || visit(key, row))
         });
     }
 

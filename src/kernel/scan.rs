@@ -9,11 +9,12 @@ use crate::env::sync::Arc;
 use crate::error::Result;
 use crate::files::table::{Cursor, Entry, Run};
 use crate::model::Table;
-use crate::model::image::Image;
 use crate::model::key::{Key, TableKey};
 
-/// How many rows are copied out of a layer at once.
-const STEP: usize = 128;
+/// How many rows are copied out of a layer at once: few at first, as a walk that leaps wants no more of them.
+const STEP: usize = 8;
+/// Up to how many later.
+const MOST: usize = 128;
 
 /// A walk over rows.
 pub struct Scan<'v, T: Table> {
@@ -36,6 +37,8 @@ struct LayerRows<T: Table> {
     at: usize,
     /// Where to copy on.
     next: Option<T::Key>,
+    /// How many to copy.
+    step: usize,
 }
 
 struct RunRows<'v, T: Table> {
@@ -73,21 +76,39 @@ impl<'v, T: Table> Scan<'v, T> {
 
     /// The next row.
     pub fn next(&mut self) -> Result<Option<(T::Key, T)>> {
-        let Some(key) = self.sources.iter().filter_map(Source::key).min() else { return Ok(None) };
-        let mut found = None;
-        let mut ended = false;
-        for source in self.sources.iter_mut().filter(|source| source.key() == Some(key)) {
-            if found.is_none() {
-                found = source.take()?;
-            } else {
-                source.step()?;
+        let mut row = T::default();
+        Ok(self.next_into(&mut row)?.map(|key| (key, row)))
+    }
+
+    /// Puts the next row in place of another, and returns its key. Without a next one the other may be lost too.
+    #[inline]
+    pub fn next_into(&mut self, row: &mut T) -> Result<Option<T::Key>> {
+        let [only] = &mut self.sources[..] else { return self.next_of_many(row) };
+        let key = only.key();
+        if key.is_some() {
+            only.take(row)?;
+        }
+        Ok(key)
+    }
+
+    fn next_of_many(&mut self, row: &mut T) -> Result<Option<T::Key>> {
+        let Some(key) = self.peek() else { return Ok(None) };
+        let (mut found, mut ended) = (false, false);
+        for source in &mut self.sources {
+            if source.key() != Some(key) {
+                continue;
+            }
+            // The first one is the newest.
+            match std::mem::replace(&mut found, true) {
+                false => source.take(row)?,
+                true => source.step()?,
             }
             ended |= source.key().is_none();
         }
         if ended {
             self.sources.retain(|source| source.key().is_some());
         }
-        Ok(found.map(|row| (key, row)))
+        Ok(Some(key))
     }
 
     /// Goes forward to the first row at or after `key`. Blocks of rows in between are not read.
@@ -115,18 +136,22 @@ impl<T: Table> Source<'_, T> {
         }
     }
 
-    /// Takes the row that is next, and steps on.
-    fn take(&mut self) -> Result<Option<T>> {
+    /// Takes the row that is next, which there is, and steps on.
+    #[inline]
+    fn take(&mut self, row: &mut T) -> Result<()> {
         match self {
-            Source::Layer(rows) => Ok(rows.take()),
-            Source::Run(rows) => rows.take(),
+            Source::Layer(rows) => {
+                rows.take(row);
+                Ok(())
+            }
+            Source::Run(rows) => rows.take(row),
         }
     }
 
     fn step(&mut self) -> Result<()> {
         match self {
             Source::Layer(rows) => {
-                rows.take();
+                rows.step();
                 Ok(())
             }
             Source::Run(rows) => rows.step(),
@@ -149,7 +174,7 @@ impl<T: Table> Source<'_, T> {
 
 impl<T: Table> LayerRows<T> {
     fn new(layer: Arc<Layer>, version: u64, newer_than: u64, from: T::Key) -> Self {
-        LayerRows { layer, version, newer_than, copied: Vec::new(), at: 0, next: Some(from) }
+        LayerRows { layer, version, newer_than, copied: Vec::new(), at: 0, next: Some(from), step: STEP }
     }
 
     fn key(&self) -> Option<T::Key> {
@@ -161,25 +186,32 @@ impl<T: Table> LayerRows<T> {
         self.copied.clear();
         self.at = 0;
         while let Some(from) = self.next.take() {
-            self.next = self.layer.rows(from, self.version, self.newer_than, STEP, &mut self.copied);
+            self.next = self.layer.rows(from, self.version, self.newer_than, self.step, &mut self.copied);
+            self.step = (self.step * 4).min(MOST);
             if !self.copied.is_empty() {
                 return;
             }
         }
     }
 
-    fn take(&mut self) -> Option<T> {
-        let row = std::mem::take(&mut self.copied.get_mut(self.at)?.1);
+    fn take(&mut self, row: &mut T) {
+        if let Some((_, copied)) = self.copied.get_mut(self.at) {
+            std::mem::swap(row, copied);
+        }
+        self.step();
+    }
+
+    fn step(&mut self) {
         self.at += 1;
-        if self.at == self.copied.len() {
+        if self.at >= self.copied.len() {
             self.copy();
         }
-        Some(row)
     }
 
     fn seek(&mut self, key: T::Key) {
         self.at += self.copied[self.at..].partition_point(|(other, _)| *other < key);
         if self.at == self.copied.len() {
+            self.step = STEP;
             self.next = self.next.map(|next| next.max(key)).filter(|next| same_group(*next, key));
             self.copy();
         }
@@ -192,12 +224,12 @@ impl<T: Table> RunRows<'_, T> {
         Ok(())
     }
 
-    fn take(&mut self) -> Result<Option<T>> {
-        let Some((_, entry)) = self.current else { return Ok(None) };
-        let row = <T as Image>::decode(entry.version, entry.image);
-        let row =
-            row.ok_or_else(|| self.run.corrupt(format!("a row of table {} does not decode", T::TABLE)))?;
-        self.step()?;
-        Ok(Some(row))
+    fn take(&mut self, row: &mut T) -> Result<()> {
+        if let Some((_, entry)) = &self.current
+            && row.decode_into(entry.version, entry.image).is_none()
+        {
+            return Err(self.run.corrupt(format!("a row of table {} does not decode", T::TABLE)));
+        }
+        self.step()
     }
 }

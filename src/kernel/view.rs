@@ -52,6 +52,8 @@ pub struct Kernel {
 struct Current {
     moment: Arc<Moment>,
     older: VecDeque<Arc<Moment>>,
+    /// Whether old images may be kept.
+    undo: bool,
 }
 
 /// One moment of a store.
@@ -174,7 +176,7 @@ impl Kernel {
         let files = Arc::new(files);
         let moment = Arc::new(Moment { counts, files, active, held: false, expired: AtomicBool::new(false) });
         Kernel {
-            current: RwLock::new(Current { moment, older: VecDeque::new() }),
+            current: RwLock::new(Current { moment, older: VecDeque::new(), undo: false }),
             heads: RwLock::new(heads),
             closed: AtomicBool::new(false),
             options,
@@ -230,6 +232,7 @@ impl Kernel {
         let mut current = self.current.write();
         if images <= SLICE {
             let keep = current.watched();
+            current.undo |= keep;
             put_heads(&mut self.heads.write(), effects, 0..usize::MAX, keep);
             current.moment.active.put(effects, 0..images, keep);
         }
@@ -240,7 +243,13 @@ impl Kernel {
         };
         let next = current.moment.next(counts);
         current.advance(next);
-        self.trim(&mut current);
+        current.undo |= images > SLICE;
+        if current.undo {
+            self.trim(&mut current);
+            drop(current);
+            // As much goes as came, so that nothing piles up.
+            (0..images / SLICE).for_each(|_| self.trim(&mut self.current.write()));
+        }
     }
 
     fn put_in_slices(&self, effects: &Effects, images: usize) {
@@ -264,6 +273,7 @@ impl Kernel {
                 active.trim(oldest, SLICE);
             }
             let memory = heads.undo_memory() + active.undo_memory();
+            current.undo = memory > 0;
             if memory <= self.options.view_memory || !current.expire() {
                 return;
             }
@@ -280,6 +290,7 @@ impl Kernel {
         let mut current = self.current.write();
         let next = current.moment.next(counts);
         current.advance(next);
+        current.undo = true;
         self.heads.write().grow(counts.channels as usize);
     }
 
@@ -369,12 +380,13 @@ impl View {
         self.kernel.heads.read().at(channel, self.version())
     }
 
-    /// Adds the heads of many channels to `out`. The lock is let go now and then.
-    pub(crate) fn heads_of(&self, channels: impl IntoIterator<Item = ChannelId>, out: &mut Vec<Head>) {
-        let mut channels = channels.into_iter().peekable();
-        while channels.peek().is_some() {
+    /// Fills in the heads of many channels. The lock is let go now and then.
+    pub(crate) fn add_heads<I>(&self, items: &mut [I], place: impl Fn(&mut I) -> (ChannelId, &mut Head)) {
+        for part in items.chunks_mut(SLICE) {
             let heads = self.kernel.heads.read();
-            out.extend(channels.by_ref().take(SLICE).map(|channel| heads.at(channel, self.version())));
+            for (channel, head) in part.iter_mut().map(&place) {
+                *head = heads.at(channel, self.version());
+            }
         }
     }
 

@@ -15,21 +15,25 @@ impl<'a> Reader<'a> {
     }
 
     /// How many bytes were read.
+    #[inline]
     pub fn position(&self) -> usize {
         self.at
     }
 
     /// How many bytes are left.
+    #[inline]
     pub fn remaining(&self) -> usize {
         self.bytes.len() - self.at
     }
 
     /// The bytes that are left.
+    #[inline]
     pub fn rest(&self) -> &'a [u8] {
         &self.bytes[self.at..]
     }
 
     /// Whether all was read.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.remaining() == 0
     }
@@ -43,11 +47,13 @@ impl<'a> Reader<'a> {
         Some(part)
     }
 
+    #[inline]
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.bytes(N)?.try_into().ok()
     }
 
     /// The next byte.
+    #[inline]
     pub fn u8(&mut self) -> Option<u8> {
         self.array::<1>().map(|[b]| b)
     }
@@ -58,11 +64,13 @@ impl<'a> Reader<'a> {
     }
 
     /// The next four bytes, little-endian.
+    #[inline]
     pub fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_le_bytes)
     }
 
     /// The next eight bytes, little-endian.
+    #[inline]
     pub fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
     }
@@ -97,6 +105,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A variable-length signed integer, small magnitudes short (zigzag).
+    #[inline]
     pub fn signed(&mut self) -> Option<i64> {
         let raw = self.varint()?;
         Some((raw >> 1) as i64 ^ -((raw & 1) as i64))
@@ -104,6 +113,7 @@ impl<'a> Reader<'a> {
 }
 
 /// The varint of two to eight bytes at the start of at least eight, and its length: without a branch for each byte.
+#[inline]
 fn varint_of_word(bytes: &[u8]) -> Option<(u64, usize)> {
     let word = u64::from_le_bytes(*bytes.first_chunk()?);
     let ends = !word & 0x8080_8080_8080_8080;

@@ -40,9 +40,17 @@ pub trait Image: Clone + Default + PartialEq + std::fmt::Debug + Send + Sync + '
     /// Appends the image's bytes.
     fn encode(&self, out: &mut Vec<u8>);
     /// The image of bytes, with the version that stands beside them; `None` if they are not valid.
-    fn decode(version: u64, bytes: &[u8]) -> Option<Self>;
+    fn decode(version: u64, bytes: &[u8]) -> Option<Self> {
+        let mut image = Self::default();
+        image.decode_into(version, bytes)?;
+        Some(image)
+    }
+    /// The same, in place of another row.
+    fn decode_into(&mut self, version: u64, bytes: &[u8]) -> Option<()>;
     /// Sets a field to what a patch says; `None` if the value is of a wrong type.
     fn set(&mut self, number: u8, value: Value<'_>) -> Option<()>;
+    /// A patch that did not set the row back changed it; its version was `before`.
+    fn changed(&mut self, before: u64);
 }
 
 /// The value of a field in an image or a patch.
@@ -280,13 +288,17 @@ impl Patch {
 
 /// The row after a patch, which changed it at `version`; `None` if the patch is not valid.
 pub fn patched<I: Image>(before: Option<I>, patch: &[u8], version: u64) -> Option<I> {
+    let mut since = before.as_ref().map(I::version);
     let mut image = before.unwrap_or_default();
     let mut r = Reader::new(patch);
     while !r.is_empty() {
         match take_field(&mut r)? {
-            (RESET, Value::Number(0)) => image = I::default(),
+            (RESET, Value::Number(0)) => (image, since) = (I::default(), None),
             (number, value) => image.set(number, value)?,
         }
+    }
+    if let Some(since) = since {
+        image.changed(since);
     }
     image.set_version(version);
     Some(image)
@@ -295,7 +307,7 @@ pub fn patched<I: Image>(before: Option<I>, patch: &[u8], version: u64) -> Optio
 /// Defines a table's row: `mark` fields are packed, the others cost nothing while they have their default.
 ///
 /// Adding a field is one line. Its number is never used again, even when the field is gone. What stands `beside` is not part
-/// of the image: readers fill it in.
+/// of the image: readers fill it in. What `changed` says is done whenever a patch changes a row without setting it back.
 macro_rules! image {
     (
         $(#[$doc:meta])*
@@ -304,6 +316,7 @@ macro_rules! image {
         fields { $($(#[$field_doc:meta])* $field:ident: $type:ty = $field_no:literal,)* }
         beside { $($(#[$beside_doc:meta])* $beside:ident: $beside_type:ty,)* }
         tombstone $tombstone:expr;
+        $(changed $changed:expr;)?
     ) => {
         $(#[$doc])*
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -343,6 +356,13 @@ macro_rules! image {
                 if tombstone(self) { $crate::model::image::TOMBSTONE } else { 0 }
             }
 
+            fn changed(&mut self, _before: u64) {
+                $(
+                    let changed: fn(&mut $name, u64) = $changed;
+                    changed(self, _before);
+                )?
+            }
+
             fn encode(&self, out: &mut Vec<u8>) {
                 $crate::model::image::put_marks(&[$(self.$mark),*], out);
                 $(if self.$field != Default::default() {
@@ -351,15 +371,15 @@ macro_rules! image {
                 out.extend_from_slice(self.unknown.bytes());
             }
 
-            fn decode(version: u64, bytes: &[u8]) -> Option<Self> {
+            fn decode_into(&mut self, version: u64, bytes: &[u8]) -> Option<()> {
                 let mut r = $crate::model::codec::Reader::new(bytes);
                 let [$($mark),*] = $crate::model::image::take_marks(&mut r)?;
-                let mut image = $name { $($mark,)* version, ..$name::default() };
+                *self = $name { $($mark,)* version, ..$name::default() };
                 while !r.is_empty() {
                     let (number, value) = $crate::model::image::take_field(&mut r)?;
-                    image.set(number, value)?;
+                    self.set(number, value)?;
                 }
-                Some(image)
+                Some(())
             }
 
             fn set(&mut self, number: u8, value: $crate::model::image::Value<'_>) -> Option<()> {

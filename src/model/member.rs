@@ -15,8 +15,8 @@ image! {
     tombstone |member| member.left;
 }
 
-/// The last message of a sender in a channel. It is written without a look at the membership; a join sets it
-/// back (`Membership::sent_before`).
+/// The last message of a sender in a channel. It is written without a look at the membership, and counts
+/// as read only if it is newer than the join (`Membership::set_own`).
 pub mod own {
     use super::*;
 
@@ -24,7 +24,7 @@ pub mod own {
         /// The last message of a sender in a channel.
         pub struct Own: table 3 by UserChannel;
         marks {
-            /// Its mark; zero if a join came after it.
+            /// Its mark.
             mark = 1,
         }
         fields {}

@@ -36,14 +36,15 @@ image! {
         replaced: u64 = 8,
         /// When the user had left before this membership.
         replaced_at: Option<i64> = 9,
-        /// Whether the user had sent messages before this membership, which do not count as read by it.
-        sent_before: bool = 10,
+        /// The version of the join, or 0 while nothing changed the row since: a new row pays no byte for it.
+        joined: u64 = 10,
     }
     beside {
         /// The user's own last message while a member.
         own: Mark,
     }
     tombstone |row| row.left_at.is_some();
+    changed |row, before| if row.joined == 0 { row.joined = before };
 }
 
 /// Under this channel a user has a row whose version is a floor: tombstones of the user up to it were dropped, so that a
@@ -131,8 +132,17 @@ impl Membership {
         Membership { version, left_at: Some(0), ..Membership::default() }
     }
 
-    /// What follows from a change of the row: the index by channel, the number of members, and where a membership begins
-    /// anew, that what was sent before it is not its own.
+    /// The version of the join. What the user sent up to it does not count as read by this membership.
+    pub(crate) fn joined_at(&self) -> u64 {
+        if self.joined == 0 { self.version } else { self.joined }
+    }
+
+    /// Fills in the user's own last message, if that was sent by this membership.
+    pub(crate) fn set_own(&mut self, own: &Own) {
+        self.own = if own.version > self.joined_at() { own.mark } else { Mark::default() };
+    }
+
+    /// What follows from a change of the row: the index by channel and the number of members.
     pub(crate) fn follow(before: Option<&Self>, after: &Self, key: UserChannel, state: &mut impl State) {
         let was = before.is_some_and(Membership::present);
         if was == after.present() {
@@ -145,9 +155,6 @@ impl Membership {
             false => head.members.saturating_sub(1),
         };
         state.set_head(channel, head);
-        if after.present() && after.sent_before {
-            state.put(key, Own { version: after.version, ..Own::default() });
-        }
         let member = Member { left: !after.present(), version: after.version, ..Member::default() };
         state.put(ChannelUser { channel, user }, member);
     }

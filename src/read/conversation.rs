@@ -5,19 +5,24 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
 use super::token::{Continuation, Cut, Gap, Seen, SyncToken};
 use super::{At, Senders};
 use crate::error::{Error, Result};
-use crate::files::record::Record;
 use crate::kernel::View;
+use crate::kernel::scan::Scan;
 use crate::model::head::Head;
 use crate::model::ids::{ChannelId, Named, UserId};
+use crate::model::key::UserChannel;
 use crate::model::member::own::Own;
 use crate::model::membership::{FLOOR, Membership, key};
 use crate::model::message::Message;
+
+/// How many rows get their heads together, so that a lock is taken once for them.
+const TOGETHER: usize = 64;
 
 /// One entry of a conversation list.
 #[derive(Clone, Debug)]
@@ -160,20 +165,25 @@ impl<'a> Conversations<'a> {
                 return Err(Error::invalid("the continuation is of changes, not of a list"));
             }
         };
-        let states = all_states(&view, &self.user)?;
-        let listed = states.iter().enumerate().filter(|(_, state)| state.listed(self.unread_only));
-        let mut ranked: Vec<(u64, usize)> = listed.map(|(at, state)| (state.order(), at)).collect();
-        ranked.retain(|(order, _)| *order < below);
-        let cut = ranked.len() > self.limit;
-        if cut {
-            ranked.select_nth_unstable_by_key(self.limit, |entry| Reverse(*entry));
-            ranked.truncate(self.limit);
+        let mut newest = Newest::new(self.limit);
+        let user = view.user(&self.user)?;
+        if let Some(user) = user {
+            each_state(&view, user, self.unread_only, |state| {
+                let order = state.order();
+                if order < below && newest.wants(order, state.channel) && state.listed(self.unread_only) {
+                    newest.push(order, state);
+                }
+            })?;
         }
-        ranked.sort_unstable_by_key(|entry| Reverse(*entry));
+        let (mut ranked, cut) = newest.finish();
+        if let (Some(user), false) = (user, self.unread_only) {
+            add_owns(&view, user, &mut ranked)?;
+        }
+        ranked.sort_unstable_by_key(|(order, state)| Reverse((*order, state.channel)));
         let gap = cut.then(|| Gap { below: ranked.last().map_or(below, |(order, _)| *order), above: 0 });
         let as_of = Seen { gap, ..seen.seen_at(&view) };
         let mut senders = Senders::new(&view);
-        let entries = ranked.iter().map(|(_, at)| load(&view, &states[*at], &mut senders)).collect();
+        let entries = ranked.iter().map(|(_, state)| load(&view, state, &mut senders)).collect();
         let next = cut.then_some(Continuation(Cut::List(as_of)));
         Ok(List { entries, as_of: SyncToken(as_of), next })
     }
@@ -233,41 +243,110 @@ struct Due {
     removed: bool,
 }
 
-/// The states of all channels of which a user is a member.
-fn all_states(view: &View, user: &[u8]) -> Result<Vec<State>> {
-    let Some(user) = view.user(user)? else { return Ok(Vec::new()) };
-    let mut rows = all_rows(view, user)?;
-    rows.retain(|(_, row)| row.present());
-    Ok(with_heads(view, rows))
+/// The newest states of those that are shown to it, up to a limit. It keeps few more than that, so that a list costs memory
+/// for what is returned and not for all of a user's channels.
+struct Newest {
+    limit: usize,
+    kept: Vec<(u64, State)>,
+    /// The order and the channel of the newest one that was dropped.
+    dropped: Option<(u64, ChannelId)>,
 }
 
-/// All rows of a user, each with the user's own mark.
-fn all_rows(view: &View, user: UserId) -> Result<Vec<(ChannelId, Membership)>> {
-    let mut rows = view.scan::<Membership>(key(ChannelId(0), user), 0)?;
-    let mut owns = view.scan::<Own>(key(ChannelId(0), user), 0)?;
-    let mut own = owns.next()?;
-    let mut found = Vec::new();
-    while let Some((at, mut row)) = rows.next()? {
-        if at.channel == FLOOR {
-            break;
-        }
-        if own.as_ref().is_some_and(|(other, _)| *other < at) {
-            owns.seek(at)?;
-            own = owns.next()?;
-        }
-        if let Some((_, own)) = own.as_ref().filter(|(other, _)| *other == at) {
-            row.own = own.mark;
-        }
-        found.push((at.channel, row));
+impl Newest {
+    fn new(limit: usize) -> Newest {
+        Newest { limit, kept: Vec::new(), dropped: None }
     }
-    Ok(found)
+
+    /// Whether a state may be among them.
+    fn wants(&self, order: u64, channel: ChannelId) -> bool {
+        self.dropped.is_none_or(|dropped| (order, channel) > dropped)
+    }
+
+    fn push(&mut self, order: u64, state: &State) {
+        self.kept.push((order, state.clone()));
+        if self.kept.len() / 2 > self.limit {
+            self.shrink();
+        }
+    }
+
+    fn shrink(&mut self) {
+        let rank = |(order, state): &(u64, State)| (*order, state.channel);
+        if self.kept.len() > self.limit {
+            let (_, dropped, _) =
+                self.kept.select_nth_unstable_by_key(self.limit, |entry| Reverse(rank(entry)));
+            self.dropped = Some(rank(dropped));
+            self.kept.truncate(self.limit);
+        }
+    }
+
+    /// The states by channel, each with its order, and whether the limit cut any off.
+    fn finish(mut self) -> (Vec<(u64, State)>, bool) {
+        self.shrink();
+        self.kept.sort_unstable_by_key(|(_, state)| state.channel);
+        (self.kept, self.dropped.is_some())
+    }
 }
 
-fn with_heads(view: &View, rows: Vec<(ChannelId, Membership)>) -> Vec<State> {
-    let mut heads = Vec::with_capacity(rows.len());
-    view.heads_of(rows.iter().map(|(channel, _)| *channel), &mut heads);
-    let states = rows.into_iter().zip(heads);
-    states.map(|((channel, row), head)| State { channel, row, head }).collect()
+/// A user's own marks, asked for in order of channels.
+struct Owns<'v> {
+    rows: Scan<'v, Own>,
+    next: Option<(UserChannel, Own)>,
+}
+
+impl<'v> Owns<'v> {
+    /// From `first` on.
+    fn new(view: &'v View, first: UserChannel) -> Result<Owns<'v>> {
+        let mut rows = view.scan::<Own>(first, 0)?;
+        let next = rows.next()?;
+        Ok(Owns { rows, next })
+    }
+
+    /// Adds the user's own mark to a row.
+    fn add(&mut self, at: UserChannel, row: &mut Membership) -> Result<()> {
+        if self.next.as_ref().is_some_and(|(other, _)| *other < at) {
+            self.rows.seek(at)?;
+            self.next = self.rows.next()?;
+        }
+        if let Some((_, own)) = self.next.as_ref().filter(|(other, _)| *other == at) {
+            row.set_own(own);
+        }
+        Ok(())
+    }
+}
+
+/// Visits the states of all channels of which a user has a row, by channel; if it is wanted, with the user's own marks.
+fn each_state(view: &View, user: UserId, with_owns: bool, mut visit: impl FnMut(&State)) -> Result<()> {
+    let first = key(ChannelId(0), user);
+    let mut rows = view.scan::<Membership>(first, 0)?;
+    let mut owns = if with_owns { Some(Owns::new(view, first)?) } else { None };
+    let empty = State { channel: FLOOR, row: Membership::default(), head: Head::default() };
+    let mut states = vec![empty; TOGETHER];
+    loop {
+        let mut count = 0;
+        while let Some(State { channel, row, .. }) = states.get_mut(count)
+            && let Some(at) = rows.next_into(row)?
+            && at.channel != FLOOR
+        {
+            if let Some(owns) = &mut owns {
+                owns.add(at, row)?;
+            }
+            *channel = at.channel;
+            count += 1;
+        }
+        let filled = &mut states[..count];
+        view.add_heads(filled, |state| (state.channel, &mut state.head));
+        filled.iter().for_each(&mut visit);
+        if count < TOGETHER {
+            return Ok(());
+        }
+    }
+}
+
+/// Adds the user's own marks to states that are in order of channels.
+fn add_owns(view: &View, user: UserId, states: &mut [(u64, State)]) -> Result<()> {
+    let Some((_, first)) = states.first() else { return Ok(()) };
+    let mut owns = Owns::new(view, key(first.channel, user))?;
+    states.iter_mut().try_for_each(|(_, state)| owns.add(key(state.channel, user), &mut state.row))
 }
 
 /// The states of the channels that may be due; `None` if dropped tombstones leave that unknown.
@@ -288,12 +367,18 @@ fn changed_states(view: &View, user: &[u8], from: &Seen) -> Result<Option<Vec<St
         return Ok(None);
     }
     if from.gap.is_some() {
-        return Ok(Some(with_heads(view, all_rows(view, user)?)));
+        let mut states = Vec::new();
+        each_state(view, user, true, |state| states.push(state.clone()))?;
+        return Ok(Some(states));
     }
     add_changed_channels(view, user, from.version, &mut changed)?;
-    let with_own = |(channel, row)| Ok((channel, view.with_own(key(channel, user), row)?));
-    let rows = changed.into_iter().map(with_own).collect::<Result<_>>()?;
-    Ok(Some(with_heads(view, rows)))
+    let with_own = |(channel, row)| {
+        let row = view.with_own(key(channel, user), row)?;
+        Ok(State { channel, row, head: Head::default() })
+    };
+    let mut states: Vec<_> = changed.into_iter().map(with_own).collect::<Result<_>>()?;
+    view.add_heads(&mut states, |state| (state.channel, &mut state.head));
+    Ok(Some(states))
 }
 
 /// Adds the user's rows of channels that changed after `version`: two sorted lists, each leaping to where the other is.
@@ -407,7 +492,7 @@ fn load(view: &View, state: &State, senders: &mut Senders<'_>) -> Conversation {
     let mut good = |result: Result<Bytes>| result.map_err(|error| fault = Some(error)).unwrap_or_default();
     let name = good(view.name(Named::Channel, channel.0));
     let last = match row.sees_last(head) {
-        true => last_message(view, *channel, head, senders).map(Some),
+        true => last_message(view, *channel, head, senders),
         false => Ok(None),
     };
     let last = last.unwrap_or_else(|error| {
@@ -426,10 +511,16 @@ fn load(view: &View, state: &State, senders: &mut Senders<'_>) -> Conversation {
     }
 }
 
-fn last_message(view: &View, channel: ChannelId, head: &Head, senders: &mut Senders<'_>) -> Result<Message> {
-    let bytes = view.last_record(channel, head)?;
-    match Record::decode(&bytes) {
-        Some(record) => senders.message(&bytes, &record),
-        None => Err(Error::corrupt(&view.moment.active.log.path, 0, "a record does not decode")),
-    }
+fn last_message(
+    view: &View,
+    channel: ChannelId,
+    head: &Head,
+    senders: &mut Senders<'_>,
+) -> Result<Option<Message>> {
+    let mut found = None;
+    view.last_record(channel, head, &mut |bytes, record| {
+        found = Some(senders.message(bytes, record)?);
+        Ok(ControlFlow::Break(()))
+    })?;
+    Ok(found)
 }

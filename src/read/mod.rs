@@ -16,7 +16,6 @@ pub(crate) use listing::Of;
 pub use token::{Continuation, SyncToken};
 
 use bytes::Bytes;
-use hashbrown::HashMap;
 
 use crate::env::sync::Arc;
 use crate::error::Result;
@@ -46,28 +45,35 @@ impl At<'_> {
     }
 }
 
-/// Turns records into messages, looking up each sender's name once.
+/// How many names are remembered. A name costs little more to look up than to remember, so that a few do.
+const NAMES: usize = 16;
+
+/// Turns records into messages, and remembers the names of recent senders.
 struct Senders<'a> {
     view: &'a View,
-    names: HashMap<UserId, Bytes>,
+    /// Each in the place that its id gives it.
+    names: [Option<(UserId, Bytes)>; NAMES],
 }
 
 impl<'a> Senders<'a> {
     /// Knows no name yet.
     fn new(view: &'a View) -> Self {
-        Senders { view, names: HashMap::new() }
+        Senders { view, names: Default::default() }
     }
 
     fn name(&mut self, sender: UserId) -> Result<Bytes> {
-        if let Some(name) = self.names.get(&sender) {
+        let place = &mut self.names[sender.0 as usize % NAMES];
+        if let Some((id, name)) = place
+            && *id == sender
+        {
             return Ok(name.clone());
         }
         let name = self.view.name(Named::User, sender.0)?;
-        self.names.insert(sender, name.clone());
+        *place = Some((sender, name.clone()));
         Ok(name)
     }
 
-    /// The message of a record, which shares the record's bytes.
+    /// The message of a record that borrows a part of `bytes`; the message shares it.
     fn message(&mut self, bytes: &Bytes, record: &Record<'_>) -> Result<Message> {
         Ok(Message {
             seq: record.mark.seq,

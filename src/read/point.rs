@@ -21,12 +21,11 @@ impl View {
     /// As [`Store::heads`](crate::Store::heads), as of this view.
     pub fn heads<N: AsRef<[u8]>>(&self, channels: impl IntoIterator<Item = N>) -> Result<Vec<Head>> {
         self.check()?;
-        let ids = channels.into_iter().map(|name| self.channel(name.as_ref()));
-        let ids: Vec<_> = ids.collect::<Result<_>>()?;
-        let mut heads = Vec::with_capacity(ids.len());
         // No channel has the last id, so that its head is empty.
-        self.heads_of(ids.into_iter().map(|id| id.unwrap_or(FLOOR)), &mut heads);
-        Ok(heads)
+        let id = |name: N| Ok((self.channel(name.as_ref())?.unwrap_or(FLOOR), Head::default()));
+        let mut found: Vec<_> = channels.into_iter().map(id).collect::<Result<_>>()?;
+        self.add_heads(&mut found, |(channel, head)| (*channel, head));
+        Ok(found.into_iter().map(|(_, head)| head).collect())
     }
 
     /// As [`Store::history`](crate::Store::history), as of this view.
@@ -50,9 +49,9 @@ impl View {
     }
 
     /// A membership with its user's own mark.
-    pub(super) fn with_own(&self, key: UserChannel, row: Membership) -> Result<Membership> {
-        let own = self.row::<Own>(key)?.unwrap_or_default().mark;
-        Ok(Membership { own, ..row })
+    pub(super) fn with_own(&self, key: UserChannel, mut row: Membership) -> Result<Membership> {
+        row.set_own(&self.row::<Own>(key)?.unwrap_or_default());
+        Ok(row)
     }
 
     /// As [`Store::conversations`](crate::Store::conversations), as of this view.

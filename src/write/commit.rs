@@ -1,8 +1,9 @@
 //! Group commit: from prepared batches to frames in the log.
 //!
-//! A caller prepares its batch without a lock, queues it, and sleeps or leads. The leader stages all that is queued, one
-//! frame each, writes them with one call, publishes what may be seen at once, and answers everybody. Syncing happens
-//! after that, in [`Syncer`], while the next leader stages and writes.
+//! A caller prepares its batch without a lock, queues it, and takes the writer's lock to lead, unless another leader was
+//! quicker and did its batch too. The leader stages all that is queued, one frame each, writes them with one call,
+//! publishes what may be seen at once, and answers everybody. Syncing happens after that, in [`Syncer`], while the next
+//! leader stages and writes.
 //!
 //! Invariants:
 //! * C1. The log's end moves only over bytes whose write returned. What a failed write left after it is zeroed before
@@ -16,10 +17,10 @@ use std::collections::VecDeque;
 
 use super::overlay::Overlay;
 use super::prepare::{Prepared, Staging, Wanted};
-use super::queue::{Answer, Queue, Request, Submitted, Turn};
+use super::queue::{Answer, Queue, Request, Submitted};
 use super::sync::{Pending, Syncer, Wait};
 use super::transaction::Transact;
-use crate::env::sync::{Arc, Mutex};
+use crate::env::sync::{self, Arc, Mutex, MutexGuard};
 use crate::error::{Error, Result};
 use crate::files::change::OVERHEAD;
 use crate::files::disk::{Disk, PanicGuard};
@@ -38,6 +39,12 @@ pub const MAX_OPS: usize = 65_536;
 pub const MAX_BATCH: u64 = 256 << 20;
 /// The bytes that a group's buffer begins with: enough for a few messages without growing step by step.
 const GROUP: usize = 4 << 10;
+/// So often a caller looks for its answer before it sleeps.
+const LOOKS: usize = 16;
+/// A commit of so many images is forgotten faster with all others than image by image.
+const MANY: usize = 256;
+/// The largest buffer that is kept for the next group.
+const SPARE: usize = 1 << 20;
 /// Room that is kept in each segment for a close and a next frame.
 const RESERVE: u64 = 256;
 
@@ -71,6 +78,8 @@ struct Writer {
     /// What a failed write may have left after the end.
     scrub: u64,
     closed: bool,
+    /// An empty buffer for the next group.
+    spare: Vec<u8>,
 }
 
 /// Where writing goes on.
@@ -135,6 +144,7 @@ impl Committer {
             clean: false,
             scrub: 0,
             closed: false,
+            spare: Vec::with_capacity(GROUP),
         };
         Committer {
             disk,
@@ -154,13 +164,7 @@ impl Committer {
             self.disk.health().check()?;
             let request = Arc::new(self.prepare(batch, &wanted)?);
             self.queue.push(request.clone());
-            let answer = loop {
-                match request.turn() {
-                    Turn::Lead => self.lead(help),
-                    Turn::Answered(answer) => break answer,
-                }
-            };
-            match answer {
+            match self.turn(&request, help) {
                 Answer::Written(submitted) => return Ok(submitted),
                 Answer::Failed(error) => return Err(error),
                 Answer::Refused(error, lsn) => {
@@ -189,26 +193,48 @@ impl Committer {
         Ok(Request::new(batch.clone(), durability, prepared, bound))
     }
 
-    /// Stages and writes a group, and answers each of its requests.
-    fn lead(&self, help: &dyn Help) {
+    /// Waits for the answer, or leads to get it. A group takes about as long as a few looks at the lock, so that sleeping
+    /// at once would cost more than it saves.
+    fn turn(&self, request: &Request, help: &dyn Help) -> Answer {
+        let mut looks = 0;
+        loop {
+            if let Some(answer) = request.answered() {
+                return answer;
+            }
+            match self.writer.try_lock() {
+                Some(writer) => self.lead(writer, request, help),
+                None if looks < LOOKS => sync::yield_now(),
+                None => self.lead(self.writer.lock(), request, help),
+            }
+            looks += 1;
+        }
+    }
+
+    /// Stages and writes a group, and answers each of its requests, unless another did so for `request`.
+    fn lead(&self, mut writer: MutexGuard<'_, Writer>, request: &Request, help: &dyn Help) {
+        if request.is_answered() {
+            return;
+        }
         let _guard = PanicGuard::new(self.disk.health(), "commit");
-        // The lead is handed on only after the group was published, so that others find it done.
-        let mut writer = self.writer.lock();
         let lead = self.queue.lead();
         self.forget_published(&mut writer);
-        let mut group = Group { buffer: Vec::with_capacity(GROUP), ..Group::default() };
+        let mut group = Group { buffer: std::mem::take(&mut writer.spare), ..Group::default() };
         for request in &lead.requests {
             self.stage(&mut writer, &mut group, request, help);
         }
         let answers = self.flush(&mut writer, &mut group);
-        drop(writer);
         self.syncer.settle();
         answers.into_iter().for_each(|(request, answer)| request.answer(answer));
     }
 
     /// Forgets in the overlay what is published by now.
     fn forget_published(&self, writer: &mut Writer) {
+        let Some(last) = writer.staged.back() else { return };
         let published = self.syncer.published();
+        if last.0 <= published && last.1.len() >= MANY {
+            writer.overlay.forget_all();
+            return writer.staged.clear();
+        }
         while let Some((lsn, effects)) = writer.staged.pop_front_if(|staged| staged.0 <= published) {
             writer.overlay.forget(lsn, &effects);
         }
@@ -223,11 +249,16 @@ impl Committer {
         let Some(mut staging) = Staging::new(&self.kernel, &request.prepared) else { return again() };
         if !self.may_go_on(writer, request) && !self.changes(writer, group, request, &mut staging) {
             // It writes nothing, and so needs no segment of its own kind.
-        } else if let Err(error) = self.fit(writer, group, request, help) {
-            return request.answer(Answer::Failed(error));
+        } else {
+            match self.fit(writer, group, request, staging.weight(), help) {
+                Ok(false) => {}
+                Ok(true) => match Staging::new(&self.kernel, &request.prepared) {
+                    Some(anew) => staging = anew,
+                    None => return again(),
+                },
+                Err(error) => return request.answer(Answer::Failed(error)),
+            }
         }
-        // Another segment may have begun.
-        let Some(mut staging) = Staging::new(&self.kernel, &request.prepared) else { return again() };
         let at = start_frame(&mut group.buffer);
         writer.overlay.begin_request();
         match self.run(writer, group, request, &mut staging) {
@@ -261,6 +292,7 @@ impl Committer {
         let ran = self.run(writer, group, request, staging);
         writer.overlay.take_request_back();
         group.buffer.truncate(at);
+        staging.rewind();
         ran.is_ok_and(|ran| ran.count > 0)
     }
 
@@ -325,22 +357,29 @@ impl Committer {
         finish_frame(&mut group.buffer, at, &writer.log.binding, writer.end + at as u64, &header);
     }
 
-    /// Begins another segment if the request may not fit the present one, or may not go there.
-    fn fit(&self, writer: &mut Writer, group: &mut Group, request: &Request, help: &dyn Help) -> Result<()> {
+    /// Begins another segment if the request may not fit the present one, or may not go there. Returns whether it did.
+    fn fit(
+        &self,
+        writer: &mut Writer,
+        group: &mut Group,
+        request: &Request,
+        weight: usize,
+        help: &dyn Help,
+    ) -> Result<bool> {
         self.disk.health().check()?;
         let used = writer.end + group.buffer.len() as u64;
         let full = used + request.bound + RESERVE > writer.log.header.capacity;
-        let heavy = || self.kernel.moment().active.memory() > self.options.memtable;
         let buffered = request.durability == Durability::Buffered;
-        if self.may_go_on(writer, request) && !full && !heavy() {
-            return Ok(());
+        if self.may_go_on(writer, request) && !full && weight <= self.options.memtable {
+            return Ok(false);
         }
         let answers = self.flush(writer, group);
         // Nobody may be answered before their commit can be seen.
         self.syncer.settle();
         answers.into_iter().for_each(|(request, answer)| request.answer(answer));
         self.disk.health().check()?;
-        self.roll(writer, request.bound, buffered, help)
+        self.roll(writer, request.bound, buffered, help)?;
+        Ok(true)
     }
 
     /// Begins another segment, with room for a frame of `bound` bytes. Until the new file has its name nothing has changed.
@@ -405,11 +444,15 @@ impl Committer {
 
     /// Writes the group. Returns the answers to its requests.
     fn flush(&self, writer: &mut Writer, group: &mut Group) -> Vec<(Arc<Request>, Answer)> {
-        let group = std::mem::take(group);
+        let mut group = std::mem::take(group);
         let written = match group.pending.is_empty() {
             true => Ok(()),
             false => self.write(writer, &group.buffer),
         };
+        if group.buffer.capacity() <= SPARE {
+            group.buffer.clear();
+            writer.spare = group.buffer;
+        }
         let mut answers = Vec::with_capacity(group.written.len() + group.refused.len());
         match written {
             Ok(()) => {

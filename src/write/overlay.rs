@@ -54,10 +54,13 @@ struct Point {
     counts: Counts,
 }
 
+/// What a change replaced, and its commit. Boxed, because nearly always there was nothing.
+type Before<V> = Option<Box<(u64, V)>>;
+
 /// A map from which changes can be taken back.
 pub struct Journaled<K, V> {
     map: HashMap<K, (u64, V)>,
-    journal: Vec<(K, Option<(u64, V)>)>,
+    journal: Vec<(K, Before<V>)>,
     /// Where the request began in the journal.
     request: usize,
 }
@@ -75,7 +78,7 @@ impl<K: Copy + Eq + Hash, V> Journaled<K, V> {
 
     fn put(&mut self, key: K, lsn: u64, value: V) {
         let before = self.map.insert(key, (lsn, value));
-        self.journal.push((key, before));
+        self.journal.push((key, before.map(Box::new)));
     }
 
     fn forget(&mut self, key: &K, lsn: u64) {
@@ -87,7 +90,7 @@ impl<K: Copy + Eq + Hash, V> Journaled<K, V> {
     fn take_back(&mut self, to: usize) {
         for (key, before) in self.journal.drain(to..).rev() {
             match before {
-                Some(before) => _ = self.map.insert(key, before),
+                Some(before) => _ = self.map.insert(key, *before),
                 None => _ = self.map.remove(&key),
             }
         }
@@ -256,6 +259,22 @@ impl Overlay {
             }
         }
         self.counts = to.counts;
+    }
+
+    /// Forgets everything: all of it is published.
+    pub fn forget_all(&mut self) {
+        struct Clear;
+        impl EachTableMut<Unpublished> for Clear {
+            fn table<T: Table>(&mut self, rows: &mut Journaled<T::Key, T>) -> Result<()> {
+                rows.map.clear();
+                Ok(())
+            }
+        }
+        self.heads.map.clear();
+        let _ = self.rows.each_mut(&mut Clear);
+        self.channels.clear();
+        self.users.clear();
+        self.marks.clear();
     }
 
     /// Forgets what commit `lsn` did, once it is published.

@@ -6,14 +6,12 @@
 //! something else turns out to be needed, because an unpublished commit changed the course, it is noted and the batch is
 //! prepared again with it. No file is read under the lock.
 
-use hashbrown::HashMap;
-
 use super::overlay::Overlay;
-use super::transaction::{Name, Names, Source, Transact};
+use super::transaction::{Name, Names, Source, Transact, Trial};
 use crate::env::sync::Arc;
 use crate::error::{Error, Result};
 use crate::kernel::messages;
-use crate::kernel::{Kernel, Moment, View};
+use crate::kernel::{Counts, Kernel, Moment, View};
 use crate::model::batch::Batch;
 use crate::model::head::{Head, Loss};
 use crate::model::ids::{ChannelId, Named, UserId};
@@ -24,19 +22,36 @@ use crate::model::{EachTable, EachTableMut, Family, Table, Tables};
 
 /// What was read for a batch.
 pub struct Prepared {
-    /// The moment of the reading.
-    moment: Arc<Moment>,
+    /// The counts of the reading.
+    counts: Counts,
+    /// The log segment of that time. Its moment is not held: else each commit would keep old images for itself.
+    segment: u64,
     /// The names of each operation.
     pub names: Vec<Names>,
     rows: Tables<Read>,
-    marks: HashMap<(ChannelId, u64), Mark>,
+    marks: Vec<((ChannelId, u64), Mark)>,
 }
 
-/// Rows that were read, by table; `None` for those that don't exist.
+/// Rows that were read, by table, in the order of reading; `None` for those that don't exist.
 struct Read;
 
 impl Family for Read {
-    type Of<T: Table> = HashMap<T::Key, Option<T>>;
+    type Of<T: Table> = Vec<(T::Key, Option<T>)>;
+}
+
+/// How far the rows were read again, by table.
+struct Again;
+
+impl Family for Again {
+    type Of<T: Table> = usize;
+}
+
+/// Finds what was read. It is wanted again in nearly the same order, so that it nearly always stands at `next`.
+fn find_again<'r, K: PartialEq, V>(read: &'r [(K, V)], next: &mut usize, key: &K) -> Option<&'r V> {
+    let from = (*next).min(read.len());
+    let at = (from..read.len()).chain(0..from).find(|at| read[*at].0 == *key)?;
+    *next = at + 1;
+    Some(&read[at].1)
 }
 
 /// What was found to be missing under the lock.
@@ -71,26 +86,28 @@ impl Family for WantedRows {
 impl Prepared {
     /// Checks a batch's fields, looks its names up, and reads what it needs, also what is `wanted`.
     pub fn new(view: View, batch: &Batch, limits: &Limits, wanted: &Wanted, now: i64) -> Result<Prepared> {
-        let names = look_up(&view, batch, limits)?;
+        let (names, last) = look_up(&view, batch, limits)?;
         let mut reading = Reading {
             prepared: Prepared {
-                moment: view.moment.clone(),
+                counts: view.moment.counts,
+                segment: view.moment.active.log.header.segment,
                 names,
                 rows: Tables::default(),
-                marks: HashMap::new(),
+                marks: Vec::new(),
             },
             view,
         };
         reading.read_wanted(wanted)?;
-        if batch.ops().any(|op| op.reads()) {
-            reading.try_out(batch, now)?;
+        if let Some(last) = last {
+            reading.try_out(batch, last, now)?;
         }
         Ok(reading.prepared)
     }
 }
 
-/// Checks the operations one by one and finds the ids of their names.
-fn look_up(view: &View, batch: &Batch, limits: &Limits) -> Result<Vec<Names>> {
+/// Checks the operations one by one and finds the ids of their names, and which operation is the last that reads.
+fn look_up(view: &View, batch: &Batch, limits: &Limits) -> Result<(Vec<Names>, Option<usize>)> {
+    let mut last_reader = None;
     let mut found = Vec::with_capacity(batch.len());
     // Most batches name the same channel or sender again and again.
     let mut last: [(&[u8], Name); 2] = [(&[], Name::Unknown), (&[], Name::Unknown)];
@@ -99,6 +116,9 @@ fn look_up(view: &View, batch: &Batch, limits: &Limits) -> Result<Vec<Names>> {
         op.fields(&mut names);
         names.check(index)?;
         op.check(limits).map_err(|error| error.at(index))?;
+        if op.reads() {
+            last_reader = Some(index);
+        }
         let find = |named: Named, name: &[u8]| -> Result<Name> {
             Ok(match view.find(named, name)? {
                 Some(id) => Name::Known(id),
@@ -114,7 +134,7 @@ fn look_up(view: &View, batch: &Batch, limits: &Limits) -> Result<Vec<Names>> {
         }
         found.push(Names { channel: last[0].1, user: last[1].1 });
     }
-    Ok(found)
+    Ok((found, last_reader))
 }
 
 /// A batch on trial, on top of a view.
@@ -136,14 +156,14 @@ impl Reading {
     }
 
     /// Runs what reads, for what it reads. A refusal is none yet: the state may be another by the time that counts.
-    fn try_out(&mut self, batch: &Batch, now: i64) -> Result<()> {
+    fn try_out(&mut self, batch: &Batch, last: usize, now: i64) -> Result<()> {
         let names = std::mem::take(&mut self.prepared.names);
         let mut overlay = Overlay::new(self.view.moment.counts);
         let mut out = Vec::new();
-        for (index, op) in batch.ops().enumerate().filter(|(_, op)| op.reads()) {
-            out.clear();
+        for (index, op) in batch.ops().enumerate().take(last + 1).filter(|(_, op)| op.reads()) {
             let mut txn = Transact::new(&mut *self, &mut overlay, &mut out, now);
             txn.enter(index, names[index]);
+            txn.trial = Some(if index == last { Trial::Last } else { Trial::First });
             match op.run(&mut txn) {
                 Ok(_)
                 | Err(Error::NotMember { .. } | Error::InvalidArgument { .. } | Error::TooLarge { .. }) => {}
@@ -180,13 +200,13 @@ impl Source for &mut Reading {
 impl Reading {
     fn row<T: Table>(&mut self, key: T::Key) -> Result<Option<T>> {
         let row = self.view.row::<T>(key)?;
-        T::of_mut(&mut self.prepared.rows).insert(key, row.clone());
+        T::of_mut(&mut self.prepared.rows).push((key, row.clone()));
         Ok(row)
     }
 
     fn mark(&mut self, channel: ChannelId, seq: u64) -> Result<Mark> {
         let mark = messages::mark_at(&self.view, channel, seq)?;
-        self.prepared.marks.insert((channel, seq), mark);
+        self.prepared.marks.push(((channel, seq), mark));
         Ok(mark)
     }
 }
@@ -196,6 +216,10 @@ pub struct Staging<'a> {
     kernel: &'a Kernel,
     prepared: &'a Prepared,
     moment: Arc<Moment>,
+    /// Whether something was published since the batch was prepared.
+    changed: bool,
+    again_rows: Tables<Again>,
+    again_marks: usize,
     /// What was needed and not there.
     pub wanted: Wanted,
     /// Whether something was.
@@ -203,17 +227,36 @@ pub struct Staging<'a> {
 }
 
 impl<'a> Staging<'a> {
+    /// The memory of the layer that commits are put into.
+    pub fn weight(&self) -> usize {
+        self.moment.active.weight()
+    }
+
+    /// Goes back to the beginning of what was read.
+    pub fn rewind(&mut self) {
+        (self.again_rows, self.again_marks) = (Tables::default(), 0);
+    }
+
     /// `None` if a layer that may have changed since the batch was prepared is no longer in memory.
     pub fn new(kernel: &'a Kernel, prepared: &'a Prepared) -> Option<Staging<'a>> {
         let moment = kernel.moment();
-        let staging = Staging { kernel, prepared, moment, wanted: Wanted::default(), again: false };
+        let staging = Staging {
+            kernel,
+            prepared,
+            changed: moment.counts.version != prepared.counts.version,
+            moment,
+            again_rows: Tables::default(),
+            again_marks: 0,
+            wanted: Wanted::default(),
+            again: false,
+        };
         let oldest = staging.layers().last()?.log.header.segment;
-        (oldest == prepared.moment.active.log.header.segment).then_some(staging)
+        (oldest == prepared.segment).then_some(staging)
     }
 
     /// The layers that may have changed since, newest first.
     fn layers(&self) -> impl Iterator<Item = &Arc<crate::kernel::Layer>> {
-        let since = self.prepared.moment.active.log.header.segment;
+        let since = self.prepared.segment;
         let frozen = self.moment.files.frozen.iter().rev();
         [&self.moment.active]
             .into_iter()
@@ -223,7 +266,7 @@ impl<'a> Staging<'a> {
 
     /// Whether there were such a channel and such a user when the batch was prepared.
     fn knew(&self, (channel, user): (ChannelId, UserId)) -> bool {
-        let counts = &self.prepared.moment.counts;
+        let counts = &self.prepared.counts;
         channel.0 < counts.channels && user.0 < counts.users
     }
 
@@ -243,18 +286,26 @@ impl Source for &mut Staging<'_> {
     }
 
     fn find(&mut self, named: Named, name: &[u8]) -> Result<Option<u32>> {
+        if !self.changed {
+            return Ok(None);
+        }
         // It was unknown before these layers.
         Ok(self.layers().find_map(|layer| layer.find(named, name)))
     }
 
     fn row<T: Table>(&mut self, key: T::Key) -> Result<Option<T>> {
-        if let Some(row) = self.layers().find_map(|layer| layer.newest::<T>(key)) {
+        if self.changed
+            && let Some(row) = self.layers().find_map(|layer| layer.newest::<T>(key))
+        {
             return Ok(Some(row));
         }
-        match T::of(&self.prepared.rows).get(&key) {
+        // A name that was made since has no row in any file.
+        if !self.knew(key.ids()) {
+            return Ok(None);
+        }
+        let next = T::of_mut(&mut self.again_rows);
+        match find_again(T::of(&self.prepared.rows), next, &key) {
             Some(row) => Ok(row.clone()),
-            // A name that was made since has no row in any file.
-            None if !self.knew(key.ids()) => Ok(None),
             None => {
                 T::of_mut(&mut self.wanted.rows).push(key);
                 Err(self.miss())
@@ -263,7 +314,7 @@ impl Source for &mut Staging<'_> {
     }
 
     fn mark(&mut self, channel: ChannelId, seq: u64) -> Result<Mark> {
-        match self.prepared.marks.get(&(channel, seq)) {
+        match find_again(&self.prepared.marks, &mut self.again_marks, &(channel, seq)) {
             Some(mark) => Ok(*mark),
             None => {
                 self.wanted.marks.push((channel, seq));

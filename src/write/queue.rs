@@ -1,9 +1,10 @@
-//! The queue of requests. One caller at a time leads: it takes all that is queued, and hands the lead on when it is done.
-//! Everybody else sleeps until there is an answer, or until the lead is theirs. No lock is held while anybody works.
+//! The queue of requests. Whoever takes the writer's lock leads: it takes all that is queued by then, and answers each of
+//! them before it lets go of the lock. So a caller that queued its request and then gets the lock finds either its answer
+//! or its request still in the queue, and nobody sleeps but for the lock.
 
 use super::prepare::{Prepared, Wanted};
 use super::sync::Wait;
-use crate::env::sync::{Arc, Condvar, Mutex};
+use crate::env::sync::{Arc, Mutex};
 use crate::error::Error;
 use crate::model::batch::{Batch, Durability};
 use crate::model::outcome::Receipt;
@@ -18,14 +19,7 @@ pub struct Request {
     pub prepared: Prepared,
     /// The most bytes that it takes in the log.
     pub bound: u64,
-    slot: Mutex<Slot>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct Slot {
-    answer: Option<Answer>,
-    leads: bool,
+    slot: Mutex<Option<Answer>>,
 }
 
 /// What became of a request.
@@ -51,92 +45,57 @@ pub struct Submitted {
     pub wait: Wait,
 }
 
-/// What a queued caller wakes up to.
-pub enum Turn {
-    /// The answer.
-    Answered(Answer),
-    /// The lead.
-    Lead,
-}
-
 impl Request {
     /// A request without an answer.
     pub fn new(batch: Batch, durability: Durability, prepared: Prepared, bound: u64) -> Request {
-        Request { batch, durability, prepared, bound, slot: Mutex::default(), changed: Condvar::new() }
+        Request { batch, durability, prepared, bound, slot: Mutex::default() }
     }
 
-    /// Gives the answer.
+    /// Gives the answer; the first one counts.
     pub fn answer(&self, answer: Answer) {
-        self.slot.lock().answer.get_or_insert(answer);
-        self.changed.notify_one();
+        self.slot.lock().get_or_insert(answer);
     }
 
-    fn lead(&self) {
-        self.slot.lock().leads = true;
-        self.changed.notify_one();
+    /// Whether there is an answer.
+    pub fn is_answered(&self) -> bool {
+        self.slot.lock().is_some()
     }
 
-    /// Sleeps until it is answered or has to lead.
-    pub fn turn(&self) -> Turn {
-        let mut slot = self.slot.lock();
-        loop {
-            if let Some(answer) = slot.answer.take() {
-                return Turn::Answered(answer);
-            }
-            if std::mem::take(&mut slot.leads) {
-                return Turn::Lead;
-            }
-            self.changed.wait(&mut slot);
-        }
+    /// Takes the answer, if there is one.
+    pub fn answered(&self) -> Option<Answer> {
+        self.slot.lock().take()
     }
 }
 
 /// The queue.
 #[derive(Default)]
 pub struct Queue {
-    state: Mutex<Waiting>,
-}
-
-#[derive(Default)]
-struct Waiting {
-    requests: Vec<Arc<Request>>,
-    led: bool,
+    requests: Mutex<Vec<Arc<Request>>>,
 }
 
 impl Queue {
-    /// Adds a request. Its caller leads if nobody does.
+    /// Adds a request. Its caller has to take the writer's lock then.
     pub fn push(&self, request: Arc<Request>) {
-        let mut state = self.state.lock();
-        if !std::mem::replace(&mut state.led, true) {
-            request.lead();
-        }
-        state.requests.push(request);
+        self.requests.lock().push(request);
     }
 
-    /// Takes the lead, which lasts until the guard goes, and all requests.
-    pub fn lead(&self) -> Lead<'_> {
-        let requests = std::mem::take(&mut self.state.lock().requests);
-        Lead { queue: self, requests }
+    /// Takes all requests, under the writer's lock.
+    pub fn lead(&self) -> Lead {
+        Lead { requests: std::mem::take(&mut self.requests.lock()) }
     }
 }
 
-/// The lead, and the requests of the group. Whatever way it ends, each request gets an answer, and the lead goes on.
-pub struct Lead<'q> {
-    queue: &'q Queue,
+/// The requests of the group. Whatever way it ends, each request gets an answer.
+pub struct Lead {
     /// The group.
     pub requests: Vec<Arc<Request>>,
 }
 
-impl Drop for Lead<'_> {
+impl Drop for Lead {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let fault = || Answer::Failed(Error::Panicked { what: "commit" }.poison());
             self.requests.iter().for_each(|request| request.answer(fault()));
-        }
-        let mut state = self.queue.state.lock();
-        match state.requests.first() {
-            Some(next) => next.lead(),
-            None => state.led = false,
         }
     }
 }

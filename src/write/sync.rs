@@ -239,7 +239,7 @@ impl Syncer {
         state.written.end = end;
     }
 
-    /// Publishes what may be seen without a further sync. Called after the writer's lock is free again.
+    /// Publishes what may be seen without a further sync. Memory only; called under the writer's lock.
     pub fn settle(&self) {
         let mut state = self.state.lock();
         self.publish(&mut state);

@@ -7,7 +7,6 @@ use crate::error::{Error, Result};
 use crate::files::change::Change;
 use crate::files::record::Record;
 use crate::kernel::Effects;
-use crate::model::Table;
 use crate::model::head::{Head, Loss, follow_message};
 use crate::model::ids::{ChannelId, MAX_IDS, Named, UserId};
 use crate::model::image::{Patch, patched};
@@ -16,6 +15,7 @@ use crate::model::mark::Mark;
 use crate::model::message::{NewMessage, Placed};
 use crate::model::outcome::Outcome;
 use crate::model::state::{State, Transaction};
+use crate::model::{Family, Table, Tables};
 
 /// A name that was looked up.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +49,22 @@ pub trait Source {
     fn mark(&mut self, channel: ChannelId, seq: u64) -> Result<Mark>;
 }
 
+/// An operation on trial, run for what it reads alone: only the row it changes is kept, for operations after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trial {
+    /// Others follow.
+    First,
+    /// No other follows that reads.
+    Last,
+}
+
+/// A row as it was read, by table.
+struct LastRow;
+
+impl Family for LastRow {
+    type Of<T: Table> = Option<(T::Key, Option<T>)>;
+}
+
 /// A transaction.
 pub struct Transact<'a, S> {
     source: S,
@@ -61,6 +77,10 @@ pub struct Transact<'a, S> {
     now: i64,
     index: usize,
     names: Names,
+    /// Set if nothing will come of it.
+    pub trial: Option<Trial>,
+    /// The last row of each table that came from the source: a change follows a look at the same row.
+    last: Tables<LastRow>,
     /// What it changes.
     pub effects: Effects,
     /// How many changes it wrote.
@@ -72,7 +92,21 @@ impl<'a, S: Source> Transact<'a, S> {
     pub fn new(source: S, overlay: &'a mut Overlay, out: &'a mut Vec<u8>, now: i64) -> Self {
         let names = Names { channel: Name::Unknown, user: Name::Unknown };
         let (effects, count) = (Effects::default(), 0);
-        Transact { source, overlay, out, origin: 0, lsn: 0, now, index: 0, names, effects, count }
+        let last = Tables::default();
+        Transact {
+            source,
+            overlay,
+            out,
+            origin: 0,
+            lsn: 0,
+            now,
+            index: 0,
+            names,
+            trial: None,
+            last,
+            effects,
+            count,
+        }
     }
 
     /// The next operation begins.
@@ -115,8 +149,10 @@ impl<'a, S: Source> Transact<'a, S> {
     }
 
     fn encode(&mut self, change: &Change<'_>) {
-        change.encode(self.out);
-        self.count += 1;
+        if self.trial.is_none() {
+            change.encode(self.out);
+            self.count += 1;
+        }
     }
 
     fn take_version(&mut self) -> u64 {
@@ -175,9 +211,16 @@ impl<S: Source> Transaction for Transact<'_, S> {
     }
 
     fn row<T: Table>(&mut self, key: T::Key) -> Result<Option<T>> {
-        match self.overlay.row::<T>(key) {
-            Some(row) => Ok(Some(row.clone())),
-            None => self.source.row(key),
+        if let Some(row) = self.overlay.row::<T>(key) {
+            return Ok(Some(row.clone()));
+        }
+        match T::of(&self.last) {
+            Some((last, row)) if *last == key => Ok(row.clone()),
+            _ => {
+                let row = self.source.row::<T>(key)?;
+                *T::of_mut(&mut self.last) = Some((key, row.clone()));
+                Ok(row)
+            }
         }
     }
 
@@ -233,8 +276,14 @@ impl<S: Source> Transaction for Transact<'_, S> {
         self.encode(&Change::Patch { table: T::TABLE, wide: T::Key::WIDE, key: key.raw(), fields });
         let after = patched(before.clone(), fields, version);
         let after = after.ok_or_else(|| Error::invalid("an operation made a patch that is not valid"))?;
-        T::follow(before.as_ref(), &after, key, self);
-        self.put(key, after);
+        match self.trial {
+            None => {
+                T::follow(before.as_ref(), &after, key, self);
+                self.put(key, after);
+            }
+            Some(Trial::First) => self.overlay.put(key, after, self.lsn),
+            Some(Trial::Last) => {}
+        }
         Ok(Outcome::Changed { version })
     }
 }

@@ -12,7 +12,7 @@ use crate::env::sync::{Arc, Mutex};
 use crate::env::{Access, Dir, File};
 use crate::error::{Error, Result};
 use crate::files::disk::{Disk, Health};
-use crate::files::record;
+use crate::files::record::{self, Record};
 use crate::files::sealed::{PAGE, StoreId};
 
 /// The length of the header, and so the offset of the first frame.
@@ -217,13 +217,19 @@ impl LogFile {
     /// `len` bytes at `offset`. Complete pages are checked when they are first touched.
     pub fn read(&self, offset: u64, len: usize) -> Result<Bytes> {
         let bytes = self.raw(offset, len)?;
+        self.check(offset, len)?;
+        Ok(bytes)
+    }
+
+    /// Checks the complete pages of a range that were not read before.
+    fn check(&self, offset: u64, len: usize) -> Result<()> {
         let wrong = self.pages.check(offset, len, |page, sum| {
             let page = self.raw(page * PAGE as u64, PAGE)?;
             Ok::<_, Error>(crc32fast::hash(&page) == sum)
         })?;
         match wrong {
             Some(page) => Err(self.corrupt(page * PAGE as u64, "the page's checksum is wrong")),
-            None => Ok(bytes),
+            None => Ok(()),
         }
     }
 
@@ -232,11 +238,19 @@ impl LogFile {
         self.raw(0, self.header.capacity as usize)
     }
 
-    /// The record at `offset`, which an index gave.
-    pub fn record(&self, offset: u64) -> Result<Bytes> {
-        let lead = (self.header.capacity.saturating_sub(offset)).min(record::LEAD as u64) as usize;
-        let len = record::len(&self.raw(offset, lead)?);
-        self.read(offset, len.ok_or_else(|| self.corrupt(offset, "no record"))?)
+    /// Shows the record at `offset`, which an index gave, and bytes of which it borrows a part.
+    pub fn record<R>(&self, offset: u64, see: impl FnOnce(&Bytes, &Record<'_>) -> Result<R>) -> Result<R> {
+        let none = || self.corrupt(offset, "a record does not decode");
+        if let Some(map) = &self.map {
+            let rest = map.get(offset as usize..self.header.capacity as usize).ok_or_else(none)?;
+            let encoded = record::len(rest).and_then(|len| rest.get(..len)).ok_or_else(none)?;
+            self.check(offset, encoded.len())?;
+            return see(map, &Record::decode(encoded).ok_or_else(none)?);
+        }
+        let lead = self.header.capacity.saturating_sub(offset).min(record::LEAD as u64);
+        let len = record::len(&self.raw(offset, lead as usize)?);
+        let bytes = self.read(offset, len.ok_or_else(none)?)?;
+        see(&bytes, &Record::decode(&bytes).ok_or_else(none)?)
     }
 
     /// An error that names this file.

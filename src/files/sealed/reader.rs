@@ -112,6 +112,7 @@ impl Sealed {
     }
 
     /// `len` bytes of content from `offset`, both checked.
+    #[inline]
     pub fn bytes(&self, offset: u64, len: usize) -> Result<&[u8]> {
         let range = self.check(offset, len)?;
         Ok(&self.bytes[range])
@@ -123,7 +124,14 @@ impl Sealed {
         Ok(self.bytes.slice(range))
     }
 
+    /// The whole file, of which what [`Sealed::bytes`] gave is a part, to be shared.
+    #[inline]
+    pub fn whole(&self) -> &Bytes {
+        &self.bytes
+    }
+
     /// Checks a range's bounds and its pages.
+    #[inline]
     fn check(&self, offset: u64, len: usize) -> Result<std::ops::Range<usize>> {
         let end = offset.checked_add(len as u64).filter(|end| *end <= self.content_end);
         let end = end.ok_or_else(|| self.corrupt(offset, format!("{len} bytes reach beyond the content")))?;
@@ -136,6 +144,7 @@ impl Sealed {
     }
 
     /// Checks a page unless that was done before.
+    #[inline]
     fn check_page(&self, page: u64) -> Result<()> {
         let (word, bit) = (&self.checked[(page / 64) as usize], 1u64 << (page % 64));
         if word.load(Relaxed) & bit != 0 {
@@ -147,6 +156,7 @@ impl Sealed {
     }
 
     /// Checks a page, whether or not that was done before.
+    #[cold]
     fn verify_page(&self, page: u64) -> Result<()> {
         let table = self.content_end as usize;
         if !*self.pages_good.get_or_init(|| crc(&[&self.bytes[table..self.footer.start]]) == self.pages_crc) {

@@ -78,8 +78,18 @@ impl Block {
 
     /// An encoded record. It shares the block's bytes.
     pub fn record(&self, n: usize) -> Bytes {
+        self.bytes.slice_ref(self.encoded(n))
+    }
+
+    /// All of the block's bytes.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// An encoded record, as a part of the block's bytes.
+    pub fn encoded(&self, n: usize) -> &[u8] {
         let end = self.records.get(n + 1).map_or(self.bytes.len(), |next| next.start as usize);
-        self.bytes.slice(self.records[n].start as usize..end)
+        &self.bytes[self.records[n].start as usize..end]
     }
 
     /// The memory that it takes, in bytes.

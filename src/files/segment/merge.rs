@@ -135,7 +135,7 @@ impl<'a> Source<'a> {
                 self.copy_block(n, first, last, builder)?;
             }
         }
-        if let Some(tail) = self.segment.tail(&entry)? {
+        if let Some(tail) = self.segment.tail_bytes(&entry)? {
             self.count(1)?;
             builder.add(tail)?;
         }

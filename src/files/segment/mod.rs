@@ -20,6 +20,8 @@ mod verify;
 pub use builder::SegmentBuilder;
 pub use cache::BlockCache;
 pub use chain::{Chain, Link};
+pub use directory::Entry;
+pub use format::Extent;
 pub use merge::merge;
 pub use reader::Segment;
 

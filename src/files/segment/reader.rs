@@ -24,8 +24,8 @@ use crate::model::ids::ChannelId;
 /// Greater than every key: ids stay below [`crate::model::ids::MAX_IDS`].
 const END: Key = (ChannelId(u32::MAX), u64::MAX);
 
-/// What is called with each encoded record, and whether it wants more.
-pub type Visit<'a> = dyn FnMut(Bytes) -> Result<ControlFlow<()>> + 'a;
+/// What is called with each record and bytes of which it borrows a part, and whether it wants more.
+pub type Visit<'a> = dyn FnMut(&Bytes, &Record<'_>) -> Result<ControlFlow<()>> + 'a;
 
 /// An open message segment.
 #[derive(Debug)]
@@ -67,49 +67,40 @@ impl Segment {
         self.footer.versions
     }
 
-    /// What it holds of a channel.
+    /// The links and the bounds of what it holds of a channel.
     pub fn extent(&self, channel: ChannelId) -> Result<Option<Extent>> {
         Ok(self.find(channel)?.map(|entry| entry.extent))
     }
 
-    /// The last encoded record of a channel. If it is a tail, nothing is decompressed, and the bytes share the map.
-    pub fn last(&self, channel: ChannelId) -> Result<Option<Bytes>> {
-        let Some(entry) = self.find(channel)? else { return Ok(None) };
+    /// Visits the last record of a channel, if there is one. If it is a tail, nothing is decompressed.
+    pub fn last(&self, channel: ChannelId, visit: &mut Visit<'_>) -> Result<ControlFlow<()>> {
+        let Some(entry) = self.find(channel)? else { return Ok(ControlFlow::Continue(())) };
         match self.tail(&entry)? {
-            Some(tail) => Ok(Some(tail)),
-            None => self.packed((channel, entry.extent.last_seq)).map(Some),
+            Some(tail) => visit(self.sealed.whole(), &tail),
+            None => self.packed((channel, entry.extent.last_seq), visit),
         }
     }
 
-    /// A record that must lie in a block.
-    fn packed(&self, key: Key) -> Result<Bytes> {
+    /// Visits a record that must lie in a block.
+    fn packed(&self, key: Key, visit: &mut Visit<'_>) -> Result<ControlFlow<()>> {
         for n in self.blocks(key, key)? {
             let block = self.cached(n)?;
-            if let Some(record) = block.range(key, key).next() {
-                return Ok(block.record(record));
+            if let Some(at) = block.range(key, key).next() {
+                return visit(block.bytes(), &self.record(&block, at)?);
             }
         }
         Err(self.sealed.corrupt(self.footer.index, "a channel's last record is missing"))
     }
 
-    /// Visits the encoded records of a channel with `from <= seq <= to`, ascending or descending. The bytes share the
-    /// map, or a block of the cache. Tells whether `visit` broke off.
-    pub fn read(
-        &self,
-        channel: ChannelId,
-        from: u64,
-        to: u64,
-        reverse: bool,
-        visit: &mut Visit<'_>,
-    ) -> Result<ControlFlow<()>> {
-        match self.find(channel)? {
-            Some(entry) => self.scan(&entry, from..=to, reverse, visit),
-            None => Ok(ControlFlow::Continue(())),
-        }
+    /// A record of a block.
+    #[inline]
+    fn record<'b>(&self, block: &'b Block, at: usize) -> Result<Record<'b>> {
+        Record::decode(block.encoded(at)).ok_or_else(|| self.corrupt("a record does not decode"))
     }
 
-    /// Like [`Segment::read`], of a known channel.
-    fn scan(
+    /// Visits the records of a channel with a seq in `seqs`, ascending or descending. They lie in the map, or in a block of
+    /// the cache. Tells whether `visit` broke off.
+    pub fn read(
         &self,
         entry: &Entry,
         seqs: RangeInclusive<u64>,
@@ -119,14 +110,14 @@ impl Segment {
         let mut tail = if seqs.contains(&entry.extent.last_seq) { self.tail(entry)? } else { None };
         if reverse
             && let Some(tail) = tail.take()
-            && visit(tail)?.is_break()
+            && visit(self.sealed.whole(), &tail)?.is_break()
         {
             return Ok(ControlFlow::Break(()));
         }
         if self.scan_blocks(entry, &seqs, reverse, visit)?.is_break() {
             return Ok(ControlFlow::Break(()));
         }
-        tail.map_or(Ok(ControlFlow::Continue(())), visit)
+        tail.map_or(Ok(ControlFlow::Continue(())), |tail| visit(self.sealed.whole(), &tail))
     }
 
     /// The part of a scan that lies in blocks, which is all but the channel's tail.
@@ -147,7 +138,7 @@ impl Segment {
             let block = self.cached(n)?;
             let records = block.range(first, last);
             for record in ordered(records.start as u64..records.end as u64, reverse) {
-                if visit(block.record(record as usize))?.is_break() {
+                if visit(block.bytes(), &self.record(&block, record as usize)?)?.is_break() {
                     return Ok(ControlFlow::Break(()));
                 }
             }
@@ -230,18 +221,28 @@ impl Segment {
         }
     }
 
-    /// The last record of a channel, if it is a tail.
-    pub(super) fn tail(&self, entry: &Entry) -> Result<Option<Bytes>> {
+    /// The last record of a channel, if it is a tail: a part of the file's bytes.
+    pub(super) fn tail(&self, entry: &Entry) -> Result<Option<Record<'_>>> {
         let Some(Tail { offset, len }) = entry.tail else { return Ok(None) };
-        let bytes = self.sealed.slice(offset, len as usize)?;
+        let bytes = self.sealed.bytes(offset, len as usize)?;
         let key = (entry.channel, entry.extent.last_seq);
-        let good = Record::read(&bytes)
-            .is_some_and(|(record, len)| len == bytes.len() && (record.channel, record.mark.seq) == key);
-        if good { Ok(Some(bytes)) } else { Err(self.sealed.corrupt(offset, "not the channel's last record")) }
+        let good = |(record, len): &(Record<'_>, usize)| {
+            *len == bytes.len() && (record.channel, record.mark.seq) == key
+        };
+        match Record::read(bytes).filter(good) {
+            Some((record, _)) => Ok(Some(record)),
+            None => Err(self.sealed.corrupt(offset, "not the channel's last record")),
+        }
     }
 
-    /// The directory's entry of a channel.
-    pub(super) fn find(&self, channel: ChannelId) -> Result<Option<Entry>> {
+    /// The last encoded record of a channel, if it is a tail.
+    pub(super) fn tail_bytes(&self, entry: &Entry) -> Result<Option<Bytes>> {
+        let tail = self.tail(entry)?.and(entry.tail);
+        tail.map(|tail| self.sealed.slice(tail.offset, tail.len as usize)).transpose()
+    }
+
+    /// What it holds of a channel, and where.
+    pub fn find(&self, channel: ChannelId) -> Result<Option<Entry>> {
         let upto = partition(self.footer.groups(), |n| Ok(self.guide(n)?.0 <= channel))?;
         let Some(n) = upto.checked_sub(1) else { return Ok(None) };
         let (offset, mut group) = self.group(n)?;

@@ -187,10 +187,7 @@ impl<'a> Audit<'a> {
     fn tail(&mut self, entry: &Entry, place: Tail) {
         self.records += 1;
         match self.segment.tail(entry) {
-            Ok(bytes) => {
-                let version = bytes.and_then(|bytes| Record::decode(&bytes).map(|record| record.version));
-                self.version(place.offset, version.unwrap_or(0));
-            }
+            Ok(tail) => self.version(place.offset, tail.map_or(0, |record| record.version)),
             Err(fault) => self.fault(fault),
         }
     }

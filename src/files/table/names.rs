@@ -238,7 +238,7 @@ impl<'a> Names<'a> {
         if entry.id != id {
             return Err(self.file.corrupt(self.place.offset_at(id), "the offset is another name's"));
         }
-        self.file.slice(offset + LEAD as u64, entry.name.len()).map(Some)
+        Ok(Some(self.file.whole().slice_ref(entry.name)))
     }
 
     /// The names in byte order, from a bound on.

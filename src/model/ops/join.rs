@@ -4,7 +4,6 @@ use super::{find_row, mark_within};
 use crate::error::Result;
 use crate::model::batch::Batch;
 use crate::model::image::Patch;
-use crate::model::member::own::Own;
 use crate::model::membership::{Membership, field, key};
 use crate::model::op::operation;
 use crate::model::outcome::Outcome;
@@ -25,11 +24,7 @@ operation! {
         let base = mark_within(txn, channel, self.history.map_or(u64::MAX, |seq| seq.saturating_sub(1)))?;
         let read = mark_within(txn, channel, self.read.unwrap_or(u64::MAX))?;
         let key = key(channel, user);
-        let sent_before = txn.row::<Own>(key)?.is_some_and(|own| own.mark.seq > 0);
         let mut patch = Patch::reset().set(field::base, base).set(field::read, read);
-        if sent_before {
-            patch = patch.set(field::sent_before, true);
-        }
         // Who asks what changed since before the user left has to hear of it even now.
         if let Some(Membership { version, left_at: Some(at), .. }) = before {
             patch = patch.set(field::replaced, version).set(field::replaced_at, Some(at));
