@@ -739,3 +739,24 @@ fn a_file_that_covers_other_versions_than_the_manifest_says_is_named() {
         }
     }
 }
+
+/// What lies in a segment that the manifest does not name any more is missing, and is never passed over.
+#[test]
+fn a_manifest_that_forgot_a_segment_is_named_and_what_was_in_it_is_missed() {
+    let (at, _) = lists(&example().files[MANIFEST]);
+    for forgotten in [0, 1] {
+        let _case = Case(format!("segment {forgotten}"));
+        let files = with_manifest(|bytes| {
+            bytes[at - 4] -= 1;
+            drop(bytes.drain(at + ENTRY * forgotten..at + ENTRY * (forgotten + 1)));
+        });
+        let dir = place(&files);
+        let faults = verify(dir.path(), &options()).unwrap().faults;
+        let manifest = dir.path().join(MANIFEST);
+        let told = |error: &Error| matches!(error, Error::Corruption { file, .. } if *file == manifest);
+        assert!(faults.len() == 1 && told(&faults[0]), "{faults:?}");
+        let mut judge = Judge { file: dir.path().into(), model: &example().model, refusals: 0 };
+        judge.everything(&options().read_only(true).open(dir.path()).unwrap());
+        assert!(judge.refusals > 0);
+    }
+}

@@ -91,9 +91,7 @@ impl Check<'_> {
         for entry in &manifest.runs {
             self.run(&manifest, entry);
         }
-        for entry in &manifest.segments {
-            self.segment(&manifest, entry);
-        }
+        let messages: u64 = manifest.segments.iter().map(|entry| self.segment(&manifest, entry)).sum();
         if manifest.unborn() {
             self.found.faults.extend(recovery::check_unborn(self.opening.disk, survey).err());
             return;
@@ -103,6 +101,11 @@ impl Check<'_> {
             self.log(&manifest, survey, id);
         }
         // What every file says by itself is right; now whether they fit together.
+        if self.found.faults.is_empty() && messages != manifest.totals.messages {
+            let path = self.opening.disk.path().join(manifest::NAME);
+            let what = format!("{} messages were sealed, {messages} are there", manifest.totals.messages);
+            self.found.faults.push(Error::corrupt(&path, 0, what));
+        }
         if self.found.faults.is_empty() {
             match Reading::read(&self.opening, manifest, survey, None) {
                 Ok(reading) => self.found.torn_bytes = reading.torn(),
@@ -134,13 +137,18 @@ impl Check<'_> {
         }
     }
 
-    fn segment(&mut self, manifest: &Manifest, entry: &Entry) {
+    /// Checks a segment, and tells how many messages it holds.
+    fn segment(&mut self, manifest: &Manifest, entry: &Entry) -> u64 {
         self.count(&Kind::Segment.name(entry.id));
         let faults = &mut self.found.faults;
-        match recovery::open_segment(&self.opening, manifest, entry) {
+        let before = faults.len();
+        let segment = recovery::open_segment(&self.opening, manifest, entry);
+        match &segment {
             Ok(segment) => segment.verify(&mut |fault| faults.push(fault)),
-            Err(fault) => faults.push(fault),
+            Err(fault) => faults.push(fault.clone()),
         }
+        // A number that no check bears out is none.
+        segment.map_or(0, |segment| if faults.len() == before { segment.messages() } else { 0 })
     }
 
     fn log(&mut self, manifest: &Manifest, survey: &Survey, id: u64) {
