@@ -760,3 +760,25 @@ fn a_manifest_that_forgot_a_segment_is_named_and_what_was_in_it_is_missed() {
         assert!(judge.refusals > 0);
     }
 }
+
+#[test]
+fn a_log_segment_far_beyond_the_last_one_is_one_fault() {
+    let last = named(&example().files, "log-").pop().unwrap();
+    let id = u64::from_str_radix(&last["log-".len()..], 16).unwrap();
+    for stray in [id + 1000, u64::MAX] {
+        let mut files = example().files.clone();
+        files.insert(format!("log-{stray:016x}"), Vec::new());
+        let dir = place(&files);
+        let missing = dir.path().join(format!("log-{:016x}", id + 1));
+        // The stray one is no log segment.
+        let both = [&missing, &dir.path().join(format!("log-{stray:016x}"))];
+        let told = |error: &Error| matches!(error, Error::Corruption { file, .. } if both.contains(&file));
+        let faults = verify(dir.path(), &options()).unwrap().faults;
+        assert!(faults.len() == 2 && faults.iter().all(told), "{} faults", faults.len());
+        let error = options().open(dir.path()).unwrap_err();
+        assert!(matches!(&error, Error::Corruption { file, .. } if *file == missing), "{error}");
+        assert_eq!(read(dir.path()), files);
+        let reader = options().read_only(true).open(dir.path()).unwrap();
+        check::everything(&reader, &example().model);
+    }
+}

@@ -96,10 +96,7 @@ impl Check<'_> {
             self.found.faults.extend(recovery::check_unborn(self.opening.disk, survey).err());
             return;
         }
-        let last = survey.logs.last().copied().unwrap_or(0).max(manifest.first_log);
-        for id in manifest.first_log..=last {
-            self.log(&manifest, survey, id);
-        }
+        self.logs(&manifest, survey);
         // What every file says by itself is right; now whether they fit together.
         if self.found.faults.is_empty() && messages != manifest.totals.messages {
             let path = self.opening.disk.path().join(manifest::NAME);
@@ -151,11 +148,28 @@ impl Check<'_> {
         segment.map_or(0, |segment| if faults.len() == before { segment.messages() } else { 0 })
     }
 
+    /// Checks the live log segments. Of those that are missing one after another the first is told: a stray file may have
+    /// any number.
+    fn logs(&mut self, manifest: &Manifest, survey: &Survey) {
+        let mut due = manifest.first_log;
+        for id in survey.logs.range(manifest.first_log..) {
+            if *id > due {
+                self.log(manifest, survey, due);
+            }
+            self.log(manifest, survey, *id);
+            due = id.saturating_add(1);
+        }
+        if due == manifest.first_log {
+            self.log(manifest, survey, due);
+        }
+    }
+
     fn log(&mut self, manifest: &Manifest, survey: &Survey, id: u64) {
         self.count(&log::name(id));
         let open = |id| LogFile::open(self.opening.disk, manifest.store, id, Access::Read);
         // Where the next one is missing or bad, this one's end is not known.
-        let next = survey.logs.contains(&(id + 1)).then(|| open(id + 1).ok()).flatten();
+        let next =
+            id.checked_add(1).filter(|next| survey.logs.contains(next)).and_then(|next| open(next).ok());
         let end = next.map(|next| next.header.previous_end);
         let checked = open(id).and_then(|log| log::check(&log, end));
         self.found.faults.extend(checked.err());
