@@ -232,9 +232,12 @@ impl Reading {
         let kernel = Kernel::new(identity, manifest.sessions.clone(), heads, files, layer, counts);
         let recovery = Recovery::default();
         // Losses of live log segments are told by their headers; the manifest knows of older ones only.
-        if !logs.is_empty() && manifest.losses.iter().any(|loss| loss.version > log.header.base_version) {
+        let sealed = |loss: &Loss| loss.version <= log.header.base_version;
+        if !logs.is_empty() && !manifest.losses.iter().all(sealed) {
             let path = opening.disk.path().join(crate::files::manifest::NAME);
             faults.forgive(Err::<(), _>(Error::corrupt(&path, 0, "a loss is newer than the log's begin")))?;
+            // A layer rests on it that a channel has a gap before its first message there, or none.
+            kernel.edit_files(|files| files.losses = files.losses.iter().copied().filter(sealed).collect());
         }
         let mut reading =
             Reading { manifest, kernel, log, scan: Scan::default(), recovery, faults, session, note };

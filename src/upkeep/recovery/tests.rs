@@ -8,7 +8,7 @@ use crate::files::record::Record;
 use crate::files::sealed::{Kind, Sealed, SealedWriter};
 use crate::files::table::{self, RunBuilder};
 use crate::model::batch::Batch;
-use crate::model::head::{HEADS, Head};
+use crate::model::head::{BUFFERED_WINDOW, HEADS, Head};
 use crate::model::ids::{ChannelId, Named, UserId};
 use crate::model::image::{Image, Patch};
 use crate::model::key::{Key, TableKey, UserChannel};
@@ -193,8 +193,9 @@ fn a_segment_whose_name_could_not_be_synced_is_named_again() {
     }
 }
 
-/// Where the first id of channels stands in a run's footer, counted from its end.
+/// Where the first ids of channels and of users stand in a run's footer, counted from its end.
 const FIRST_CHANNEL: usize = 24;
+const FIRST_USER: usize = 8;
 
 fn put_id(footer: &mut [u8], from_end: usize, id: u32) {
     let at = footer.len() - from_end;
@@ -265,5 +266,36 @@ fn a_head_that_is_newer_than_any_store_gets_is_corruption() {
     let refused = open(&options(&sim), Path::new(DIR)).map(drop);
     assert!(matches!(&refused, Err(Error::Corruption { file, .. }) if *file == path), "{refused:?}");
     let reader = options(&sim).read_only(true).open(DIR).unwrap();
+    assert_eq!(reader.history("one").list().unwrap().len(), 1);
+}
+
+/// A reader goes on without a loss that can't be. With it, a channel could have a gap within a layer, which finds messages
+/// by their distance from its first one.
+#[test]
+fn a_loss_within_a_log_segment_makes_no_gap_for_a_reader() {
+    let sim = made_with(&[message(1, 1, 1), message(2 + BUFFERED_WINDOW, 2, 2)]).unwrap();
+    let disk = Disk::new(sim.open_dir(Path::new(DIR), false).unwrap());
+    let mut manifest = Manifest::load(&disk).unwrap().unwrap();
+    manifest.losses = vec![Loss { version: 1, channels: 1, session: 5 }];
+    manifest.store(&disk).unwrap();
+    assert!(open(&options(&sim), Path::new(DIR)).is_err());
+    let reader = options(&sim).read_only(true).open(DIR).unwrap();
+    assert_eq!(reader.recovery().damaged, 2);
+    assert!(reader.history("c").list().unwrap().is_empty());
+}
+
+/// The last id is no name's: it stands for none.
+#[test]
+fn a_name_beyond_the_last_id_is_corruption() {
+    let (sim, disk, manifest) = sealed_thrice();
+    hurt_footer(&disk, &manifest, 2, |footer| put_id(footer, FIRST_USER, u32::MAX - 1));
+    let log = LogFile::open(&disk, manifest.store, manifest.first_log, crate::env::Access::Read).unwrap();
+    let header = Header { users: u32::MAX, ..log.header };
+    let log = LogFile::create(&disk, manifest.store, header).unwrap();
+    let version = header.base_version + 1;
+    write(&log, version, &[name(Named::User, u32::MAX, b"v"), message(2, 2, version)]).unwrap();
+    assert!(open(&options(&sim), Path::new(DIR)).is_err());
+    let reader = options(&sim).read_only(true).open(DIR).unwrap();
+    assert_eq!(reader.recovery().damaged, 2);
     assert_eq!(reader.history("one").list().unwrap().len(), 1);
 }
