@@ -2,14 +2,18 @@
 
 #![cfg(feature = "sim")]
 
+mod hooks;
+
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use chanlog::env::SimEnv;
+use chanlog::env::{Op, SimEnv};
 use chanlog::{Batch, Draft, Durability, Error, Options, Store};
+use hooks::Hooked;
 
 fn send(store: &Store, channel: &str, text: &str) -> u64 {
     store.commit(Batch::new().append(channel, Draft::new("u", 0, text.to_owned()))).unwrap().outcomes()[0]
@@ -68,6 +72,16 @@ fn a_reader_stays_at_its_moment_and_writes_nothing() {
     drop(held);
     send(&store, "c", "three");
     until_seen(dir.path(), "c", 3);
+}
+
+/// A copy of a directory, as of a store whose process ended.
+fn copy(dir: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+    }
+    copy
 }
 
 /// Ends the threads that look at it, also if the test fails.
@@ -162,13 +176,68 @@ fn where_nobody_writes_all_of_the_log_is_read() {
     send(&store, "c", "one");
     // As if the process had ended here: the note is of an earlier moment, or of none.
     std::fs::write(dir.path().join("chanlog.published"), b"nonsense").unwrap();
-    let copy = tempfile::tempdir().unwrap();
-    for entry in std::fs::read_dir(dir.path()).unwrap() {
-        let entry = entry.unwrap();
-        std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
-    }
+    let copy = copy(dir.path());
     assert_eq!(last(&reader(copy.path()), "c"), 1);
     assert!(chanlog::verify(copy.path(), &Options::new()).unwrap().faults.is_empty());
+}
+
+/// What an opening says of ends that may have taken buffered messages.
+fn losses(store: &Store) -> (bool, u64) {
+    (store.recovery().gap, store.recovery().losses)
+}
+
+#[test]
+fn a_session_that_goes_on_has_lost_nothing_and_one_whose_process_ended_may_have() {
+    let dir = tempfile::tempdir().unwrap();
+    let buffered = Options::new().durability(Durability::Buffered);
+    let store = buffered.clone().open(dir.path()).unwrap();
+    send(&store, "c", "one");
+    settled(dir.path(), 1);
+    assert_eq!(losses(&reader(dir.path())), (false, 0));
+    // Also with a log segment that the note does not know of yet.
+    store.seal().unwrap();
+    send(&store, "c", "two");
+    assert_eq!(losses(&reader(dir.path())), (false, 0));
+    let seen = settled(dir.path(), 2);
+    let dead = copy(dir.path());
+    assert_eq!(losses(&reader(dead.path())), (true, 1));
+    assert_eq!(std::fs::read(dead.path().join("chanlog.published")).unwrap(), seen);
+    // The next writer's session is not in the log yet, and the one before has ended.
+    let next = buffered.open(dead.path()).unwrap();
+    assert_eq!(losses(&next), (true, 1));
+    assert_eq!(losses(&reader(dead.path())), (true, 1));
+    let seq = send(&next, "c", "three");
+    until_seen(dead.path(), "c", seq);
+    assert_eq!(losses(&reader(dead.path())), (false, 1));
+    next.close().unwrap();
+    drop(next);
+    assert_eq!(losses(&reader(dead.path())), (false, 1));
+}
+
+/// A reader takes the lock for a moment. Another one must not take it for a writer, and believe an old note.
+#[test]
+fn a_reader_is_no_writer_to_another_reader() {
+    let sim = SimEnv::new(1);
+    let store = Options::new().env(sim.clone()).durability(Durability::Buffered).open("/store").unwrap();
+    send(&store, "c", "one");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let beside = || Options::new().env(sim.clone()).read_only(true).open("/store").unwrap();
+    while losses(&beside()).0 || last(&beside(), "c") < 1 {
+        assert!(Instant::now() < deadline, "there is no note");
+        thread::sleep(Duration::from_millis(1));
+    }
+    sim.crash_after(0);
+    drop(store);
+    sim.crash();
+    for tries in 0..2 {
+        let met = AtomicU64::new(0);
+        let hooked = Hooked::new(&sim, move |op, _| match op {
+            Op::Lock if met.fetch_add(1, Ordering::SeqCst) < tries => Err(ErrorKind::WouldBlock.into()),
+            _ => Ok(()),
+        });
+        let reader = Options::new().env(hooked).read_only(true).open("/store").unwrap();
+        assert_eq!(losses(&reader), (true, 1), "the lock was taken {tries} times");
+    }
 }
 
 #[test]

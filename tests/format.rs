@@ -32,6 +32,10 @@ const PRESENT: u32 = 2;
 const REQUIRED: usize = 16;
 const OPTIONAL: usize = 24;
 const FIRST_LOG: std::ops::Range<usize> = 72..80;
+/// There too, where the list of sessions begins, and the length of a sealed file's entry: id, first and last version, length,
+/// level.
+const SESSIONS: usize = 120;
+const ENTRY: usize = 36;
 /// Where the frames of a log segment begin.
 const FRAMES: usize = 4096;
 /// The trailer of a sealed file, counted from its start.
@@ -671,4 +675,110 @@ fn an_older_manifest_is_no_way_back() {
     let error = options().open(dir.path()).unwrap_err();
     assert!(matches!(error, Error::Corruption { .. }), "{error}");
     assert_eq!(read(dir.path()), before);
+}
+
+/// Where the entries of message segments and of runs begin in a manifest.
+fn lists(manifest: &[u8]) -> (usize, usize) {
+    let count = |at: usize| u32::from_le_bytes(manifest[at..at + 4].try_into().unwrap()) as usize;
+    let losses = SESSIONS + 4 + 16 * count(SESSIONS);
+    let segments = losses + 4 + 20 * count(losses);
+    (segments + 4, segments + 4 + ENTRY * count(segments) + 4)
+}
+
+/// The example with another manifest, whose checksum is right.
+fn with_manifest(change: impl FnOnce(&mut Vec<u8>)) -> Files {
+    hurt(MANIFEST, |bytes| {
+        change(bytes);
+        let end = bytes.len() - 4;
+        seal(bytes, 0, end);
+    })
+}
+
+/// The manifest with another boundary between the versions of the first entry at `at` and those of the second.
+fn move_boundary(at: usize) -> Files {
+    with_manifest(|bytes| {
+        let (last, first) = (at + 16, at + ENTRY + 8);
+        for place in [last, first] {
+            let moved = number(bytes, place) as u64 - 9;
+            bytes[place..place + 8].copy_from_slice(&moved.to_le_bytes());
+        }
+    })
+}
+
+/// A message's version tells its file. Where a manifest divides the versions otherwise, a history would give messages twice
+/// and others not at all.
+#[test]
+fn a_file_that_covers_other_versions_than_the_manifest_says_is_named() {
+    let (segments, runs) = lists(&example().files[MANIFEST]);
+    for (kind, at) in [("seg-", segments), ("run-", runs)] {
+        let _case = Case(kind.into());
+        let files = move_boundary(at);
+        let dir = place(&files);
+        let names: Vec<_> = named(&files, kind).iter().map(|name| dir.path().join(name)).collect();
+        let other = |error: &Error| matches!(error, Error::Corruption { file, .. } if names.contains(file));
+        let faults = verify(dir.path(), &options()).unwrap().faults;
+        assert!(faults.len() == 2 && faults.iter().all(other), "{faults:?}");
+        let store = match options().open(dir.path()) {
+            // A message segment that is not what it should be leaves the rest readable; a run is needed.
+            Ok(store) if kind == "seg-" => store,
+            opened => {
+                let error = opened.unwrap_err();
+                assert!(other(&error), "{error}");
+                assert_eq!(read(dir.path()), files);
+                options().read_only(true).open(dir.path()).unwrap()
+            }
+        };
+        assert!(store.recovery().damaged > 0);
+        for channel in store.channels().list().unwrap() {
+            let expected = example().model.history(&channel.to_vec(), &model::Range::default());
+            let known = |message: &chanlog::Message| expected.contains(&Msg::from(message));
+            match store.history(&channel).list() {
+                Ok(found) => assert!(found.iter().all(known) && found.len() == expected.len()),
+                Err(error) => assert!(matches!(error, Error::Corruption { .. }), "{error}"),
+            }
+        }
+    }
+}
+
+/// What lies in a segment that the manifest does not name any more is missing, and is never passed over.
+#[test]
+fn a_manifest_that_forgot_a_segment_is_named_and_what_was_in_it_is_missed() {
+    let (at, _) = lists(&example().files[MANIFEST]);
+    for forgotten in [0, 1] {
+        let _case = Case(format!("segment {forgotten}"));
+        let files = with_manifest(|bytes| {
+            bytes[at - 4] -= 1;
+            drop(bytes.drain(at + ENTRY * forgotten..at + ENTRY * (forgotten + 1)));
+        });
+        let dir = place(&files);
+        let faults = verify(dir.path(), &options()).unwrap().faults;
+        let manifest = dir.path().join(MANIFEST);
+        let told = |error: &Error| matches!(error, Error::Corruption { file, .. } if *file == manifest);
+        assert!(faults.len() == 1 && told(&faults[0]), "{faults:?}");
+        let mut judge = Judge { file: dir.path().into(), model: &example().model, refusals: 0 };
+        judge.everything(&options().read_only(true).open(dir.path()).unwrap());
+        assert!(judge.refusals > 0);
+    }
+}
+
+#[test]
+fn a_log_segment_far_beyond_the_last_one_is_one_fault() {
+    let last = named(&example().files, "log-").pop().unwrap();
+    let id = u64::from_str_radix(&last["log-".len()..], 16).unwrap();
+    for stray in [id + 1000, u64::MAX] {
+        let mut files = example().files.clone();
+        files.insert(format!("log-{stray:016x}"), Vec::new());
+        let dir = place(&files);
+        let missing = dir.path().join(format!("log-{:016x}", id + 1));
+        // The stray one is no log segment.
+        let both = [&missing, &dir.path().join(format!("log-{stray:016x}"))];
+        let told = |error: &Error| matches!(error, Error::Corruption { file, .. } if both.contains(&file));
+        let faults = verify(dir.path(), &options()).unwrap().faults;
+        assert!(faults.len() == 2 && faults.iter().all(told), "{} faults", faults.len());
+        let error = options().open(dir.path()).unwrap_err();
+        assert!(matches!(&error, Error::Corruption { file, .. } if *file == missing), "{error}");
+        assert_eq!(read(dir.path()), files);
+        let reader = options().read_only(true).open(dir.path()).unwrap();
+        check::everything(&reader, &example().model);
+    }
 }

@@ -218,9 +218,11 @@ impl Manifest {
         let Totals { logged, sealed, merged, user, messages } = self.totals;
         let files = || self.segments.iter().chain(&self.runs);
         let counts = [self.next_file, self.first_log, logged, sealed, merged, user, messages];
+        let bytes = files().try_fold(0u64, |sum, file| sum.checked_add(file.len));
         !(self.unborn() && files().next().is_some())
             && files().all(|file| file.id < self.next_file)
-            && files().flat_map(|file| [file.versions.1, file.len]).chain(counts).all(|count| count < BOUND)
+            && files().map(|file| file.versions.1).chain(counts).all(|count| count < BOUND)
+            && bytes.is_some_and(|bytes| bytes < BOUND)
     }
 }
 
@@ -315,5 +317,17 @@ mod tests {
         bytes[end..].copy_from_slice(&crc.to_le_bytes());
         let decoded = Manifest::decode(Path::new("m"), &bytes);
         assert!(matches!(decoded, Err(Error::Unsupported { version: 3, .. })), "{decoded:?}");
+    }
+
+    /// Whoever counts sums up the lengths, also of files that are missing.
+    #[test]
+    fn lengths_whose_sum_is_beyond_any_store_are_refused() {
+        let mut manifest = Manifest { next_file: 1 << 20, ..example() };
+        let entry = |id| Entry { id, versions: (id, id), len: BOUND - 1, level: 0 };
+        for (count, good) in [(0, true), (1, true), (2, false), (256, false), (1000, false)] {
+            manifest.segments = (1..=count).map(entry).collect();
+            manifest.runs.clear();
+            assert_eq!(Manifest::decode(Path::new("m"), &manifest.encode()).is_ok(), good, "{count}");
+        }
     }
 }

@@ -193,7 +193,8 @@ fn message(out: &mut Vec<u8>, input: &mut Input<'_>, expected: &mut Expected) {
     let choice = input.u8();
     let silent = choice & 1 != 0;
     let end = &mut expected.ends[channel.index() % 4];
-    let mut mark = Mark { seq: end.seq.saturating_add(1), ordinal: end.ordinal + u64::from(!silent) };
+    let mut mark =
+        Mark { seq: end.seq.saturating_add(1), ordinal: end.ordinal.saturating_add((!silent).into()) };
     if choice & 0xf0 == 0xf0 {
         mark.seq = input.number();
     }

@@ -87,7 +87,8 @@ impl FileSet {
         }
         let after = self.segments.partition_point(|part| part.entry.versions.0 <= version);
         let at = after.checked_sub(1)?;
-        Some(Place::Sealed(at, &self.segments[at]))
+        let part = &self.segments[at];
+        (version <= part.entry.versions.1).then_some(Place::Sealed(at, part))
     }
 }
 

@@ -108,7 +108,7 @@ impl Upkeep {
     ) -> Result<Option<Entry>> {
         match self.write(kind, write) {
             Ok((id, len)) => {
-                let level = inputs.iter().map(|entry| entry.level).max().unwrap_or(0) + 1;
+                let level = inputs.iter().map(|entry| entry.level).max().unwrap_or(0).saturating_add(1);
                 let versions = (inputs[0].versions.0, inputs[inputs.len() - 1].versions.1);
                 Ok(Some(Entry { id, versions, len, level }))
             }
@@ -210,5 +210,28 @@ mod tests {
         }
         assert!(most <= 24, "{most} runs at once");
         assert!(written <= 7 * 4096 * SMALL_RUN, "each row is written {} times", written / 4096 / SMALL_RUN);
+    }
+
+    #[test]
+    fn a_level_has_an_end() {
+        let sim = crate::env::SimEnv::new(0);
+        let open = || crate::Options::new().env(sim.clone()).background(false).open("/store").unwrap();
+        let store = open();
+        for _ in 0..RUNS {
+            store.commit(crate::Batch::new().append("c", crate::Draft::new("u", 0, "x"))).unwrap();
+            store.seal().unwrap();
+        }
+        store.close().unwrap();
+        drop(store);
+        let dir = crate::env::Env::open_dir(&*sim, std::path::Path::new("/store"), false).unwrap();
+        let disk = crate::files::disk::Disk::new(dir);
+        let mut manifest = Manifest::load(&disk).unwrap().unwrap();
+        manifest.runs.iter_mut().for_each(|run| run.level = u32::MAX);
+        manifest.store(&disk).unwrap();
+        let store = open();
+        while store.maintain().unwrap() {}
+        assert_eq!(store.stat().unwrap().runs.count, 1);
+        let level = Manifest::load(&disk).unwrap().unwrap().runs[0].level;
+        assert_eq!(level, u32::MAX);
     }
 }

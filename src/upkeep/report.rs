@@ -12,7 +12,7 @@ use crate::kernel::{Layer, Moment};
 pub struct Recovery {
     /// Whether the store was made by this open.
     pub created: bool,
-    /// Whether the last session ended with a close.
+    /// Whether the last session ended with a close. Beside a writer it may still go on.
     pub clean: bool,
     /// Unsealed log segments that were read.
     pub log_segments: u64,
@@ -22,7 +22,8 @@ pub struct Recovery {
     pub commits: u64,
     /// Bytes at the log's end that were no whole commit and were cut away.
     pub torn_bytes: u64,
-    /// Whether buffered messages may have been lost, so that channels go on beyond the window.
+    /// Whether buffered messages may have been lost, so that channels go on beyond the window. Beside a writer that notes how
+    /// far it is, its own session has lost nothing.
     pub gap: bool,
     /// How many ends there were in the life of the store that may have taken buffered messages.
     pub losses: u64,

@@ -91,18 +91,18 @@ impl Check<'_> {
         for entry in &manifest.runs {
             self.run(&manifest, entry);
         }
-        for entry in &manifest.segments {
-            self.segment(&manifest, entry);
-        }
+        let messages: u64 = manifest.segments.iter().map(|entry| self.segment(&manifest, entry)).sum();
         if manifest.unborn() {
             self.found.faults.extend(recovery::check_unborn(self.opening.disk, survey).err());
             return;
         }
-        let last = survey.logs.last().copied().unwrap_or(0).max(manifest.first_log);
-        for id in manifest.first_log..=last {
-            self.log(&manifest, survey, id);
-        }
+        self.logs(&manifest, survey);
         // What every file says by itself is right; now whether they fit together.
+        if self.found.faults.is_empty() && messages != manifest.totals.messages {
+            let path = self.opening.disk.path().join(manifest::NAME);
+            let what = format!("{} messages were sealed, {messages} are there", manifest.totals.messages);
+            self.found.faults.push(Error::corrupt(&path, 0, what));
+        }
         if self.found.faults.is_empty() {
             match Reading::read(&self.opening, manifest, survey, None) {
                 Ok(reading) => self.found.torn_bytes = reading.torn(),
@@ -134,12 +134,33 @@ impl Check<'_> {
         }
     }
 
-    fn segment(&mut self, manifest: &Manifest, entry: &Entry) {
+    /// Checks a segment, and tells how many messages it holds.
+    fn segment(&mut self, manifest: &Manifest, entry: &Entry) -> u64 {
         self.count(&Kind::Segment.name(entry.id));
         let faults = &mut self.found.faults;
-        match recovery::open_segment(&self.opening, manifest, entry) {
+        let before = faults.len();
+        let segment = recovery::open_segment(&self.opening, manifest, entry);
+        match &segment {
             Ok(segment) => segment.verify(&mut |fault| faults.push(fault)),
-            Err(fault) => faults.push(fault),
+            Err(fault) => faults.push(fault.clone()),
+        }
+        // A number that no check bears out is none.
+        segment.map_or(0, |segment| if faults.len() == before { segment.messages() } else { 0 })
+    }
+
+    /// Checks the live log segments. Of those that are missing one after another the first is told: a stray file may have
+    /// any number.
+    fn logs(&mut self, manifest: &Manifest, survey: &Survey) {
+        let mut due = manifest.first_log;
+        for id in survey.logs.range(manifest.first_log..) {
+            if *id > due {
+                self.log(manifest, survey, due);
+            }
+            self.log(manifest, survey, *id);
+            due = id.saturating_add(1);
+        }
+        if due == manifest.first_log {
+            self.log(manifest, survey, due);
         }
     }
 
@@ -147,7 +168,8 @@ impl Check<'_> {
         self.count(&log::name(id));
         let open = |id| LogFile::open(self.opening.disk, manifest.store, id, Access::Read);
         // Where the next one is missing or bad, this one's end is not known.
-        let next = survey.logs.contains(&(id + 1)).then(|| open(id + 1).ok()).flatten();
+        let next =
+            id.checked_add(1).filter(|next| survey.logs.contains(next)).and_then(|next| open(next).ok());
         let end = next.map(|next| next.header.previous_end);
         let checked = open(id).and_then(|log| log::check(&log, end));
         self.found.faults.extend(checked.err());

@@ -117,7 +117,8 @@ fn load_run_heads(run: &Run, heads: &mut Heads, counts: &Counts, manifest: &Mani
         let channel = ChannelId(entry.key.a);
         let fault = || run.corrupt(format!("the head of channel {} can't be", channel.0));
         let head = Head::decode(entry.version, entry.image).ok_or_else(fault)?;
-        // Each message took a version, and each loss made at most one gap.
+        // Each message took a version, and each loss made at most one gap. The sum is far below 2^64, as the versions of a run
+        // are the manifest's.
         let most = head.order + manifest.losses.len() as u64 * BUFFERED_WINDOW;
         let grows = heads.get(channel).changed <= head.changed && head.changed <= run.versions().1;
         if channel.0 >= counts.channels || !grows || head.last.seq > most {

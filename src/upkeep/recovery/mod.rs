@@ -152,8 +152,8 @@ fn open_for_reading(options: &Options, path: &Path) -> Result<Opened> {
 
 /// How far a writer has published. Where nobody holds the lock, all of the log counts.
 fn published(disk: &Disk) -> Option<Note> {
-    match disk.lock() {
-        Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => Note::read(disk),
+    match lock(disk) {
+        Err(Error::Locked { .. }) => Note::read(disk),
         _ => None,
     }
 }
@@ -232,9 +232,12 @@ impl Reading {
         let kernel = Kernel::new(identity, manifest.sessions.clone(), heads, files, layer, counts);
         let recovery = Recovery::default();
         // Losses of live log segments are told by their headers; the manifest knows of older ones only.
-        if !logs.is_empty() && manifest.losses.iter().any(|loss| loss.version > log.header.base_version) {
+        let sealed = |loss: &Loss| loss.version <= log.header.base_version;
+        if !logs.is_empty() && !manifest.losses.iter().all(sealed) {
             let path = opening.disk.path().join(crate::files::manifest::NAME);
             faults.forgive(Err::<(), _>(Error::corrupt(&path, 0, "a loss is newer than the log's begin")))?;
+            // A layer rests on it that a channel has a gap before its first message there, or none.
+            kernel.edit_files(|files| files.losses = files.losses.iter().copied().filter(sealed).collect());
         }
         let mut reading =
             Reading { manifest, kernel, log, scan: Scan::default(), recovery, faults, session, note };
@@ -301,9 +304,11 @@ impl Reading {
         }
         self.recovery.clean = self.scan.closed;
         self.recovery.torn_bytes = self.scan.torn;
-        let counts = self.kernel.moment().counts;
-        self.recovery.gap = self.log.header.buffered && !self.scan.closed;
-        self.end_session(counts);
+        // Where a writer beside this reader goes on, nothing has ended.
+        if self.note.is_none_or(|note| note.session != self.log.header.session) {
+            self.recovery.gap = self.log.header.buffered && !self.scan.closed;
+            self.end_session(self.kernel.moment().counts);
+        }
         self.recovery.losses = self.kernel.moment().files.losses.len() as u64;
         self.recovery.damaged = self.faults.found.len() as u64;
         Ok(())

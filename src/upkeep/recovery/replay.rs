@@ -10,7 +10,7 @@ use crate::files::log::{self, Frame, FrameKind, HEADER, Scan};
 use crate::files::record::Record;
 use crate::kernel::{Counts, Kernel, Layer};
 use crate::model::head::{Head, follow_message};
-use crate::model::ids::{ChannelId, Named, UserId};
+use crate::model::ids::{ChannelId, MAX_IDS, Named, UserId};
 use crate::model::image::patched;
 use crate::model::key::{Key, TableKey};
 use crate::model::message::Placed;
@@ -104,7 +104,7 @@ impl Replay<'_> {
             Named::Channel => &mut self.counts.channels,
             Named::User => &mut self.counts.users,
         };
-        if *next != id {
+        if *next != id || id >= MAX_IDS - 1 {
             return None;
         }
         *next += 1;

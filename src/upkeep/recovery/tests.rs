@@ -5,7 +5,10 @@ use crate::env::SimEnv;
 use crate::files::change::Change;
 use crate::files::log::{FrameHeader, FrameKind, finish_frame, start_frame};
 use crate::files::record::Record;
+use crate::files::sealed::{Kind, Sealed, SealedWriter};
+use crate::files::table::{self, RunBuilder};
 use crate::model::batch::Batch;
+use crate::model::head::{BUFFERED_WINDOW, HEADS, Head};
 use crate::model::ids::{ChannelId, Named, UserId};
 use crate::model::image::{Image, Patch};
 use crate::model::key::{Key, TableKey, UserChannel};
@@ -38,22 +41,65 @@ fn patch(patch: &Patch) -> Change<'_> {
     Change::Patch { table: Membership::TABLE, wide: false, key: KEY.raw(), fields: patch.bytes() }
 }
 
-/// Opens a store whose log holds one commit of these changes after the names of one channel and one user.
-fn open_with(changes: &[Change<'_>]) -> Result<Opened> {
-    let sim = SimEnv::new(1);
-    let options = Options::new().env(sim.clone()).log_segment(8 << 10).background(false);
-    let made = open(&options, Path::new(DIR))?;
+fn options(sim: &Arc<SimEnv>) -> Options {
+    Options::new().env(sim.clone()).log_segment(8 << 10).background(false)
+}
+
+fn name(named: Named, id: u32, name: &[u8]) -> Change<'_> {
+    Change::Name { named, id, name }
+}
+
+/// Writes one commit of these changes to a log segment that is empty.
+fn write(log: &LogFile, first_version: u64, changes: &[Change<'_>]) -> Result<()> {
     let mut bytes = Vec::new();
     let at = start_frame(&mut bytes);
-    let name = |named, name| Change::Name { named, id: 0, name };
-    let names = [name(Named::Channel, b"c"), name(Named::User, b"u")];
-    names.iter().chain(changes).for_each(|change| change.encode(&mut bytes));
-    let count = (names.len() + changes.len()) as u32;
-    let header = FrameHeader { kind: FrameKind::Commit, count, first_version: 1, durable: HEADER };
-    finish_frame(&mut bytes, at, &made.start.log.binding, HEADER, &header);
-    made.start.log.write(&bytes, HEADER)?;
-    drop(made);
-    open(&options, Path::new(DIR))
+    changes.iter().for_each(|change| change.encode(&mut bytes));
+    let count = changes.len() as u32;
+    let header = FrameHeader { kind: FrameKind::Commit, count, first_version, durable: HEADER };
+    finish_frame(&mut bytes, at, &log.binding, HEADER, &header);
+    log.write(&bytes, HEADER)
+}
+
+/// Makes a store whose log holds one commit of these changes after the names of one channel and one user.
+fn made_with(changes: &[Change<'_>]) -> Result<Arc<SimEnv>> {
+    let sim = SimEnv::new(1);
+    let made = open(&options(&sim), Path::new(DIR))?;
+    let names = [name(Named::Channel, 0, b"c"), name(Named::User, 0, b"u")];
+    write(&made.start.log, 1, &[&names, changes].concat())?;
+    Ok(sim)
+}
+
+fn open_with(changes: &[Change<'_>]) -> Result<Opened> {
+    open(&options(&made_with(changes)?), Path::new(DIR))
+}
+
+/// A store that was sealed three times, and its manifest. Each run has a channel and a user of its own.
+fn sealed_thrice() -> (Arc<SimEnv>, Disk, Manifest) {
+    let sim = SimEnv::new(0);
+    let store = options(&sim).open(DIR).unwrap();
+    for text in ["one", "two", "three"] {
+        store.commit(Batch::new().append(text, Draft::new(text, 0, text))).unwrap();
+        store.seal().unwrap();
+    }
+    store.close().unwrap();
+    drop(store);
+    let disk = Disk::new(sim.open_dir(Path::new(DIR), false).unwrap());
+    let manifest = Manifest::load(&disk).unwrap().unwrap();
+    assert_eq!(manifest.runs.len(), 3);
+    (sim, disk, manifest)
+}
+
+/// Writes a run again with another footer, behind right checksums.
+fn hurt_footer(disk: &Disk, manifest: &Manifest, run: usize, change: impl FnOnce(&mut [u8])) {
+    let entry = manifest.runs[run];
+    let file = Sealed::open(disk, Kind::Run, manifest.store, entry.id, entry.len).unwrap();
+    let start = crate::files::sealed::HEADER as u64;
+    let content = file.bytes(start, (file.content_end() - start) as usize).unwrap().to_vec();
+    let mut footer = file.footer().to_vec();
+    change(&mut footer);
+    let mut writer = SealedWriter::create(disk, Kind::Run, manifest.store, entry.id).unwrap();
+    writer.write(&content).unwrap();
+    assert_eq!(writer.finish(&footer).unwrap(), entry.len);
 }
 
 #[test]
@@ -145,4 +191,111 @@ fn a_segment_whose_name_could_not_be_synced_is_named_again() {
         let store = options().open(DIR).unwrap();
         assert_eq!(store.head("general").unwrap().last.seq, if seals { 1 } else { 2 });
     }
+}
+
+/// Where the first ids of channels and of users stand in a run's footer, counted from its end.
+const FIRST_CHANNEL: usize = 24;
+const FIRST_USER: usize = 8;
+
+fn put_id(footer: &mut [u8], from_end: usize, id: u32) {
+    let at = footer.len() - from_end;
+    footer[at..at + 4].copy_from_slice(&id.to_le_bytes());
+}
+
+#[test]
+fn a_false_id_in_a_run_stops_a_writer_and_costs_a_reader_no_memory() {
+    // The later ones would take 160 GB of heads, if the first one did not fail before.
+    for (hurt, id) in [(2, 1 << 20), (1, 1 << 20), (2, u32::MAX - 1), (1, u32::MAX - 1)] {
+        let (sim, disk, manifest) = sealed_thrice();
+        hurt_footer(&disk, &manifest, hurt, |footer| put_id(footer, FIRST_CHANNEL, id));
+        let refused = open(&options(&sim), Path::new(DIR)).map(drop);
+        let run = disk.path().join(Kind::Run.name(manifest.runs[hurt].id));
+        assert!(matches!(&refused, Err(Error::Corruption { file, .. }) if *file == run), "{refused:?}");
+        let faults = crate::verify(DIR, &options(&sim)).unwrap().faults;
+        assert!(!faults.is_empty());
+        let reader = options(&sim).read_only(true).open(DIR).unwrap();
+        assert!(reader.stat().unwrap().channels <= 3, "{}", reader.stat().unwrap().channels);
+        for whole in ["one", if hurt == 1 { "three" } else { "two" }] {
+            assert_eq!(reader.history(whole).list().unwrap()[0].payload, whole);
+        }
+    }
+}
+
+/// A log may name more than it has changes, so a run may too.
+#[test]
+fn a_run_with_more_names_than_changes_is_as_good_as_the_log_that_it_was_made_from() {
+    let users: Vec<String> = (1..20).map(|id| format!("user {id}")).collect();
+    let names = users.iter().zip(1..).map(|(user, id)| name(Named::User, id, user.as_bytes()));
+    let channels = [name(Named::Channel, 1, b"d"), name(Named::Channel, 2, b"e")];
+    let changes: Vec<_> = names.chain(channels).chain([message(1, 1, 1)]).collect();
+    let sim = made_with(&changes).unwrap();
+    let store = options(&sim).open(DIR).unwrap();
+    store.seal().unwrap();
+    assert_eq!(store.stat().unwrap().runs.count, 1);
+    store.close().unwrap();
+    drop(store);
+    assert!(crate::verify(DIR, &options(&sim)).unwrap().faults.is_empty());
+    for read_only in [false, true] {
+        let store = options(&sim).read_only(read_only).open(DIR).unwrap();
+        assert_eq!(store.users().list().unwrap().len(), 20);
+        assert_eq!(store.channels().list().unwrap().len(), 3);
+        assert_eq!(store.recovery().damaged, 0);
+    }
+}
+
+/// What is counted on from a head stays below 2^64, as no version is above its run's last, and that is the manifest's.
+#[test]
+fn a_head_that_is_newer_than_any_store_gets_is_corruption() {
+    let (sim, disk, mut manifest) = sealed_thrice();
+    let entry = &mut manifest.runs[2];
+    let mut pace = |_| Ok(());
+    let mut run = RunBuilder::create(&disk, manifest.store, entry.id, manifest.key, &mut pace).unwrap();
+    run.section(HEADS, false).unwrap();
+    let head = Head { changed: u64::MAX, order: u64::MAX, ..Head::default() };
+    let mut image = Vec::new();
+    head.encode(&mut image);
+    let key = Key { a: 2, ..Key::default() };
+    run.put(table::Entry { key, tag: 0, version: u64::MAX, image: &image }).unwrap();
+    run.channels(2, ["three"]).unwrap();
+    run.users(2, ["three"]).unwrap();
+    entry.len = run.finish((entry.versions.0, u64::MAX)).unwrap();
+    let (path, losses) =
+        (disk.path().join(Kind::Run.name(entry.id)), vec![Loss { version: 1, channels: 1, session: 5 }]);
+    manifest.losses = losses;
+    manifest.store(&disk).unwrap();
+    let refused = open(&options(&sim), Path::new(DIR)).map(drop);
+    assert!(matches!(&refused, Err(Error::Corruption { file, .. }) if *file == path), "{refused:?}");
+    let reader = options(&sim).read_only(true).open(DIR).unwrap();
+    assert_eq!(reader.history("one").list().unwrap().len(), 1);
+}
+
+/// A reader goes on without a loss that can't be. With it, a channel could have a gap within a layer, which finds messages
+/// by their distance from its first one.
+#[test]
+fn a_loss_within_a_log_segment_makes_no_gap_for_a_reader() {
+    let sim = made_with(&[message(1, 1, 1), message(2 + BUFFERED_WINDOW, 2, 2)]).unwrap();
+    let disk = Disk::new(sim.open_dir(Path::new(DIR), false).unwrap());
+    let mut manifest = Manifest::load(&disk).unwrap().unwrap();
+    manifest.losses = vec![Loss { version: 1, channels: 1, session: 5 }];
+    manifest.store(&disk).unwrap();
+    assert!(open(&options(&sim), Path::new(DIR)).is_err());
+    let reader = options(&sim).read_only(true).open(DIR).unwrap();
+    assert_eq!(reader.recovery().damaged, 2);
+    assert!(reader.history("c").list().unwrap().is_empty());
+}
+
+/// The last id is no name's: it stands for none.
+#[test]
+fn a_name_beyond_the_last_id_is_corruption() {
+    let (sim, disk, manifest) = sealed_thrice();
+    hurt_footer(&disk, &manifest, 2, |footer| put_id(footer, FIRST_USER, u32::MAX - 1));
+    let log = LogFile::open(&disk, manifest.store, manifest.first_log, crate::env::Access::Read).unwrap();
+    let header = Header { users: u32::MAX, ..log.header };
+    let log = LogFile::create(&disk, manifest.store, header).unwrap();
+    let version = header.base_version + 1;
+    write(&log, version, &[name(Named::User, u32::MAX, b"v"), message(2, 2, version)]).unwrap();
+    assert!(open(&options(&sim), Path::new(DIR)).is_err());
+    let reader = options(&sim).read_only(true).open(DIR).unwrap();
+    assert_eq!(reader.recovery().damaged, 2);
+    assert_eq!(reader.history("one").list().unwrap().len(), 1);
 }
