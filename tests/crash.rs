@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chanlog::env::{Env, Loss, Op as Disk, SimEnv};
+use chanlog::env::{Env, Op as Disk, PowerLoss, SimEnv};
 use chanlog::{BUFFERED_WINDOW, Batch, Draft, Durability, Error, HistoryFrom, Options, Store, Update};
 use model::witness::{End, Witness};
 use model::{Model, Name, Op, Post, Range, batch, check};
@@ -157,7 +157,7 @@ fn recover(sim: &Arc<SimEnv>, witness: &Witness, end: End) {
     witness.reopened(&store, end);
     check::everything(&store, &witness.model);
     let served = sim.fork(1);
-    served.power_loss_with(Loss::Drop);
+    served.power_loss_with(PowerLoss::Drop);
     let again = options(&served).open(DIR).unwrap();
     check::everything(&again, &witness.model);
 
@@ -182,7 +182,7 @@ fn a_crash_at_any_operation_loses_nothing_that_was_acknowledged() {
         assert!(run.day(&sim, mixed).is_err() || sim.is_down(), "the day was cut");
         run.store = None;
         recover(&sim.fork(n), &run.witness, End::Crash);
-        for loss in [Loss::Drop, Loss::Keep, Loss::Sectors, Loss::Torn, Loss::Torn] {
+        for loss in [PowerLoss::Drop, PowerLoss::Keep, PowerLoss::Sectors, PowerLoss::Torn, PowerLoss::Torn] {
             let sim = sim.fork(n);
             sim.power_loss_with(loss);
             recover(&sim, &run.witness, End::PowerLoss);
@@ -502,7 +502,7 @@ fn a_message_that_is_a_copy_of_the_log_is_a_message() {
     recover(&sim.fork(0), &witness, End::Crash);
     for seed in 0..20 {
         let sim = sim.fork(seed);
-        sim.power_loss_with(Loss::Torn);
+        sim.power_loss_with(PowerLoss::Torn);
         recover(&sim, &witness, End::PowerLoss);
     }
 }
@@ -518,7 +518,7 @@ fn what_buffered_commits_may_lose_is_bounded() {
     (0..sent / 1000).for_each(|_| drop(store.commit(&batch).unwrap()));
     sim.crash_after(0);
     drop(store);
-    sim.power_loss_with(Loss::Drop);
+    sim.power_loss_with(PowerLoss::Drop);
     let store = options(&sim).open(DIR).unwrap();
     let kept = store.head("c").unwrap().last.seq;
     assert!(sent - kept <= BUFFERED_WINDOW, "{kept} of {sent} are left");
@@ -547,7 +547,7 @@ fn a_gap_comes_once_and_only_where_messages_may_be_lost() {
     (0..10).for_each(|_| _ = append(&store, "c", Durability::Buffered));
     sim.crash_after(0);
     drop(store);
-    sim.power_loss_with(Loss::Drop);
+    sim.power_loss_with(PowerLoss::Drop);
     let store = options(&sim).open(DIR).unwrap();
     let kept = store.head("c").unwrap().last.seq;
     assert!(store.recovery().gap && (1..11).contains(&kept), "{kept} of 11 are left");
@@ -563,7 +563,7 @@ fn a_gap_comes_once_and_only_where_messages_may_be_lost() {
     assert_eq!(append(&store, "later", Durability::Sync), 1, "a channel that was made later has no gap");
     sim.crash_after(0);
     drop(store);
-    sim.power_loss_with(Loss::Drop);
+    sim.power_loss_with(PowerLoss::Drop);
     let store = options(&sim).open(DIR).unwrap();
     assert!(!store.recovery().gap, "nothing was buffered");
     assert_eq!(append(&store, "c", Durability::Sync), kept + BUFFERED_WINDOW + 3);
@@ -606,7 +606,7 @@ fn each_session_that_may_have_lost_messages_leaves_a_gap_of_its_own() {
         let seq = store.commit(&batch).unwrap().outcomes()[0].seq().unwrap();
         sim.crash_after(0);
         drop(store);
-        sim.power_loss_with(Loss::Drop);
+        sim.power_loss_with(PowerLoss::Drop);
         seq
     };
     assert_eq!(append(Durability::Sync), 1);
@@ -685,7 +685,7 @@ fn a_directory_that_was_there_before_is_made_durable_with_the_store() {
     witness.commit(&store, &[post(0, 0, 1)], Durability::Sync);
     sim.crash_after(0);
     drop(store);
-    sim.power_loss_with(Loss::Drop);
+    sim.power_loss_with(PowerLoss::Drop);
     recover(&sim, &witness, End::PowerLoss);
 }
 
@@ -732,7 +732,7 @@ fn a_clean_close_leaves_nothing_to_recover_and_nothing_to_lose() {
     let sim = SimEnv::new(12);
     let mut run = Run::default();
     run.day(&sim, |_| Durability::Buffered).unwrap();
-    sim.power_loss_with(Loss::Drop);
+    sim.power_loss_with(PowerLoss::Drop);
     let store = options(&sim).open(DIR).unwrap();
     let recovery = store.recovery();
     assert_eq!((recovery.clean, recovery.gap, recovery.torn_bytes), (true, false, 0));

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use chanlog::env::{Loss, Op as Disk, SimEnv};
+use chanlog::env::{Op as Disk, PowerLoss, SimEnv};
 use chanlog::{Batch, Commit, Draft, Durability, Error, ListChange, Options, Store, SyncToken, Update};
 use hooks::{DIR, Gate, Hooked, a_moment, append, content, files, kill, long, noise, options, texts};
 
 /// Ends the process without a close, and cuts the power.
-fn lose(sim: &SimEnv, store: Store, loss: Loss) {
+fn lose(sim: &SimEnv, store: Store, loss: PowerLoss) {
     sim.crash_after(0);
     drop(store);
     sim.power_loss_with(loss);
@@ -46,7 +46,7 @@ mod acknowledgements {
         let store = options(sim.clone()).open(DIR).unwrap();
         append(&store, "other", "the segment allows for early ones", Durability::Buffered).unwrap();
         let seen = append(&store, "c", "seen", Durability::Buffered).unwrap();
-        lose(&sim, store, Loss::Drop);
+        lose(&sim, store, PowerLoss::Drop);
         let store = options(sim).open(DIR).unwrap();
         assert_eq!(values(&store), ["seen"]);
         assert!(append(&store, "c", "next", Durability::Sync).unwrap() > seen);
@@ -129,7 +129,7 @@ mod recoveries {
             sim.crash();
             let store = options(sim.clone()).open(DIR).unwrap();
             torn += u64::from(store.recovery().torn_bytes > 0);
-            lose(&sim, store, Loss::Drop);
+            lose(&sim, store, PowerLoss::Drop);
             let store = options(sim).open(DIR).unwrap();
             assert_eq!(store.recovery().torn_bytes, 0, "seed {seed}: it was cut, durably");
         }
@@ -151,7 +151,7 @@ mod recoveries {
             for seed in 0..40 {
                 let sim = sim.fork(seed);
                 let store = options(sim.clone()).open(DIR).unwrap();
-                lose(&sim, store, Loss::Sectors);
+                lose(&sim, store, PowerLoss::Sectors);
                 let store = options(sim).open(DIR);
                 let store = store.unwrap_or_else(|e| panic!("{ops} operations, seed {seed}: {e}"));
                 assert_eq!(values(&store), ["first"], "{ops} operations, seed {seed}");
@@ -176,7 +176,7 @@ mod refusals {
             append(&store, "c", "first", Durability::Sync).unwrap();
             sim.fail_nth(&[Disk::Write], 1, ErrorKind::StorageFull);
             append(&store, "c", "refused", Durability::Sync).unwrap_err();
-            lose(&sim, store, Loss::Sectors);
+            lose(&sim, store, PowerLoss::Sectors);
             let store = options(sim).open(DIR).unwrap();
             assert_eq!(values(&store), ["first"], "seed {seed}");
         }

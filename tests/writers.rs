@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use chanlog::env::{Access, Env, Loss, Op as Disk, SimEnv};
+use chanlog::env::{Access, Env, Op as Disk, PowerLoss, SimEnv};
 use chanlog::{Batch, Draft, Durability, Error, Options, Store, Update};
 use hooks::{DIR, Gate, Hooked, a_moment, append, content, files, kill, long, noise, options, texts};
 
@@ -18,7 +18,7 @@ use hooks::{DIR, Gate, Hooked, a_moment, append, content, files, kill, long, noi
 fn lose(sim: &SimEnv, store: Store) {
     sim.crash_after(0);
     drop(store);
-    sim.power_loss_with(Loss::Drop);
+    sim.power_loss_with(PowerLoss::Drop);
 }
 
 mod closes {
@@ -344,7 +344,7 @@ mod failures {
     #[test]
     fn of_a_sync_give_no_seq_twice() {
         // After a failed sync the pages are clean, so that the system may drop them or keep them.
-        for loss in [Loss::Drop, Loss::Keep] {
+        for loss in [PowerLoss::Drop, PowerLoss::Keep] {
             let sim = SimEnv::new(1);
             let store = options(sim.clone()).open(DIR).unwrap();
             append(&store, "c", "makes the channel", Durability::Buffered).unwrap();
@@ -615,7 +615,7 @@ mod subscribers {
                     }
                 });
                 let acknowledged = tracing::subscriber::with_default(subscriber, || session(&sim, fails));
-                sim.power_loss_with(Loss::Drop);
+                sim.power_loss_with(PowerLoss::Drop);
                 let store = options(sim).open(DIR).unwrap();
                 let kept: Vec<String> = texts(&store, "c").into_values().collect();
                 let lost = acknowledged.iter().filter(|text| !kept.contains(text)).count();

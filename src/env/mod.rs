@@ -21,7 +21,7 @@ use bytes::Bytes;
 
 pub use os::OsEnv;
 #[cfg(any(test, feature = "sim"))]
-pub use sim::{Loss, Op, SimEnv, Stats};
+pub use sim::{Op, PowerLoss, SimEnv, Stats};
 use sync::Arc;
 pub use sync::Thread;
 

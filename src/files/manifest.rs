@@ -60,8 +60,8 @@ pub struct Manifest {
     /// The sessions of sealed log segments that ended, oldest first.
     pub sessions: Vec<Session>,
     pub losses: Vec<Loss>,
-    pub segments: Vec<Entry>,
-    pub runs: Vec<Entry>,
+    pub segments: Vec<FileEntry>,
+    pub runs: Vec<FileEntry>,
 }
 
 /// Sums over the life of a store.
@@ -85,7 +85,7 @@ pub struct Session {
 
 /// One sealed file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct FileEntry {
     pub id: u64,
     /// The first and the last version that the file covers.
     pub versions: (u64, u64),
@@ -243,7 +243,7 @@ fn decode_body(r: &mut Reader<'_>) -> Option<Manifest> {
     Some(manifest)
 }
 
-fn put_entries(out: &mut Vec<u8>, entries: &[Entry]) {
+fn put_entries(out: &mut Vec<u8>, entries: &[FileEntry]) {
     out.put_u32(entries.len() as u32);
     for entry in entries {
         out.put_u64(entry.id);
@@ -254,15 +254,20 @@ fn put_entries(out: &mut Vec<u8>, entries: &[Entry]) {
     }
 }
 
-fn entries(r: &mut Reader<'_>) -> Option<Vec<Entry>> {
+fn entries(r: &mut Reader<'_>) -> Option<Vec<FileEntry>> {
     let mut entries = Vec::new();
     for _ in 0..r.u32()? {
-        entries.push(Entry { id: r.u64()?, versions: (r.u64()?, r.u64()?), len: r.u64()?, level: r.u32()? });
+        entries.push(FileEntry {
+            id: r.u64()?,
+            versions: (r.u64()?, r.u64()?),
+            len: r.u64()?,
+            level: r.u32()?,
+        });
     }
     Some(entries)
 }
 
-fn ascends(entries: &[Entry]) -> bool {
+fn ascends(entries: &[FileEntry]) -> bool {
     entries.iter().all(|e| e.versions.0 <= e.versions.1)
         && entries.windows(2).all(|pair| pair[0].versions.1 < pair[1].versions.0)
 }
@@ -279,10 +284,10 @@ mod tests {
         manifest.sessions = vec![Session { id: 77, last: 3 }];
         manifest.losses = vec![Loss { version: 9, channels: 2, session: 7 }];
         manifest.segments = vec![
-            Entry { id: 1, versions: (1, 5), len: 100, level: 1 },
-            Entry { id: 3, versions: (6, 8), len: 50, level: 0 },
+            FileEntry { id: 1, versions: (1, 5), len: 100, level: 1 },
+            FileEntry { id: 3, versions: (6, 8), len: 50, level: 0 },
         ];
-        manifest.runs = vec![Entry { id: 2, versions: (1, 8), len: 10, level: 0 }];
+        manifest.runs = vec![FileEntry { id: 2, versions: (1, 8), len: 10, level: 0 }];
         manifest
     }
 
@@ -323,7 +328,7 @@ mod tests {
     #[test]
     fn lengths_whose_sum_is_beyond_any_store_are_refused() {
         let mut manifest = Manifest { next_file: 1 << 20, ..example() };
-        let entry = |id| Entry { id, versions: (id, id), len: BOUND - 1, level: 0 };
+        let entry = |id| FileEntry { id, versions: (id, id), len: BOUND - 1, level: 0 };
         for (count, good) in [(0, true), (1, true), (2, false), (256, false), (1000, false)] {
             manifest.segments = (1..=count).map(entry).collect();
             manifest.runs.clear();

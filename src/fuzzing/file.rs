@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::files::record::Record;
 use crate::files::sealed::{HEADER, Kind, Sealed, SealedWriter, StoreId, TRAILER};
 use crate::files::segment::{self, BlockCache, Chain, Link, Segment, SegmentBuilder};
-use crate::files::table::{self, Entry, Filter, HashKey, Last, Names, Run, RunBuilder};
+use crate::files::table::{self, Filter, HashKey, Last, Names, Run, RunBuilder, RunEntry};
 use crate::model::codec::crc;
 use crate::model::head::{HEADS, Head};
 use crate::model::ids::{ChannelId, UserId};
@@ -258,7 +258,7 @@ pub fn run(data: &[u8]) {
 /// An entry with bytes of its own.
 type OwnEntry = (Key, u8, u64, Vec<u8>);
 
-fn own(entry: Entry<'_>) -> OwnEntry {
+fn own(entry: RunEntry<'_>) -> OwnEntry {
     (entry.key, entry.tag, entry.version, entry.image.into())
 }
 
@@ -273,7 +273,7 @@ fn example_run() -> Parts {
             let mut image = Vec::new();
             Head { last, order: changed / 2, changed, members: 3 }.encode(&mut image);
             let key = Key { a: channel, ..Key::default() };
-            builder.put(Entry { key, tag: 0, version: changed, image: &image })?;
+            builder.put(RunEntry { key, tag: 0, version: changed, image: &image })?;
         }
         // Those of the model, and two that it does not have.
         let others = [(200, false), (201, true)];
@@ -299,7 +299,7 @@ fn example_section(builder: &mut RunBuilder<'_>, table: u8, wide: bool) -> Resul
             let cs = if wide { &[0, 1, u64::from(b) << 40][..] } else { &[0] };
             for (place, c) in cs.iter().enumerate().filter(|(place, _)| *place < 2 || b > 0) {
                 let key = Key { a, b, c: *c };
-                builder.put(Entry { key, tag: tag ^ place as u8 & 1, version, image: &image })?;
+                builder.put(RunEntry { key, tag: tag ^ place as u8 & 1, version, image: &image })?;
             }
         }
     }
@@ -378,14 +378,14 @@ struct EverySecond {
 }
 
 impl Filter for EverySecond {
-    fn group<'a>(&mut self, tombstones: &mut dyn Iterator<Item = Entry<'a>>) -> Option<()> {
+    fn group<'a>(&mut self, tombstones: &mut dyn Iterator<Item = RunEntry<'a>>) -> Option<()> {
         assert_eq!(self.asked, self.shown.len());
         self.asked = 0;
         self.shown = tombstones.map(own).collect();
         Some(())
     }
 
-    fn keep(&mut self, tombstone: &Entry<'_>) -> Option<bool> {
+    fn keep(&mut self, tombstone: &RunEntry<'_>) -> Option<bool> {
         assert_eq!(self.shown.get(self.asked), Some(&own(*tombstone)));
         self.asked += 1;
         Some(self.asked.is_multiple_of(2))

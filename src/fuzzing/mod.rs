@@ -25,7 +25,7 @@ pub use store::store;
 use std::path::Path;
 
 use crate::files::change::Change;
-use crate::files::manifest::{Entry, Manifest, Session, Totals};
+use crate::files::manifest::{FileEntry, Manifest, Session, Totals};
 use crate::files::record::{self, Record};
 use crate::model::codec::{Put, Reader, crc};
 use crate::model::head::Loss;
@@ -79,7 +79,7 @@ pub fn manifest(data: &[u8]) {
 }
 
 fn example() -> Manifest {
-    let entry = |id, first, last| Entry { id, versions: (first, last), len: 1000, level: 0 };
+    let entry = |id, first, last| FileEntry { id, versions: (first, last), len: 1000, level: 0 };
     Manifest {
         required: 1,
         next_file: 5,

@@ -13,7 +13,7 @@ use crate::files::disk::Disk;
 use crate::files::log::{
     self, FrameHeader, FrameKind, HEADER as LOG_HEADER, LogFile, finish_frame, start_frame,
 };
-use crate::files::manifest::{self, Entry, Manifest};
+use crate::files::manifest::{self, FileEntry, Manifest};
 use crate::files::sealed::{HEADER, Kind, Sealed};
 use crate::model::batch::{Batch, Durability};
 use crate::model::head::Head;
@@ -192,7 +192,7 @@ fn damage_sealed(
     input: &mut Input<'_>,
 ) -> Result<()> {
     let entries = if kind == Kind::Segment { &mut manifest.segments } else { &mut manifest.runs };
-    let entry: &mut Entry = &mut entries[index];
+    let entry: &mut FileEntry = &mut entries[index];
     let file = Sealed::open(disk, kind, manifest.store, entry.id, entry.len)?;
     let content = file.bytes(HEADER as u64, (file.content_end() - HEADER as u64) as usize)?.to_vec();
     let footer = mutate(file.footer().to_vec(), input);

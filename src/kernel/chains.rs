@@ -24,12 +24,12 @@ pub struct Touched {
     /// The head after the last change in the layer.
     pub head: Head,
     /// Where its messages lie; empty if only its members changed.
-    pub chain: Chain,
+    pub chain: LayerChain,
 }
 
 /// Where the messages of a channel lie in a log segment: about 4 bytes each.
 #[derive(Debug, Default)]
-pub struct Chain {
+pub struct LayerChain {
     /// The seq of the first message here.
     pub first_seq: u64,
     /// The version and the seq of the channel's last message before this segment.
@@ -37,7 +37,7 @@ pub struct Chain {
     offsets: SmallVec<[u32; 4]>,
 }
 
-impl Chain {
+impl LayerChain {
     /// Whether it holds no message.
     pub fn is_empty(&self) -> bool {
         self.offsets.is_empty()
@@ -96,7 +96,7 @@ impl Chains {
     }
 
     /// The messages of a channel, if there are any.
-    pub fn get(&self, channel: ChannelId) -> Option<&Chain> {
+    pub fn get(&self, channel: ChannelId) -> Option<&LayerChain> {
         self.channels.get(&channel).map(|touched| &touched.chain).filter(|chain| !chain.is_empty())
     }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::layer::Layer;
 use crate::env::sync::Arc;
 use crate::error::{Error, Result};
-use crate::files::manifest::Entry;
+use crate::files::manifest::FileEntry;
 use crate::files::segment::Segment;
 use crate::files::table::{self, HashKey, Names, Run};
 use crate::model::head::Loss;
@@ -36,7 +36,7 @@ pub struct FileSet {
 #[derive(Clone, Debug)]
 pub struct Part {
     /// What the manifest says of it.
-    pub entry: Entry,
+    pub entry: FileEntry,
     /// The open file.
     pub segment: Result<Arc<Segment>>,
 }

@@ -20,7 +20,7 @@ const FEW: usize = 64;
 #[derive(Debug)]
 pub struct Rows<T: Table> {
     rows: Vec<T>,
-    groups: HashMap<u32, Group<<T::Key as TableKey>::Minor>>,
+    groups: HashMap<u32, RowGroup<<T::Key as TableKey>::Minor>>,
     undo: Undo<T::Key, T>,
 }
 
@@ -39,7 +39,7 @@ impl Family for AllRows {
 
 /// The rows of one group, in order: their places in the array of rows.
 #[derive(Debug)]
-struct Group<M> {
+struct RowGroup<M> {
     order: Order<M>,
     /// The greatest version in it.
     newest: u64,
@@ -113,7 +113,7 @@ impl<T: Table> Rows<T> {
         let group = self
             .groups
             .entry(key.group())
-            .or_insert_with(|| Group { order: Order::Few(SmallVec::new()), newest: 0 });
+            .or_insert_with(|| RowGroup { order: Order::Few(SmallVec::new()), newest: 0 });
         group.newest = group.newest.max(newest);
         match group.order.place(key.minor(), next) {
             (_, true) => self.rows.push(row),

@@ -7,7 +7,7 @@ use super::layer::{Layer, same_group};
 use super::view::View;
 use crate::env::sync::Arc;
 use crate::error::Result;
-use crate::files::table::{Cursor, Entry, Run};
+use crate::files::table::{Cursor, Run, RunEntry};
 use crate::model::Table;
 use crate::model::key::{Key, TableKey};
 
@@ -44,7 +44,7 @@ struct LayerRows<T: Table> {
 struct RunRows<'v, T: Table> {
     run: &'v Run,
     cursor: Cursor<'v>,
-    current: Option<(T::Key, Entry<'v>)>,
+    current: Option<(T::Key, RunEntry<'v>)>,
 }
 
 impl<'v, T: Table> Scan<'v, T> {

@@ -15,7 +15,7 @@ use crate::env::Dir;
 use crate::env::sync::{Arc, Mutex};
 use crate::error::{Error, Result};
 use crate::files::disk::Disk;
-use crate::files::manifest::{Entry, Manifest};
+use crate::files::manifest::{FileEntry, Manifest};
 use crate::files::sealed::Kind;
 use crate::files::segment::{BlockCache, Segment};
 use crate::files::table::Run;
@@ -98,7 +98,7 @@ impl Upkeep {
     }
 
     /// Removes a file that the manifest was not to name after all, unless the manifest on disk may name it.
-    pub(super) fn discard_refused(&self, error: &Error, kind: Kind, entry: Option<Entry>) {
+    pub(super) fn discard_refused(&self, error: &Error, kind: Kind, entry: Option<FileEntry>) {
         if let Some(entry) = entry.filter(|_| !matches!(error, Error::Poisoned { .. })) {
             self.discard(kind, entry.id);
         }
@@ -129,20 +129,20 @@ impl Upkeep {
         self.held.lock().manifest.store(&self.disk)
     }
 
-    pub(super) fn open_part(&self, entry: Entry) -> Result<Part> {
+    pub(super) fn open_part(&self, entry: FileEntry) -> Result<Part> {
         let store = self.kernel.store;
         let segment = Segment::open(&*self.disk, store, entry.id, entry.len, self.cache.clone())?;
         Ok(Part { entry, segment: Ok(Arc::new(segment)) })
     }
 
-    pub(super) fn open_run(&self, entry: Entry) -> Result<Arc<Run>> {
+    pub(super) fn open_run(&self, entry: FileEntry) -> Result<Arc<Run>> {
         let key = self.kernel.moment().files.key;
         Run::open(&*self.disk, self.kernel.store, entry.id, entry.len, key).map(Arc::new)
     }
 
     /// Remembers which of a step's inputs made it fail, if one did by damage, so that it is not tried again for ever. Tells
     /// whether one did.
-    pub(super) fn note_damage(&self, error: &Error, kind: Kind, entries: &[Entry]) -> bool {
+    pub(super) fn note_damage(&self, error: &Error, kind: Kind, entries: &[FileEntry]) -> bool {
         let Error::Corruption { file, .. } = error else { return false };
         let name = file.file_name().unwrap_or_default();
         let bad = entries.iter().find(|entry| *name == *kind.name(entry.id));
@@ -151,7 +151,7 @@ impl Upkeep {
     }
 
     /// Whether merges leave a file alone.
-    pub(super) fn is_damaged(&self, entry: &Entry) -> bool {
+    pub(super) fn is_damaged(&self, entry: &FileEntry) -> bool {
         self.damaged.lock().contains(&entry.id)
     }
 }

@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::files::{Pace, Upkeep};
 use super::tombstones;
 use crate::error::{Error, Result};
-use crate::files::manifest::{Entry, Manifest};
+use crate::files::manifest::{FileEntry, Manifest};
 use crate::files::sealed::Kind;
 use crate::files::{segment, table};
 use crate::kernel::{FileSet, Part};
@@ -103,14 +103,14 @@ impl Upkeep {
     fn merged(
         &self,
         kind: Kind,
-        inputs: &[Entry],
+        inputs: &[FileEntry],
         write: impl FnOnce(u64) -> Result<u64>,
-    ) -> Result<Option<Entry>> {
+    ) -> Result<Option<FileEntry>> {
         match self.write(kind, write) {
             Ok((id, len)) => {
                 let level = inputs.iter().map(|entry| entry.level).max().unwrap_or(0).saturating_add(1);
                 let versions = (inputs[0].versions.0, inputs[inputs.len() - 1].versions.1);
-                Ok(Some(Entry { id, versions, len, level }))
+                Ok(Some(FileEntry { id, versions, len, level }))
             }
             Err(error @ Error::Corruption { .. }) if self.note_damage(&error, kind, inputs) => {
                 tracing::error!(%error, "a sealed file is damaged, merges leave it alone");
@@ -120,14 +120,14 @@ impl Upkeep {
         }
     }
 
-    fn replaced(&self, kind: Kind, inputs: &[Entry], output: Entry) {
+    fn replaced(&self, kind: Kind, inputs: &[FileEntry], output: FileEntry) {
         inputs.iter().for_each(|entry| self.discard(kind, entry.id));
         tracing::debug!(?kind, files = inputs.len(), bytes = output.len, "files were merged");
     }
 }
 
 /// The segments to merge next: neighbours that were never merged, enough of them to reach `cap` together, or many.
-fn due_segments(parts: &[Part], cap: u64, damaged: impl Fn(&Entry) -> bool) -> Option<Range<usize>> {
+fn due_segments(parts: &[Part], cap: u64, damaged: impl Fn(&FileEntry) -> bool) -> Option<Range<usize>> {
     // One that fills the cap by itself is left alone, and what many small ones made may merge again while it is small.
     let fresh = |part: &Part| {
         let small = part.entry.level == 0 && part.entry.len < cap || part.entry.len < cap / SEGMENTS as u64;
@@ -155,10 +155,11 @@ fn due_neighbours(sizes: &[Option<u64>], cap: u64) -> Option<Range<usize>> {
 /// The runs to merge next: the newest and its neighbours that are not of a larger tier. So a row is rewritten about once
 /// for each factor of four by which the table grows, and there are at most three runs of each tier. A damaged run parts its
 /// neighbours.
-fn due_runs(entries: &[Entry], damaged: impl Fn(&Entry) -> bool) -> Option<Range<usize>> {
-    let tier = |entry: &Entry| (entry.len / SMALL_RUN).checked_ilog(RUNS as u64).map_or(0, |tier| tier + 1);
+fn due_runs(entries: &[FileEntry], damaged: impl Fn(&FileEntry) -> bool) -> Option<Range<usize>> {
+    let tier =
+        |entry: &FileEntry| (entry.len / SMALL_RUN).checked_ilog(RUNS as u64).map_or(0, |tier| tier + 1);
     let newest = entries.last().filter(|entry| !damaged(entry)).map(tier)?;
-    let mergeable = |entry: &&Entry| tier(entry) <= newest && !damaged(entry);
+    let mergeable = |entry: &&FileEntry| tier(entry) <= newest && !damaged(entry);
     let count = entries.iter().rev().take_while(mergeable).count();
     (count >= RUNS).then(|| entries.len() - count..entries.len())
 }
@@ -167,8 +168,8 @@ fn due_runs(entries: &[Entry], damaged: impl Fn(&Entry) -> bool) -> Option<Range
 mod tests {
     use super::*;
 
-    fn entries(lens: &[u64], level: u32) -> Vec<Entry> {
-        let entry = |(id, len): (usize, &u64)| Entry {
+    fn entries(lens: &[u64], level: u32) -> Vec<FileEntry> {
+        let entry = |(id, len): (usize, &u64)| FileEntry {
             id: id as u64,
             versions: (id as u64, id as u64),
             len: *len,

@@ -1,7 +1,7 @@
 //! Numbers about a store.
 
 use crate::env::sync::Arc;
-use crate::files::manifest::{Entry, Manifest};
+use crate::files::manifest::{FileEntry, Manifest};
 use crate::kernel::layer::Content;
 use crate::kernel::{Layer, Moment};
 
@@ -92,7 +92,7 @@ pub(crate) fn stat(manifest: &Manifest, moment: &Moment, end: u64, syncs: u64) -
     let logged = layers().zip(ends).filter(|(layer, _)| live(layer)).map(|(_, end)| end).sum::<u64>();
     let unsealed =
         |pick: fn(&Content) -> u64| layers().filter(live).map(|layer| layer.look(pick)).sum::<u64>();
-    let files = |entries: &[Entry]| Files {
+    let files = |entries: &[FileEntry]| Files {
         count: entries.len() as u64,
         bytes: entries.iter().map(|entry| entry.len).sum(),
     };

@@ -5,7 +5,7 @@ use crate::env::Dir;
 use crate::env::sync::Arc;
 use crate::error::Result;
 use crate::files::log;
-use crate::files::manifest::{Entry, Manifest, Session};
+use crate::files::manifest::{FileEntry, Manifest, Session};
 use crate::files::record;
 use crate::files::sealed::Kind;
 use crate::files::segment::{Chain, Link, SegmentBuilder};
@@ -45,14 +45,14 @@ impl Upkeep {
         files: &FileSet,
         frozen: &Arc<Layer>,
         pace: &mut Pace<'_>,
-    ) -> Result<(Option<Entry>, Option<Entry>)> {
+    ) -> Result<(Option<FileEntry>, Option<FileEntry>)> {
         // Nothing is put into a frozen layer, so that its lock delays nobody.
         frozen.look(|content| {
             if content.is_empty(&frozen.start) {
                 return Ok((None, None));
             }
             let versions = (frozen.start.version + 1, content.version);
-            let entry = |(id, len)| Entry { id, versions, len, level: 0 };
+            let entry = |(id, len)| FileEntry { id, versions, len, level: 0 };
             let run = entry(self.write(Kind::Run, |id| self.write_run(id, content, versions, pace))?);
             if content.chains.messages() == 0 {
                 return Ok((None, Some(run)));
@@ -108,7 +108,7 @@ impl Upkeep {
             image.clear();
             touched.head.encode(&mut image);
             let (key, version) = (Key { a: channel.0, ..Key::default() }, touched.head.changed);
-            builder.put(table::Entry { key, tag: 0, version, image: &image })?;
+            builder.put(table::RunEntry { key, tag: 0, version, image: &image })?;
         }
         content.rows.each(&mut WriteRows { builder: &mut builder, image })?;
         builder.channels(content.channels.first(), content.channels.names())?;
@@ -120,8 +120,8 @@ impl Upkeep {
         &self,
         frozen: &Layer,
         next: &Layer,
-        segment: Option<Entry>,
-        run: Option<Entry>,
+        segment: Option<FileEntry>,
+        run: Option<FileEntry>,
     ) -> Result<()> {
         let part = segment.map(|entry| self.open_part(entry)).transpose()?;
         let opened = run.map(|entry| self.open_run(entry)).transpose()?;
@@ -190,7 +190,7 @@ impl EachTable<AllRows> for WriteRows<'_, '_> {
             self.image.clear();
             row.encode(&mut self.image);
             let (key, version) = (key.raw(), row.version());
-            self.builder.put(table::Entry { key, tag: row.tag(), version, image: &self.image })?;
+            self.builder.put(table::RunEntry { key, tag: row.tag(), version, image: &self.image })?;
         }
         Ok(())
     }

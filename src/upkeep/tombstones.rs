@@ -8,7 +8,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use crate::files::table::{Entry, Filter, Last};
+use crate::files::table::{Filter, Last, RunEntry};
 use crate::model::ids::UserId;
 use crate::model::image::Image;
 use crate::model::key::TableKey;
@@ -36,14 +36,14 @@ struct LeftRows {
 }
 
 impl Filter for LeftRows {
-    fn group<'a>(&mut self, tombstones: &mut dyn Iterator<Item = Entry<'a>>) -> Option<()> {
+    fn group<'a>(&mut self, tombstones: &mut dyn Iterator<Item = RunEntry<'a>>) -> Option<()> {
         self.surplus = Surplus::new(self.keep.count);
         let left = tombstones.filter(|entry| entry.key.b != FLOOR.0);
         left.for_each(|entry| self.surplus.add(entry.version));
         Some(())
     }
 
-    fn keep(&mut self, tombstone: &Entry<'_>) -> Option<bool> {
+    fn keep(&mut self, tombstone: &RunEntry<'_>) -> Option<bool> {
         let row = Membership::decode(tombstone.version, tombstone.image)?;
         let gone = row.left_at? <= self.keep.before_ms || self.surplus.holds(row.version);
         if gone || tombstone.key.b == FLOOR.0 {
@@ -66,11 +66,11 @@ impl Filter for LeftRows {
 struct LeftMembers;
 
 impl Filter for LeftMembers {
-    fn group<'a>(&mut self, _: &mut dyn Iterator<Item = Entry<'a>>) -> Option<()> {
+    fn group<'a>(&mut self, _: &mut dyn Iterator<Item = RunEntry<'a>>) -> Option<()> {
         Some(())
     }
 
-    fn keep(&mut self, _: &Entry<'_>) -> Option<bool> {
+    fn keep(&mut self, _: &RunEntry<'_>) -> Option<bool> {
         Some(false)
     }
 }

@@ -8,10 +8,10 @@ use crate::env::{Access, Dir};
 use crate::error::{Error, Result};
 use crate::files::disk::Disk;
 use crate::files::log::{self, LogFile};
-use crate::files::manifest::{self, Entry, Manifest};
+use crate::files::manifest::{self, FileEntry, Manifest};
 use crate::files::sealed::Kind;
 use crate::files::segment::BlockCache;
-use crate::files::table::{Entry as RunEntry, Run};
+use crate::files::table::{Run, RunEntry};
 use crate::model::head::{HEADS, Head};
 use crate::model::image::Image;
 use crate::model::key::TableKey;
@@ -117,7 +117,7 @@ impl Check<'_> {
         self.found.bytes += len.unwrap_or(0);
     }
 
-    fn run(&mut self, manifest: &Manifest, entry: &Entry) {
+    fn run(&mut self, manifest: &Manifest, entry: &FileEntry) {
         self.count(&Kind::Run.name(entry.id));
         let faults = &mut self.found.faults;
         let run = recovery::open_run(&self.opening, manifest, entry);
@@ -135,7 +135,7 @@ impl Check<'_> {
     }
 
     /// Checks a segment, and tells how many messages it holds.
-    fn segment(&mut self, manifest: &Manifest, entry: &Entry) -> u64 {
+    fn segment(&mut self, manifest: &Manifest, entry: &FileEntry) -> u64 {
         self.count(&Kind::Segment.name(entry.id));
         let faults = &mut self.found.faults;
         let before = faults.len();

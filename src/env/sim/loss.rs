@@ -35,7 +35,7 @@ impl Rng {
 /// How a loss of power treats what was not synced. What was synced always stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Loss {
+pub enum PowerLoss {
     /// Nothing unsynced survives.
     Drop,
     /// All unsynced state survives, except what a failed sync gave up.
@@ -48,7 +48,7 @@ pub enum Loss {
 
 /// The choices of one loss of power.
 pub struct Dice<'a> {
-    loss: Loss,
+    loss: PowerLoss,
     /// How many of 16 unsynced things survive in the random modes. It varies, so that some losses take nearly all and
     /// some nearly nothing.
     odds: u64,
@@ -57,8 +57,15 @@ pub struct Dice<'a> {
 
 impl<'a> Dice<'a> {
     /// Draws the odds; without a `loss`, also how to treat unsynced state.
-    pub fn new(loss: Option<Loss>, rng: &'a mut Rng) -> Self {
-        let any = [Loss::Drop, Loss::Keep, Loss::Sectors, Loss::Sectors, Loss::Torn, Loss::Torn];
+    pub fn new(loss: Option<PowerLoss>, rng: &'a mut Rng) -> Self {
+        let any = [
+            PowerLoss::Drop,
+            PowerLoss::Keep,
+            PowerLoss::Sectors,
+            PowerLoss::Sectors,
+            PowerLoss::Torn,
+            PowerLoss::Torn,
+        ];
         let drawn = any[rng.below(any.len() as u64) as usize];
         let odds = [1, 4, 8, 12, 15][rng.below(5) as usize];
         Dice { loss: loss.unwrap_or(drawn), odds, rng }
@@ -67,23 +74,23 @@ impl<'a> Dice<'a> {
     /// Whether something unsynced survives. `dirty` is false if a failed sync gave it up.
     pub fn survives(&mut self, dirty: bool) -> bool {
         match self.loss {
-            Loss::Drop => false,
-            Loss::Keep => dirty,
-            Loss::Sectors | Loss::Torn => self.rng.below(16) < self.odds,
+            PowerLoss::Drop => false,
+            PowerLoss::Keep => dirty,
+            PowerLoss::Sectors | PowerLoss::Torn => self.rng.below(16) < self.odds,
         }
     }
 
     /// Where a surviving sector of `len` bytes is torn: so many bytes are new. `None` if it is whole.
     pub fn tear(&mut self, len: usize) -> Option<usize> {
-        let torn = self.loss == Loss::Torn && self.rng.below(2) == 0;
+        let torn = self.loss == PowerLoss::Torn && self.rng.below(2) == 0;
         torn.then(|| 1 + self.rng.below(len as u64 - 1) as usize)
     }
 
     /// How many of `len` changes survive, if they survive in their order; `None` if each has its own fate.
     pub fn prefix(&mut self, len: usize) -> Option<usize> {
         match self.loss {
-            Loss::Drop | Loss::Keep => None,
-            Loss::Sectors | Loss::Torn => {
+            PowerLoss::Drop | PowerLoss::Keep => None,
+            PowerLoss::Sectors | PowerLoss::Torn => {
                 (self.rng.below(2) == 0).then(|| self.rng.below(len as u64 + 1) as usize)
             }
         }
@@ -139,8 +146,8 @@ impl<T: Clone> Unsynced<T> {
         }
         let last = self.versions.len() - 1;
         let chosen = match dice.loss {
-            Loss::Keep | Loss::Drop => last,
-            Loss::Sectors | Loss::Torn => dice.rng.below(last as u64 + 1) as usize,
+            PowerLoss::Keep | PowerLoss::Drop => last,
+            PowerLoss::Sectors | PowerLoss::Torn => dice.rng.below(last as u64 + 1) as usize,
         };
         Some(self.versions[chosen].clone())
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::fault::{Faults, Op};
 use super::inode::{Inode, MAX_LEN};
-use super::loss::{Dice, Loss, Rng};
+use super::loss::{Dice, PowerLoss, Rng};
 use super::names::{Namespace, Node};
 use crate::env::sync::Arc;
 use crate::env::{Access, check_name};
@@ -270,7 +270,7 @@ impl Machine {
     }
 
     /// The power goes, and comes back. Without a `loss` the seed decides how to treat unsynced state.
-    pub fn power_loss(&mut self, loss: Option<Loss>) {
+    pub fn power_loss(&mut self, loss: Option<PowerLoss>) {
         let mut dice = Dice::new(loss, &mut self.rng);
         self.names.lose(&mut dice);
         self.inodes.values_mut().for_each(|inode| inode.lose(&mut dice));

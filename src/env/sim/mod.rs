@@ -19,7 +19,7 @@ use bytes::Bytes;
 use super::sync::{Arc, Mutex};
 use super::{Access, Dir, Env, File, uninterrupted};
 pub use fault::{Op, Stats};
-pub use loss::Loss;
+pub use loss::PowerLoss;
 use machine::{DirHandle, Machine, OpenFile};
 use names::Namespace;
 
@@ -48,7 +48,7 @@ use names::Namespace;
 /// that are open for writing.
 ///
 /// ```
-/// use chanlog::env::{Access, Env, Loss, SimEnv};
+/// use chanlog::env::{Access, Env, PowerLoss, SimEnv};
 /// use std::path::Path;
 ///
 /// let sim = SimEnv::new(7); // Give `sim.clone()` to `Options::env` to run a store on it.
@@ -99,7 +99,7 @@ impl SimEnv {
     }
 
     /// Cuts the power as [`power_loss`](SimEnv::power_loss) does, with a given treatment of what was not synced.
-    pub fn power_loss_with(&self, loss: Loss) {
+    pub fn power_loss_with(&self, loss: PowerLoss) {
         self.machine.lock().power_loss(Some(loss));
     }
 

@@ -42,7 +42,7 @@ fn kind<T>(result: io::Result<T>) -> Option<ErrorKind> {
 }
 
 /// What `see` finds after losses of power with many seeds.
-fn outcomes<T: Ord>(sim: &SimEnv, loss: Option<Loss>, see: impl Fn(&SimEnv) -> T) -> BTreeSet<T> {
+fn outcomes<T: Ord>(sim: &SimEnv, loss: Option<PowerLoss>, see: impl Fn(&SimEnv) -> T) -> BTreeSet<T> {
     let outcome = |seed| {
         let fork = sim.fork(seed);
         match loss {
@@ -75,10 +75,10 @@ fn synced_bytes_and_names_survive_every_loss() {
 fn unsynced_bytes_may_go_or_stay() {
     let (sim, file) = with_file(1, 3);
     file.write_at(b"new", 0).unwrap();
-    assert_eq!(outcomes(&sim, Some(Loss::Drop), content), [Some(b"ooo".to_vec())].into());
-    assert_eq!(outcomes(&sim, Some(Loss::Keep), content), [Some(b"new".to_vec())].into());
+    assert_eq!(outcomes(&sim, Some(PowerLoss::Drop), content), [Some(b"ooo".to_vec())].into());
+    assert_eq!(outcomes(&sim, Some(PowerLoss::Keep), content), [Some(b"new".to_vec())].into());
     let both = [Some(b"ooo".to_vec()), Some(b"new".to_vec())].into();
-    assert_eq!(outcomes(&sim, Some(Loss::Sectors), content), both);
+    assert_eq!(outcomes(&sim, Some(PowerLoss::Sectors), content), both);
     assert!(outcomes(&sim, None, content).is_superset(&both));
 }
 
@@ -86,7 +86,7 @@ fn unsynced_bytes_may_go_or_stay() {
 fn each_sector_goes_its_own_way() {
     let (sim, file) = with_file(1, 3 * SECTOR);
     file.write_at(&[b'n'; 3 * SECTOR], 0).unwrap();
-    let seen = outcomes(&sim, Some(Loss::Sectors), |sim| {
+    let seen = outcomes(&sim, Some(PowerLoss::Sectors), |sim| {
         let bytes = content(sim).unwrap();
         for sector in bytes.chunks(SECTOR) {
             assert!(sector.iter().all(|byte| *byte == sector[0]));
@@ -102,7 +102,7 @@ fn any_version_since_the_sync_may_be_on_disk() {
     for version in [b"a", b"b", b"c"] {
         file.write_at(version, 0).unwrap();
     }
-    let seen = outcomes(&sim, Some(Loss::Sectors), |sim| content(sim).unwrap()[0]);
+    let seen = outcomes(&sim, Some(PowerLoss::Sectors), |sim| content(sim).unwrap()[0]);
     assert_eq!(seen, [b'a', b'b', b'c', b'o'].into());
 }
 
@@ -110,7 +110,7 @@ fn any_version_since_the_sync_may_be_on_disk() {
 fn a_torn_sector_is_new_first_and_old_then() {
     let (sim, file) = with_file(1, SECTOR);
     file.write_at(&[b'n'; SECTOR], 0).unwrap();
-    let seen = outcomes(&sim, Some(Loss::Torn), |sim| {
+    let seen = outcomes(&sim, Some(PowerLoss::Torn), |sim| {
         let bytes = content(sim).unwrap();
         let new = bytes.iter().take_while(|byte| **byte == b'n').count();
         assert!(bytes[new..].iter().all(|byte| *byte == b'o'));
@@ -123,7 +123,7 @@ fn a_torn_sector_is_new_first_and_old_then() {
 fn length_and_bytes_survive_apart() {
     let (sim, file) = with_file(1, 2);
     file.write_at(b"new", 2).unwrap();
-    let seen = outcomes(&sim, Some(Loss::Sectors), |sim| content(sim).unwrap());
+    let seen = outcomes(&sim, Some(PowerLoss::Sectors), |sim| content(sim).unwrap());
     let expected = [&b"oo"[..], b"oo\0\0\0", b"oonew"].map(<[u8]>::to_vec);
     assert_eq!(seen, expected.into());
 }
@@ -132,7 +132,7 @@ fn length_and_bytes_survive_apart() {
 fn bytes_behind_a_lost_length_never_come_back() {
     let (sim, file) = with_file(1, 2);
     file.write_at(b"new", 2).unwrap();
-    outcomes(&sim, Some(Loss::Sectors), |sim| {
+    outcomes(&sim, Some(PowerLoss::Sectors), |sim| {
         let lost = content(sim).unwrap().len() == 2;
         dir(sim).open("f", Access::Write).unwrap().allocate(600).unwrap();
         assert!(!lost || content(sim).unwrap()[2..].iter().all(|byte| *byte == 0));
@@ -153,10 +153,10 @@ fn an_allocation_is_durable_with_the_sync() {
 fn a_truncating_create_may_be_lost_or_kept() {
     let (sim, _) = with_file(1, 3);
     let file = dir(&sim).create("f").unwrap();
-    assert_eq!(outcomes(&sim, Some(Loss::Drop), content), [Some(b"ooo".to_vec())].into());
-    assert_eq!(outcomes(&sim, Some(Loss::Keep), content), [Some(vec![])].into());
+    assert_eq!(outcomes(&sim, Some(PowerLoss::Drop), content), [Some(b"ooo".to_vec())].into());
+    assert_eq!(outcomes(&sim, Some(PowerLoss::Keep), content), [Some(vec![])].into());
     file.write_at(b"n", 0).unwrap();
-    let seen = outcomes(&sim, Some(Loss::Sectors), |sim| content(sim).unwrap());
+    let seen = outcomes(&sim, Some(PowerLoss::Sectors), |sim| content(sim).unwrap());
     assert!([&b"ooo"[..], b"", b"n"].iter().all(|bytes| seen.contains(*bytes)));
     file.sync().unwrap();
     assert_eq!(outcomes(&sim, None, content), [Some(b"n".to_vec())].into());
@@ -170,7 +170,7 @@ fn a_name_needs_the_sync_of_its_directory() {
     file.sync().unwrap();
     assert_eq!(outcomes(&sim, None, content), [None, Some(b"new".to_vec())].into());
     open(&sim, "/").sync().unwrap();
-    assert_eq!(outcomes(&sim, Some(Loss::Drop), content), [None].into());
+    assert_eq!(outcomes(&sim, Some(PowerLoss::Drop), content), [None].into());
     open(&sim, "/dir").sync().unwrap();
     assert_eq!(outcomes(&sim, None, content), [Some(b"new".to_vec())].into());
 }
@@ -183,11 +183,11 @@ fn a_directory_needs_the_sync_of_the_one_above() {
     let dir = sim.open_dir(Path::new("/a/b"), true).unwrap();
     dir.create("f").unwrap().sync().unwrap();
     dir.sync().unwrap();
-    assert_eq!(outcomes(&sim, Some(Loss::Drop), SimEnv::files), [vec![]].into());
+    assert_eq!(outcomes(&sim, Some(PowerLoss::Drop), SimEnv::files), [vec![]].into());
     let sim = SimEnv::new(1);
     let dir = sim.open_dir(Path::new("/a/b"), true).unwrap();
     dir.create("f").unwrap().sync().unwrap();
-    assert_eq!(outcomes(&sim, Some(Loss::Drop), SimEnv::files), [vec![]].into());
+    assert_eq!(outcomes(&sim, Some(PowerLoss::Drop), SimEnv::files), [vec![]].into());
     dir.sync().unwrap();
     assert_eq!(outcomes(&sim, None, SimEnv::files), [vec!["/a/b/f".into()]].into());
 }
@@ -209,7 +209,7 @@ fn changes_of_one_name_keep_their_order_and_others_do_not() {
         dir(&sim).create(name).unwrap();
         dir(&sim).rename(name, &name.to_uppercase()).unwrap();
     }
-    let seen = outcomes(&sim, Some(Loss::Sectors), SimEnv::files);
+    let seen = outcomes(&sim, Some(PowerLoss::Sectors), SimEnv::files);
     let each = |low: &str, high: &str| [None, Some(path(low)), Some(path(high))];
     let mut expected = BTreeSet::new();
     for a in each("a", "A") {
@@ -245,7 +245,7 @@ fn a_crash_of_the_process_keeps_the_cache_unsynced() {
     drop(guard); // That of the dead process must not free the new one.
     assert_eq!(kind(dir(&sim).lock()), Some(ErrorKind::WouldBlock));
     drop(again);
-    sim.power_loss_with(Loss::Drop);
+    sim.power_loss_with(PowerLoss::Drop);
     assert_eq!(content(&sim).unwrap(), b"ooo");
 }
 
@@ -321,12 +321,12 @@ fn a_failed_sync_gives_bytes_up_until_they_are_written_again() {
 
     file.sync().unwrap();
     let old = vec![b'o'; 2 * SECTOR];
-    assert_eq!(outcomes(&sim, Some(Loss::Drop), content), [Some(old.clone())].into());
-    assert_eq!(outcomes(&sim, Some(Loss::Keep), content), [Some(old)].into());
+    assert_eq!(outcomes(&sim, Some(PowerLoss::Drop), content), [Some(old.clone())].into());
+    assert_eq!(outcomes(&sim, Some(PowerLoss::Keep), content), [Some(old)].into());
 
     file.write_at(b"two", 2 * SECTOR as u64).unwrap();
     file.sync().unwrap();
-    let seen = outcomes(&sim, Some(Loss::Drop), |sim| {
+    let seen = outcomes(&sim, Some(PowerLoss::Drop), |sim| {
         let bytes = content(sim).unwrap();
         (bytes[..3].to_vec(), bytes[2 * SECTOR..].to_vec())
     });
@@ -341,8 +341,8 @@ fn a_failed_directory_sync_gives_names_up() {
     assert!(open(&sim, "/dir").sync().is_err());
     open(&sim, "/dir").sync().unwrap();
     assert_eq!(sim.files(), [path("f")]);
-    assert_eq!(outcomes(&sim, Some(Loss::Keep), SimEnv::files), [vec![]].into());
-    assert_eq!(outcomes(&sim, Some(Loss::Sectors), SimEnv::files), [vec![], vec![path("f")]].into());
+    assert_eq!(outcomes(&sim, Some(PowerLoss::Keep), SimEnv::files), [vec![]].into());
+    assert_eq!(outcomes(&sim, Some(PowerLoss::Sectors), SimEnv::files), [vec![], vec![path("f")]].into());
     dir(&sim).rename("f", "g").unwrap();
     open(&sim, "/dir").sync().unwrap();
     assert_eq!(outcomes(&sim, None, SimEnv::files), [vec![path("g")]].into());
@@ -406,11 +406,11 @@ fn after_the_crash_point_every_call_fails() {
     }
     assert!(file.len().is_err() && file.map().is_err() && sim.random(&mut [0]).is_err());
     assert_eq!(sim.ops(), ops + 1);
-    assert_eq!(outcomes(&sim, Some(Loss::Keep), content), [Some(b"noo".to_vec())].into());
+    assert_eq!(outcomes(&sim, Some(PowerLoss::Keep), content), [Some(b"noo".to_vec())].into());
     sim.crash();
     let file = open(&sim, "/dir").open("f", Access::Read).unwrap();
     file.sync().unwrap();
-    assert_eq!(outcomes(&sim, Some(Loss::Drop), content), [Some(b"noo".to_vec())].into());
+    assert_eq!(outcomes(&sim, Some(PowerLoss::Drop), content), [Some(b"noo".to_vec())].into());
 }
 
 #[test]
@@ -459,7 +459,7 @@ fn forks_go_their_own_ways() {
     dir(&fork).remove("f").unwrap();
     assert_eq!(content(&sim).unwrap(), b"new");
     file.write_at(b"more", 0).unwrap();
-    fork.power_loss_with(Loss::Drop);
+    fork.power_loss_with(PowerLoss::Drop);
     assert_eq!(content(&fork).unwrap(), b"ooo");
     assert_eq!(fork.stats().count(Op::Write), 1);
 }
@@ -499,10 +499,10 @@ fn planted_files_and_damage_are_durable() {
     let mut expected = vec![1; 1000];
     expected[700] = 0x81;
     assert_eq!(sim.read_file("/a/b/f").unwrap(), expected);
-    sim.power_loss_with(Loss::Drop);
+    sim.power_loss_with(PowerLoss::Drop);
     assert_eq!(sim.read_file("/a/b/f").unwrap(), expected);
     sim.write_file("/a/b/f", b"short").unwrap();
-    sim.power_loss_with(Loss::Drop);
+    sim.power_loss_with(PowerLoss::Drop);
     assert_eq!(sim.read_file("/a/b/f").unwrap(), b"short");
     assert!(sim.write_file("/a/b", b"").is_err());
     assert!(sim.write_file("/a/b/f/g/h", b"").is_err());
@@ -533,7 +533,7 @@ fn a_handle_stays_with_its_directory() {
     assert_eq!(sim.files(), ["/dir/i", "/old/g", "/old/h"].map(PathBuf::from));
     drop(lock);
     let _lock = open(&sim, "/old").lock().unwrap();
-    assert_eq!(outcomes(&sim, Some(Loss::Drop), SimEnv::files), [vec!["/old/f".into()]].into());
+    assert_eq!(outcomes(&sim, Some(PowerLoss::Drop), SimEnv::files), [vec!["/old/f".into()]].into());
     assert_eq!(kind(sim.rename_dir("/dir", "/old")), Some(ErrorKind::AlreadyExists));
     assert_eq!(kind(sim.rename_dir("/dir", "/dir/deeper")), Some(ErrorKind::AlreadyExists));
     assert_eq!(kind(sim.rename_dir("/none", "/other")), Some(ErrorKind::NotFound));
@@ -550,7 +550,7 @@ fn a_signal_interrupts_and_nothing_is_lost_by_it() {
         attempt(&sim, &*dir, &*file, op).unwrap();
         assert_eq!(sim.stats().count(op) - count, 2, "{op:?}");
         if op == Op::Sync {
-            assert_eq!(outcomes(&sim, Some(Loss::Drop), content), [Some(b"new".to_vec())].into());
+            assert_eq!(outcomes(&sim, Some(PowerLoss::Drop), content), [Some(b"new".to_vec())].into());
         }
     }
 }

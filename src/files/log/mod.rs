@@ -41,7 +41,7 @@ mod scan;
 pub use file::{HEADER, LogFile, SyncRight, Synced};
 pub use frame::{Frame, FrameHeader, FrameKind, finish as finish_frame, start as start_frame};
 pub use header::Header;
-pub use scan::{Scan, check, scan};
+pub use scan::{LogScan, check, scan};
 
 /// The name of log segment `id` in a store's directory.
 pub fn name(id: u64) -> String {

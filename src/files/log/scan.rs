@@ -7,7 +7,7 @@ use crate::error::Result;
 
 /// What a scan found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Scan {
+pub struct LogScan {
     /// Where the last whole frame ends.
     pub end: u64,
     /// The greatest offset that some frame says is durable.
@@ -32,8 +32,8 @@ pub fn scan(
     bytes: &[u8],
     end: Option<u64>,
     visit: &mut dyn FnMut(&Frame<'_>) -> Result<()>,
-) -> Result<Scan> {
-    let mut scan = Scan { end: HEADER, durable: HEADER, ..Scan::default() };
+) -> Result<LogScan> {
+    let mut scan = LogScan { end: HEADER, durable: HEADER, ..LogScan::default() };
     // After a known end may lie whole frames of a write that found the disk full: nobody was told that they count.
     while end.is_none_or(|end| scan.end < end)
         && let Some(frame) = frame::read(bytes, scan.end, &log.binding)
@@ -64,7 +64,7 @@ pub fn check(log: &LogFile, end: Option<u64>) -> Result<()> {
     scan(log, &bytes, end, &mut |_| Ok(())).map(drop)
 }
 
-impl Scan {
+impl LogScan {
     fn note(&mut self, frame: &Frame<'_>) {
         self.end = frame.end;
         self.durable = self.durable.max(frame.header.durable);
@@ -85,7 +85,7 @@ fn nonzero(bytes: &[u8]) -> usize {
 }
 
 /// The greatest durable mark of the valid frames after the scan's end, where no frame begins.
-fn durable_after(log: &LogFile, bytes: &[u8], scan: &Scan) -> u64 {
+fn durable_after(log: &LogFile, bytes: &[u8], scan: &LogScan) -> u64 {
     let mut durable = 0;
     let mut at = scan.end + ALIGN as u64;
     while at < scan.end + scan.torn {

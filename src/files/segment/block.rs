@@ -14,20 +14,20 @@ use crate::model::ids::ChannelId;
 /// A decoded block.
 pub struct Block {
     bytes: Bytes,
-    records: Box<[Place]>,
+    records: Box<[RecordStart]>,
     summary: Summary,
     /// Whether the bytes are on the heap, and not part of a mapped file.
     owned: bool,
 }
 
 /// Where a record begins. Flat, as a tuple with a [`Key`] would take half as much again.
-struct Place {
+struct RecordStart {
     channel: ChannelId,
     start: u32,
     seq: u64,
 }
 
-impl Place {
+impl RecordStart {
     fn key(&self) -> Key {
         (self.channel, self.seq)
     }
@@ -37,13 +37,13 @@ impl Block {
     /// Finds the records in the raw bytes of a block. The error is the offset in them of what is no record or is out of
     /// order.
     pub fn parse(bytes: Bytes, owned: bool) -> Result<Block, usize> {
-        let mut records: Vec<Place> = Vec::new();
+        let mut records: Vec<RecordStart> = Vec::new();
         let mut summary = Summary::EMPTY;
         let mut at = 0;
         while at < bytes.len() {
             let (record, len) = Record::read(&bytes[at..]).ok_or(at)?;
             let start = u32::try_from(at).map_err(|_| at)?;
-            let place = Place { channel: record.channel, start, seq: record.mark.seq };
+            let place = RecordStart { channel: record.channel, start, seq: record.mark.seq };
             if records.last().is_some_and(|last| last.key() >= place.key()) {
                 return Err(at);
             }

@@ -126,7 +126,7 @@ fn encode(out: &mut Vec<u8>, left_out: u64, newest: u64, extent: &Extent, tail: 
 }
 
 /// Decodes a group from its first entry to its last.
-pub struct Group<'a> {
+pub struct EntryGroup<'a> {
     reader: Reader<'a>,
     /// The least channel that may come next.
     next: u64,
@@ -135,13 +135,13 @@ pub struct Group<'a> {
     tail: u64,
 }
 
-impl<'a> Group<'a> {
+impl<'a> EntryGroup<'a> {
     /// A group that begins with the channel `first`. `tails` is where the section of the tails begins.
-    pub fn new(bytes: &'a [u8], first: ChannelId, tails: u64) -> Option<Group<'a>> {
+    pub fn new(bytes: &'a [u8], first: ChannelId, tails: u64) -> Option<EntryGroup<'a>> {
         let mut reader = Reader::new(bytes);
         let tail = tails.checked_add(reader.varint()?)?;
         let newest = reader.varint()?;
-        Some(Group { reader, next: first.0.into(), newest, tail })
+        Some(EntryGroup { reader, next: first.0.into(), newest, tail })
     }
 
     /// Whether all bytes were decoded.

@@ -34,9 +34,9 @@ pub fn merge<'a>(
     pace: &'a mut Pace<'a>,
 ) -> Result<u64> {
     let versions = span(inputs)?;
-    let mut sources = inputs.iter().map(|segment| Source::new(segment)).collect::<Result<Vec<_>>>()?;
+    let mut sources = inputs.iter().map(|segment| Input::new(segment)).collect::<Result<Vec<_>>>()?;
     let mut builder = SegmentBuilder::create(dir, store, id, pace)?;
-    while let Some(channel) = sources.iter().filter_map(Source::channel).min() {
+    while let Some(channel) = sources.iter().filter_map(Input::channel).min() {
         let mut holders: Vec<_> =
             sources.iter_mut().filter(|source| source.channel() == Some(channel)).collect();
         begin(&holders, versions.0, is_last, &mut builder)?;
@@ -50,7 +50,7 @@ pub fn merge<'a>(
 
 /// Begins the channel that is due in `holders`, oldest first.
 fn begin(
-    holders: &[&mut Source<'_>],
+    holders: &[&mut Input<'_>],
     first_version: u64,
     is_last: &IsLast<'_>,
     builder: &mut SegmentBuilder<'_>,
@@ -76,7 +76,7 @@ fn span(inputs: &[Arc<Segment>]) -> Result<(u64, u64)> {
 }
 
 /// An input of a merge, read from its first channel to its last.
-struct Source<'a> {
+struct Input<'a> {
     segment: &'a Segment,
     /// The number of the next group of the directory, and what is left of the one before.
     next: u64,
@@ -89,11 +89,11 @@ struct Source<'a> {
     left: u64,
 }
 
-impl<'a> Source<'a> {
-    fn new(segment: &'a Segment) -> Result<Source<'a>> {
+impl<'a> Input<'a> {
+    fn new(segment: &'a Segment) -> Result<Input<'a>> {
         let left = segment.messages();
         let mut source =
-            Source { segment, next: 0, entries: Vec::new().into_iter(), entry: None, block: None, left };
+            Input { segment, next: 0, entries: Vec::new().into_iter(), entry: None, block: None, left };
         source.advance()?;
         Ok(source)
     }

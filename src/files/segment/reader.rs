@@ -12,7 +12,7 @@ use lz4_flex::block::decompress_into;
 
 use super::block::Block;
 use super::cache::BlockCache;
-use super::directory::{Entry, GROUP, GUIDE, Group, MAX_GROUP, Tail};
+use super::directory::{Entry, EntryGroup, GROUP, GUIDE, MAX_GROUP, Tail};
 use super::format::{Extent, Footer, Handle, Key, MAX_RAW};
 use crate::env::Dir;
 use crate::error::{Error, Result};
@@ -289,7 +289,7 @@ impl Segment {
     }
 
     /// Where group `n` begins in the file, and a decoder of it.
-    fn group(&self, n: u64) -> Result<(u64, Group<'_>)> {
+    fn group(&self, n: u64) -> Result<(u64, EntryGroup<'_>)> {
         let (first, start) = self.guide(n)?;
         let end = match n + 1 {
             next if next < self.footer.groups() => self.guide(next)?.1,
@@ -299,7 +299,7 @@ impl Segment {
         let len = end.checked_sub(start).filter(|len| *len <= MAX_GROUP);
         let len = len.filter(|len| offset.checked_add(*len).is_some_and(|end| end <= self.footer.directory));
         let len = len.ok_or_else(|| self.bad_group(offset))?;
-        let group = Group::new(self.sealed.bytes(offset, len as usize)?, first, self.footer.tails);
+        let group = EntryGroup::new(self.sealed.bytes(offset, len as usize)?, first, self.footer.tails);
         Ok((offset, group.ok_or_else(|| self.bad_group(offset))?))
     }
 

@@ -1,10 +1,10 @@
 //! Writes a run: its sections, then its names.
 
 use super::HashKey;
-use super::footer::Footer;
-use super::names::{NamesWriter, Place};
+use super::footer::RunFooter;
+use super::names::{NamesPlace, NamesWriter};
 use super::output::Output;
-use super::section::Entry;
+use super::section::RunEntry;
 use super::writer::SectionWriter;
 use crate::env::Dir;
 use crate::error::{Error, Result};
@@ -27,7 +27,7 @@ pub struct RunBuilder<'p> {
     /// The part that is written; `None` before the first.
     part: Option<RunPart>,
     section: Option<SectionWriter>,
-    footer: Footer,
+    footer: RunFooter,
 }
 
 impl<'p> RunBuilder<'p> {
@@ -41,7 +41,7 @@ impl<'p> RunBuilder<'p> {
         pace: impl FnMut(u64) -> Result<()> + 'p,
     ) -> Result<Self> {
         let out = Output::new(SealedWriter::create(dir, Kind::Run, store, id)?, pace);
-        Ok(RunBuilder { out, key, part: None, section: None, footer: Footer::default() })
+        Ok(RunBuilder { out, key, part: None, section: None, footer: RunFooter::default() })
     }
 
     /// Begins a part, and ends the section before it.
@@ -65,7 +65,7 @@ impl<'p> RunBuilder<'p> {
     }
 
     /// Appends an entry to the section. Keys strictly ascend.
-    pub fn put(&mut self, entry: Entry<'_>) -> Result<()> {
+    pub fn put(&mut self, entry: RunEntry<'_>) -> Result<()> {
         let section = self.section.as_mut();
         section.ok_or_else(|| Error::invalid("an entry of no section"))?.push(&mut self.out, entry)
     }
@@ -111,7 +111,7 @@ impl<'p> RunBuilder<'p> {
         first: u32,
         count: u32,
         source: &mut dyn FnMut() -> Result<Option<(N, u32)>>,
-    ) -> Result<Place> {
+    ) -> Result<NamesPlace> {
         let mut names = NamesWriter::new(&self.out, self.key, first, count)?;
         while let Some((name, id)) = source()? {
             names.push(&mut self.out, name.as_ref(), id)?;

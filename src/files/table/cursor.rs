@@ -3,7 +3,7 @@
 //!
 //! Invariant: keys strictly ascend, whatever the file holds. After an error there is nothing more.
 
-use super::{Entry, Section};
+use super::{RunEntry, Section};
 use crate::error::{Error, Result};
 use crate::model::codec::Reader;
 use crate::model::key::Key;
@@ -56,7 +56,7 @@ impl<'a> Cursor<'a> {
 
     /// The next entry.
     #[inline]
-    pub fn next(&mut self) -> Result<Option<Entry<'a>>> {
+    pub fn next(&mut self) -> Result<Option<RunEntry<'a>>> {
         loop {
             if self.reader.is_empty() && !self.enter()? {
                 return Ok(None);
@@ -126,7 +126,7 @@ impl<'a> Cursor<'a> {
 
     /// The next entry of the present block; `None` if nothing valid stands there.
     #[inline]
-    fn decode(&mut self) -> Option<Entry<'a>> {
+    fn decode(&mut self) -> Option<RunEntry<'a>> {
         let r = &mut self.reader;
         let lead = r.varint()?;
         let (step, tag) = (u32::try_from(lead >> 2).ok()?, (lead & 3) as u8);
@@ -144,7 +144,7 @@ impl<'a> Cursor<'a> {
         let len = usize::try_from(r.varint()?).ok()?;
         let image = r.bytes(len)?;
         (self.fresh, self.last) = (false, key);
-        Some(Entry { key, tag, version, image })
+        Some(RunEntry { key, tag, version, image })
     }
 
     /// Ends the walk; what stands at `at` of the present block is no entry.

@@ -11,7 +11,7 @@ use super::builder::RunBuilder;
 use super::cursor::Cursor;
 use super::names::{Names, NamesCursor};
 use super::run::Run;
-use super::section::Entry;
+use super::section::RunEntry;
 use crate::env::Dir;
 use crate::error::{Error, Result};
 use crate::files::sealed::StoreId;
@@ -26,10 +26,10 @@ use crate::model::key::Key;
 pub trait Filter {
     /// Begins a group. Who does not need the group's tombstones as a whole leaves them unread, which costs nothing. `None`
     /// if an image is not valid: then the merge fails.
-    fn group<'a>(&mut self, tombstones: &mut dyn Iterator<Item = Entry<'a>>) -> Option<()>;
+    fn group<'a>(&mut self, tombstones: &mut dyn Iterator<Item = RunEntry<'a>>) -> Option<()>;
 
     /// Whether a tombstone of the group stays. `None` if its image is not valid.
-    fn keep(&mut self, tombstone: &Entry<'_>) -> Option<bool>;
+    fn keep(&mut self, tombstone: &RunEntry<'_>) -> Option<bool>;
 
     /// Ends a group, and may append an entry to it, whose key must be above those that stayed.
     fn last(&mut self) -> Option<Last> {
@@ -108,20 +108,20 @@ fn merge_parts(out: &mut RunBuilder<'_>, inputs: &[Arc<Run>], filters: &mut Filt
 /// The section of a table in several inputs as one, each key once: of those with the same key the last input's, the
 /// newest.
 struct Merge<'a> {
-    sources: Vec<Source<'a>>,
+    sources: Vec<SectionInput<'a>>,
 }
 
 /// A section of one input, and its next entry.
-struct Source<'a> {
+struct SectionInput<'a> {
     cursor: Cursor<'a>,
-    head: Option<Entry<'a>>,
+    head: Option<RunEntry<'a>>,
 }
 
 impl<'a> Merge<'a> {
     fn new(inputs: &'a [Arc<Run>], table: u8) -> Result<Self> {
         let open = |run: &'a Arc<Run>| {
             let mut cursor = run.section(table).all();
-            Ok(Source { head: cursor.next()?, cursor })
+            Ok(SectionInput { head: cursor.next()?, cursor })
         };
         Ok(Merge { sources: inputs.iter().map(open).collect::<Result<_>>()? })
     }
@@ -140,7 +140,7 @@ impl<'a> Merge<'a> {
     }
 
     /// The next entry, and the place of the input that has it.
-    fn next(&mut self) -> Result<Option<(usize, Entry<'a>)>> {
+    fn next(&mut self) -> Result<Option<(usize, RunEntry<'a>)>> {
         let Some((newest, key)) = self.least() else { return Ok(None) };
         let entry = self.sources[newest].head;
         for source in &mut self.sources {
@@ -152,7 +152,7 @@ impl<'a> Merge<'a> {
     }
 
     /// The next entry if it is of a group.
-    fn next_of(&mut self, group: u32) -> Result<Option<(usize, Entry<'a>)>> {
+    fn next_of(&mut self, group: u32) -> Result<Option<(usize, RunEntry<'a>)>> {
         if self.least().is_some_and(|(_, key)| key.a == group) { self.next() } else { Ok(None) }
     }
 
@@ -181,7 +181,7 @@ fn put_filtered(
     let mut entries = Merge::new(inputs, table)?;
     let bad = |input: usize| inputs[input].corrupt("a tombstone without a valid image");
     while let Some((_, Key { a, .. })) = entries.least() {
-        let mut group = Group { ahead: &mut ahead, a, input: None, fault: None };
+        let mut group = TombstoneGroup { ahead: &mut ahead, a, input: None, fault: None };
         let judged = filter.group(&mut group);
         group.fault.map_or(Ok(()), Err)?;
         judged.ok_or_else(|| bad(group.input.unwrap_or(0)))?;
@@ -192,14 +192,14 @@ fn put_filtered(
             }
         }
         if let Some(Last { key, tag, version, image }) = filter.last() {
-            out.put(Entry { key, tag, version, image: &image })?;
+            out.put(RunEntry { key, tag, version, image: &image })?;
         }
     }
     Ok(())
 }
 
 /// The tombstones of a group, ahead of the merge.
-struct Group<'m, 'a> {
+struct TombstoneGroup<'m, 'a> {
     ahead: &'m mut Merge<'a>,
     a: u32,
     /// The place of the input of the last tombstone that was read.
@@ -208,8 +208,8 @@ struct Group<'m, 'a> {
     fault: Option<Error>,
 }
 
-impl<'a> Group<'_, 'a> {
-    fn try_next(&mut self) -> Result<Option<Entry<'a>>> {
+impl<'a> TombstoneGroup<'_, 'a> {
+    fn try_next(&mut self) -> Result<Option<RunEntry<'a>>> {
         if self.input.is_none() {
             // Groups whose tombstones nobody read lie between.
             self.ahead.seek(Key { a: self.a, ..Key::default() })?;
@@ -224,10 +224,10 @@ impl<'a> Group<'_, 'a> {
     }
 }
 
-impl<'a> Iterator for Group<'_, 'a> {
-    type Item = Entry<'a>;
+impl<'a> Iterator for TombstoneGroup<'_, 'a> {
+    type Item = RunEntry<'a>;
 
-    fn next(&mut self) -> Option<Entry<'a>> {
+    fn next(&mut self) -> Option<RunEntry<'a>> {
         if self.fault.is_some() {
             return None;
         }

@@ -31,7 +31,7 @@ pub use self::{
     merge::{Filter, Last, merge},
     names::{Names, NamesCursor, hash},
     run::Run,
-    section::{Entry, Section},
+    section::{RunEntry, Section},
 };
 
 /// The key of SipHash-1-3 for names, one for each store and never told, so that nobody can craft names that collide.

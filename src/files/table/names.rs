@@ -50,7 +50,7 @@ fn slot_of(hash: u64, offset: u64) -> u64 {
 
 /// Where names lie in their file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct NamesPlace {
     heap: u64,
     heap_len: u64,
     /// The least id.
@@ -59,7 +59,7 @@ pub struct Place {
     pub count: u32,
 }
 
-impl Place {
+impl NamesPlace {
     /// Appends it to a footer.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.put_u64(self.heap_len);
@@ -68,8 +68,8 @@ impl Place {
     }
 
     /// Reads it from a footer, for names that begin at `start`.
-    pub fn decode(r: &mut Reader<'_>, start: u64) -> Option<Place> {
-        let place = Place { heap: start, heap_len: r.u64()?, first: r.u32()?, count: r.u32()? };
+    pub fn decode(r: &mut Reader<'_>, start: u64) -> Option<NamesPlace> {
+        let place = NamesPlace { heap: start, heap_len: r.u64()?, first: r.u32()?, count: r.u32()? };
         place.first.checked_add(place.count)?;
         Some(place)
     }
@@ -168,7 +168,7 @@ impl NamesWriter {
     }
 
     /// Writes what stands behind the heap. All ids must have come.
-    pub fn finish(self, out: &mut Output<'_>) -> Result<Place> {
+    pub fn finish(self, out: &mut Output<'_>) -> Result<NamesPlace> {
         let count = self.offsets.len() as u32;
         if self.pushed != count {
             return Err(Error::invalid("an id has no name"));
@@ -177,7 +177,7 @@ impl NamesWriter {
         out.write_u64s(&self.samples)?;
         out.write_u64s(&self.offsets)?;
         out.write_u64s(&self.slots)?;
-        Ok(Place { heap: self.heap, heap_len, first: self.first, count })
+        Ok(NamesPlace { heap: self.heap, heap_len, first: self.first, count })
     }
 }
 
@@ -191,12 +191,12 @@ struct NameEntry<'a> {
 #[derive(Clone, Copy)]
 pub struct Names<'a> {
     file: &'a Sealed,
-    place: Place,
+    place: NamesPlace,
 }
 
 impl<'a> Names<'a> {
     /// The names at `place`, which must lie within the file's content.
-    pub fn new(file: &'a Sealed, place: Place) -> Self {
+    pub fn new(file: &'a Sealed, place: NamesPlace) -> Self {
         Names { file, place }
     }
 

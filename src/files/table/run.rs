@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::HashKey;
-use super::footer::Footer;
+use super::footer::RunFooter;
 use super::names::Names;
-use super::section::{Place, Section};
+use super::section::{Section, SectionPlace};
 use crate::env::Dir;
 use crate::error::{Error, Result};
 use crate::files::sealed::{Kind, Sealed, StoreId};
@@ -14,7 +14,7 @@ use crate::files::sealed::{Kind, Sealed, StoreId};
 #[derive(Debug)]
 pub struct Run {
     file: Sealed,
-    footer: Footer,
+    footer: RunFooter,
     key: HashKey,
 }
 
@@ -26,7 +26,7 @@ impl Run {
 
     /// Reads a sealed file as a run.
     pub fn parse(file: Sealed, key: HashKey) -> Result<Run> {
-        let footer = Footer::decode(&file, &key)?;
+        let footer = RunFooter::decode(&file, &key)?;
         Ok(Run { file, footer, key })
     }
 
@@ -43,7 +43,7 @@ impl Run {
     /// The section of a table; an empty one if the run has none.
     pub fn section(&self, table: u8) -> Section<'_> {
         let place = self.footer.sections.iter().find(|place| place.table == table);
-        Section::new(&self.file, place.unwrap_or(&Place::NONE))
+        Section::new(&self.file, place.unwrap_or(&SectionPlace::NONE))
     }
 
     /// The tables that have a section here, ascending.

@@ -34,7 +34,7 @@ const WIDE: u8 = 1;
 
 /// What a section holds for a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry<'a> {
+pub struct RunEntry<'a> {
     /// Its key.
     pub key: Key,
     /// Two bits beside the image. One of them may be [`TOMBSTONE`].
@@ -47,7 +47,7 @@ pub struct Entry<'a> {
 
 /// Where a section lies in its file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct SectionPlace {
     /// The table's number.
     pub table: u8,
     /// Whether keys have three parts.
@@ -64,10 +64,10 @@ pub struct Place {
     pub newest: u64,
 }
 
-impl Place {
+impl SectionPlace {
     /// The place of a section that a run does not have.
-    pub const NONE: Place =
-        Place { table: 0, wide: false, start: 0, bytes: 0, blocks: 0, entries: 0, newest: 0 };
+    pub const NONE: SectionPlace =
+        SectionPlace { table: 0, wide: false, start: 0, bytes: 0, blocks: 0, entries: 0, newest: 0 };
 
     /// Appends it to a footer.
     pub fn encode(&self, out: &mut Vec<u8>) {
@@ -80,17 +80,17 @@ impl Place {
     }
 
     /// Reads it from a footer, for a section that begins at `start`.
-    pub fn decode(r: &mut Reader<'_>, start: u64) -> Option<Place> {
+    pub fn decode(r: &mut Reader<'_>, start: u64) -> Option<SectionPlace> {
         let (table, flags) = (r.u8()?, r.u8()?);
         let (bytes, blocks, entries, newest) = (r.u64()?, r.u64()?, r.u64()?, r.u64()?);
         let filled = entries > 0 && entries <= bytes / LEAST;
         let good = flags <= WIDE && filled && (entries.div_ceil(BLOCK as u64)..=entries).contains(&blocks);
-        good.then_some(Place { table, wide: flags == WIDE, start, bytes, blocks, entries, newest })
+        good.then_some(SectionPlace { table, wide: flags == WIDE, start, bytes, blocks, entries, newest })
     }
 
     /// The offset just after the section, unless that is beyond any file.
     pub fn end(&self) -> Option<u64> {
-        let index = self.blocks.checked_mul(Place::index_len(self.wide) as u64)?;
+        let index = self.blocks.checked_mul(SectionPlace::index_len(self.wide) as u64)?;
         self.start.checked_add(self.bytes)?.checked_add(index)
     }
 
@@ -101,13 +101,13 @@ impl Place {
 
     /// The offset in the file of a block's entry in the index.
     fn index_at(&self, block: u64) -> u64 {
-        self.start + self.bytes + block * Place::index_len(self.wide) as u64
+        self.start + self.bytes + block * SectionPlace::index_len(self.wide) as u64
     }
 }
 
 /// An entry of the index.
 #[derive(Clone, Copy, Debug)]
-pub struct Block {
+pub struct RowBlock {
     /// The key of the block's first entry.
     pub first: Key,
     /// Where it begins, from the section's start.
@@ -116,7 +116,7 @@ pub struct Block {
     pub newest: u64,
 }
 
-impl Block {
+impl RowBlock {
     /// Appends it to an index.
     pub fn encode(&self, wide: bool, out: &mut Vec<u8>) {
         out.put_u32(self.first.a);
@@ -128,10 +128,10 @@ impl Block {
         out.put_u64(self.newest);
     }
 
-    fn decode(wide: bool, r: &mut Reader<'_>) -> Option<Block> {
+    fn decode(wide: bool, r: &mut Reader<'_>) -> Option<RowBlock> {
         let (a, b) = (r.u32()?, r.u32()?);
         let c = if wide { r.u64()? } else { 0 };
-        Some(Block { first: Key { a, b, c }, offset: r.u64()?, newest: r.u64()? })
+        Some(RowBlock { first: Key { a, b, c }, offset: r.u64()?, newest: r.u64()? })
     }
 }
 
@@ -139,17 +139,17 @@ impl Block {
 #[derive(Clone, Copy, Debug)]
 pub struct Section<'a> {
     file: &'a Sealed,
-    place: &'a Place,
+    place: &'a SectionPlace,
 }
 
 impl<'a> Section<'a> {
     /// The section at `place`, which must lie within the file's content.
-    pub(super) fn new(file: &'a Sealed, place: &'a Place) -> Self {
+    pub(super) fn new(file: &'a Sealed, place: &'a SectionPlace) -> Self {
         Section { file, place }
     }
 
     /// The entry of a key.
-    pub fn get(self, key: Key) -> Result<Option<Entry<'a>>> {
+    pub fn get(self, key: Key) -> Result<Option<RunEntry<'a>>> {
         self.range(key, key, 0).next()
     }
 
@@ -194,10 +194,10 @@ impl<'a> Section<'a> {
     }
 
     /// An entry of the index.
-    pub(super) fn index(self, block: u64) -> Result<Block> {
+    pub(super) fn index(self, block: u64) -> Result<RowBlock> {
         let at = self.place.index_at(block);
-        let bytes = self.file.bytes(at, Place::index_len(self.place.wide))?;
-        let block = Block::decode(self.place.wide, &mut Reader::new(bytes));
+        let bytes = self.file.bytes(at, SectionPlace::index_len(self.place.wide))?;
+        let block = RowBlock::decode(self.place.wide, &mut Reader::new(bytes));
         let block = block.filter(|block| block.newest <= self.place.newest);
         block.ok_or_else(|| self.file.corrupt(at, "a block that is newer than its section"))
     }
@@ -221,7 +221,7 @@ impl<'a> Section<'a> {
     }
 
     /// The offset in the file and the bytes of block `number`. `end` is where the next one begins, if there is one.
-    pub(super) fn bytes(self, number: u64, block: &Block, end: Option<u64>) -> Result<(u64, &'a [u8])> {
+    pub(super) fn bytes(self, number: u64, block: &RowBlock, end: Option<u64>) -> Result<(u64, &'a [u8])> {
         let end = end.unwrap_or(self.place.bytes);
         let len = end.checked_sub(block.offset).filter(|len| *len > 0 && end <= self.place.bytes);
         let Some(len) = len.and_then(|len| usize::try_from(len).ok()) else {

@@ -48,11 +48,11 @@ fn key(a: u32, b: u32, c: u64) -> Key {
     Key { a, b, c }
 }
 
-fn entry<'a>((key, (tag, version, image)): (&Key, &'a Value)) -> Entry<'a> {
-    Entry { key: *key, tag: *tag, version: *version, image }
+fn entry<'a>((key, (tag, version, image)): (&Key, &'a Value)) -> RunEntry<'a> {
+    RunEntry { key: *key, tag: *tag, version: *version, image }
 }
 
-fn value(entry: Entry<'_>) -> (Key, Value) {
+fn value(entry: RunEntry<'_>) -> (Key, Value) {
     (entry.key, (entry.tag, entry.version, entry.image.to_vec()))
 }
 
@@ -296,9 +296,9 @@ fn end_of(a: u32) -> Key {
 }
 
 impl Filter for Newest {
-    fn group<'a>(&mut self, tombstones: &mut dyn Iterator<Item = Entry<'a>>) -> Option<()> {
+    fn group<'a>(&mut self, tombstones: &mut dyn Iterator<Item = RunEntry<'a>>) -> Option<()> {
         if self.keep > 0 {
-            let tombstones: Vec<Entry<'a>> = tombstones.collect();
+            let tombstones: Vec<RunEntry<'a>> = tombstones.collect();
             assert!(tombstones.iter().all(|entry| entry.tag & TOMBSTONE != 0));
             let left = tombstones.iter().filter(|entry| entry.key != end_of(entry.key.a));
             self.bound = self.bound(left.map(|entry| entry.version));
@@ -306,7 +306,7 @@ impl Filter for Newest {
         Some(())
     }
 
-    fn keep(&mut self, tombstone: &Entry<'_>) -> Option<bool> {
+    fn keep(&mut self, tombstone: &RunEntry<'_>) -> Option<bool> {
         assert!(tombstone.tag & TOMBSTONE != 0);
         let a = tombstone.key.a;
         let stays = tombstone.version >= self.bound && tombstone.key != end_of(a);
@@ -417,11 +417,11 @@ struct Never {
 }
 
 impl Filter for Never {
-    fn group<'a>(&mut self, tombstones: &mut dyn Iterator<Item = Entry<'a>>) -> Option<()> {
+    fn group<'a>(&mut self, tombstones: &mut dyn Iterator<Item = RunEntry<'a>>) -> Option<()> {
         (!self.ahead || tombstones.count() == 0).then_some(())
     }
 
-    fn keep(&mut self, _: &Entry<'_>) -> Option<bool> {
+    fn keep(&mut self, _: &RunEntry<'_>) -> Option<bool> {
         None
     }
 }
@@ -485,7 +485,7 @@ fn a_merge_stops_when_told() {
 fn the_builder_refuses_what_is_out_of_order() {
     let dir = tempfile::tempdir().unwrap();
     let create = || RunBuilder::create(&*open_dir(dir.path()), STORE, 1, KEY, |_| Ok(())).unwrap();
-    let at = |key, tag, version| Entry { key, tag, version, image: b"x" };
+    let at = |key, tag, version| RunEntry { key, tag, version, image: b"x" };
     let mut builder = create();
     assert!(builder.put(at(Key::default(), 0, 1)).is_err(), "there is no section");
     builder.section(3, false).unwrap();

@@ -2,7 +2,7 @@
 //! the index.
 
 use super::output::Output;
-use super::section::{BLOCK, Block, Entry, MAX_TAG, Place};
+use super::section::{BLOCK, MAX_TAG, RowBlock, RunEntry, SectionPlace};
 use crate::error::{Error, Result};
 use crate::model::codec::Put;
 use crate::model::key::Key;
@@ -10,7 +10,7 @@ use crate::model::key::Key;
 /// A section in the making.
 pub struct SectionWriter {
     /// Counts what was written. Its start is known at the end.
-    place: Place,
+    place: SectionPlace,
     pending: Vec<PendingEntry>,
     /// The images of `pending`, one after another.
     images: Vec<u8>,
@@ -32,7 +32,7 @@ impl SectionWriter {
     /// An empty section of a table. In a wide one keys have a third part.
     pub fn new(table: u8, wide: bool) -> Self {
         SectionWriter {
-            place: Place { table, wide, ..Place::NONE },
+            place: SectionPlace { table, wide, ..SectionPlace::NONE },
             pending: Vec::with_capacity(BLOCK),
             images: Vec::new(),
             block: Vec::new(),
@@ -42,8 +42,8 @@ impl SectionWriter {
     }
 
     /// Appends an entry, whose key must be greater than the last one's.
-    pub fn push(&mut self, out: &mut Output<'_>, entry: Entry<'_>) -> Result<()> {
-        let Entry { key, tag, version, image } = entry;
+    pub fn push(&mut self, out: &mut Output<'_>, entry: RunEntry<'_>) -> Result<()> {
+        let RunEntry { key, tag, version, image } = entry;
         if self.last >= Some(key) {
             return Err(Error::invalid("a key of a run is out of order"));
         }
@@ -60,7 +60,7 @@ impl SectionWriter {
     fn write_block(&mut self, out: &mut Output<'_>) -> Result<()> {
         let Some(first) = self.pending.first().map(|entry| entry.key) else { return Ok(()) };
         let newest = self.pending.iter().map(|entry| entry.version).max().unwrap_or(0);
-        Block { first, offset: self.place.bytes, newest }.encode(self.place.wide, &mut self.index);
+        RowBlock { first, offset: self.place.bytes, newest }.encode(self.place.wide, &mut self.index);
         let (mut last, mut images) = (first, &self.images[..]);
         for PendingEntry { key, tag, version, len } in self.pending.drain(..) {
             put_key(&mut self.block, self.place.wide, last, key, tag);
@@ -80,11 +80,11 @@ impl SectionWriter {
     }
 
     /// Writes the last block and the index. `None` if there are no entries: a run has no empty sections.
-    pub fn finish(mut self, out: &mut Output<'_>) -> Result<Option<Place>> {
+    pub fn finish(mut self, out: &mut Output<'_>) -> Result<Option<SectionPlace>> {
         self.write_block(out)?;
         let start = out.position() - self.place.bytes;
         out.write(&self.index)?;
-        Ok((self.place.entries > 0).then_some(Place { start, ..self.place }))
+        Ok((self.place.entries > 0).then_some(SectionPlace { start, ..self.place }))
     }
 }
 

@@ -1,12 +1,12 @@
 //! Opening what is sealed, and the log segments that are not.
 
 use super::survey::Survey;
-use super::{Faults, Opening};
+use super::{Damage, Opening};
 use crate::env::Access;
 use crate::env::sync::Arc;
 use crate::error::{Error, Result};
 use crate::files::log::{self, LogFile};
-use crate::files::manifest::{Entry, Manifest};
+use crate::files::manifest::{FileEntry, Manifest};
 use crate::files::segment::Segment;
 use crate::files::table::Run;
 use crate::kernel::fileset::names;
@@ -16,7 +16,7 @@ use crate::model::head::{BUFFERED_WINDOW, HEADS, Head};
 use crate::model::ids::{ChannelId, Named};
 
 /// Opens the runs and the message segments that the manifest names.
-pub fn open_files(opening: &Opening<'_>, manifest: &Manifest, faults: &mut Faults) -> Result<FileSet> {
+pub fn open_files(opening: &Opening<'_>, manifest: &Manifest, faults: &mut Damage) -> Result<FileSet> {
     let mut runs = Vec::with_capacity(manifest.runs.len());
     for entry in &manifest.runs {
         let run = open_run(opening, manifest, entry);
@@ -31,7 +31,7 @@ pub fn open_files(opening: &Opening<'_>, manifest: &Manifest, faults: &mut Fault
 }
 
 /// Opens a run, and checks that it is what the manifest says.
-pub fn open_run(opening: &Opening<'_>, manifest: &Manifest, entry: &Entry) -> Result<Run> {
+pub fn open_run(opening: &Opening<'_>, manifest: &Manifest, entry: &FileEntry) -> Result<Run> {
     let run = Run::open(opening.disk, manifest.store, entry.id, entry.len, manifest.key)?;
     match run.versions() == entry.versions {
         true => Ok(run),
@@ -40,7 +40,7 @@ pub fn open_run(opening: &Opening<'_>, manifest: &Manifest, entry: &Entry) -> Re
 }
 
 /// Opens a message segment, and checks that it is what the manifest says: a message's version tells the file.
-pub fn open_segment(opening: &Opening<'_>, manifest: &Manifest, entry: &Entry) -> Result<Segment> {
+pub fn open_segment(opening: &Opening<'_>, manifest: &Manifest, entry: &FileEntry) -> Result<Segment> {
     let cache = opening.cache.clone();
     let segment = Segment::open(opening.disk, manifest.store, entry.id, entry.len, cache)?;
     match segment.versions() == entry.versions {
@@ -49,7 +49,12 @@ pub fn open_segment(opening: &Opening<'_>, manifest: &Manifest, entry: &Entry) -
     }
 }
 
-fn open_part(opening: &Opening<'_>, manifest: &Manifest, entry: &Entry, faults: &mut Faults) -> Result<Part> {
+fn open_part(
+    opening: &Opening<'_>,
+    manifest: &Manifest,
+    entry: &FileEntry,
+    faults: &mut Damage,
+) -> Result<Part> {
     let segment = open_segment(opening, manifest, entry);
     match &segment {
         Ok(_) => {}
@@ -65,7 +70,7 @@ pub fn open_logs(
     opening: &Opening<'_>,
     manifest: &Manifest,
     survey: &Survey,
-    faults: &mut Faults,
+    faults: &mut Damage,
 ) -> Result<Vec<Arc<LogFile>>> {
     let last = survey.logs.last().copied().unwrap_or(0).max(manifest.first_log);
     let mut logs = Vec::new();
@@ -88,7 +93,7 @@ pub fn open_logs(
 }
 
 /// The heads of all channels as of the last run, and how far the store had come by then.
-pub fn load_heads(files: &FileSet, manifest: &Manifest, faults: &mut Faults) -> Result<(Heads, Counts)> {
+pub fn load_heads(files: &FileSet, manifest: &Manifest, faults: &mut Damage) -> Result<(Heads, Counts)> {
     let mut heads = Heads::default();
     let mut counts = Counts::default();
     let newest = manifest.runs.last().map_or(0, |entry| entry.versions.1);

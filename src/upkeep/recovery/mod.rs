@@ -24,7 +24,7 @@ use crate::env::sync::Arc;
 use crate::env::{Dir, Env};
 use crate::error::{Error, Result};
 use crate::files::disk::Disk;
-use crate::files::log::{self, HEADER, Header, LogFile, Scan};
+use crate::files::log::{self, HEADER, Header, LogFile, LogScan};
 use crate::files::manifest::{Manifest, Session};
 use crate::files::note::Note;
 use crate::files::sealed::PAGE;
@@ -67,13 +67,13 @@ pub struct Opening<'a> {
 
 /// What was found to be damaged.
 #[derive(Default)]
-pub struct Faults {
+pub struct Damage {
     /// Whether to go on without what is damaged.
     lenient: bool,
     pub found: Vec<Error>,
 }
 
-impl Faults {
+impl Damage {
     /// Notes a fault that stops nothing.
     pub fn note(&mut self, fault: &Error) {
         self.found.push(fault.clone());
@@ -204,9 +204,9 @@ pub struct Reading {
     kernel: Kernel,
     /// The last log segment, and what was found in it.
     log: Arc<LogFile>,
-    scan: Scan,
+    scan: LogScan,
     recovery: Recovery,
-    faults: Faults,
+    faults: Damage,
     session: u64,
     /// How far a writer beside this reader has published.
     note: Option<Note>,
@@ -220,7 +220,7 @@ impl Reading {
         survey: &Survey,
         note: Option<Note>,
     ) -> Result<Reading> {
-        let mut faults = Faults { lenient: opening.options.read_only, found: Vec::new() };
+        let mut faults = Damage { lenient: opening.options.read_only, found: Vec::new() };
         let files = open_files(opening, &manifest, &mut faults)?;
         let logs = open_logs(opening, &manifest, survey, &mut faults)?;
         let (heads, counts) = load_heads(&files, &manifest, &mut faults)?;
@@ -240,7 +240,7 @@ impl Reading {
             kernel.edit_files(|files| files.losses = files.losses.iter().copied().filter(sealed).collect());
         }
         let mut reading =
-            Reading { manifest, kernel, log, scan: Scan::default(), recovery, faults, session, note };
+            Reading { manifest, kernel, log, scan: LogScan::default(), recovery, faults, session, note };
         reading.replay(&logs)?;
         reading.settle(opening.disk)?;
         Ok(reading)
@@ -369,7 +369,7 @@ impl Reading {
 
 /// Makes all up to the log's end durable (R2) and all after it zero (R3). After a clean close that is the close frame alone:
 /// its own sync may have failed.
-fn mend(log: &LogFile, scan: &Scan) -> Result<()> {
+fn mend(log: &LogFile, scan: &LogScan) -> Result<()> {
     // A copy, as a map would change under the write.
     let mut tail = log.raw(scan.durable, (scan.end - scan.durable) as usize)?.to_vec();
     tail.resize(tail.len() + scan.torn as usize, 0);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::env::sync::Arc;
 use crate::error::Result;
 use crate::files::change::Change;
-use crate::files::log::{self, Frame, FrameKind, HEADER, Scan};
+use crate::files::log::{self, Frame, FrameKind, HEADER, LogScan};
 use crate::files::record::Record;
 use crate::kernel::{Counts, Kernel, Layer};
 use crate::model::head::{Head, follow_message};
@@ -19,7 +19,7 @@ use crate::model::{Table, WithTable, with_table};
 
 /// Reads the newest layer's log segment and puts its commits in. `partial` is set if later commits may fail to follow while
 /// those before are to be seen. Commits that end after `upto` are not put in: nobody may see them yet.
-pub fn replay(kernel: &Kernel, end: Option<u64>, partial: bool, upto: u64) -> (Counts, Result<Scan>) {
+pub fn replay(kernel: &Kernel, end: Option<u64>, partial: bool, upto: u64) -> (Counts, Result<LogScan>) {
     let moment = kernel.moment();
     let layer = moment.active.clone();
     let mut replay = Replay { kernel, layer: &layer, counts: moment.counts, keep: partial, version: 0, upto };
@@ -45,7 +45,7 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    fn log(&mut self, end: Option<u64>) -> Result<Scan> {
+    fn log(&mut self, end: Option<u64>) -> Result<LogScan> {
         let log = &self.layer.log;
         let header = &log.header;
         let start = Counts { version: header.base_version, channels: header.channels, users: header.users };

@@ -187,7 +187,7 @@ fn a_segment_whose_name_could_not_be_synced_is_named_again() {
         }
         sim.crash_after(0);
         drop(store);
-        sim.power_loss_with(crate::env::Loss::Drop);
+        sim.power_loss_with(crate::env::PowerLoss::Drop);
         let store = options().open(DIR).unwrap();
         assert_eq!(store.head("general").unwrap().last.seq, if seals { 1 } else { 2 });
     }
@@ -255,7 +255,7 @@ fn a_head_that_is_newer_than_any_store_gets_is_corruption() {
     let mut image = Vec::new();
     head.encode(&mut image);
     let key = Key { a: 2, ..Key::default() };
-    run.put(table::Entry { key, tag: 0, version: u64::MAX, image: &image }).unwrap();
+    run.put(table::RunEntry { key, tag: 0, version: u64::MAX, image: &image }).unwrap();
     run.channels(2, ["three"]).unwrap();
     run.users(2, ["three"]).unwrap();
     entry.len = run.finish((entry.versions.0, u64::MAX)).unwrap();

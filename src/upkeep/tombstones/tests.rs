@@ -63,7 +63,7 @@ fn open_dir(path: &Path) -> Arc<dyn Dir> {
 fn put(builder: &mut RunBuilder<'_>, (a, b): (u32, u32), row: &impl Image) -> Result<()> {
     let mut image = Vec::new();
     row.encode(&mut image);
-    builder.put(Entry { key: Key { a, b, c: 0 }, tag: row.tag(), version: row.version(), image: &image })
+    builder.put(RunEntry { key: Key { a, b, c: 0 }, tag: row.tag(), version: row.version(), image: &image })
 }
 
 /// The model of a merge.
