@@ -366,7 +366,7 @@ fn a_merge_copies_the_inner_blocks_of_a_long_channel() {
 fn probe(segment: &Segment, model: &Model) -> usize {
     let mut errors = 0;
     for (&channel, records) in model {
-        match last_of(&segment, channel) {
+        match last_of(segment, channel) {
             Ok(last) => assert_eq!(last.as_ref(), records.values().last()),
             Err(_) => errors += 1,
         }
