@@ -177,7 +177,7 @@ impl<'a> Conversations<'a> {
         }
         let (mut ranked, cut) = newest.finish();
         if let (Some(user), false) = (user, self.unread_only) {
-            add_owns(&view, user, &mut ranked)?;
+            add_owns(&view, user, ranked.iter_mut().map(|(_, state)| state))?;
         }
         ranked.sort_unstable_by_key(|(order, state)| Reverse((*order, state.channel)));
         let gap = cut.then(|| Gap { below: ranked.last().map_or(below, |(order, _)| *order), above: 0 });
@@ -320,13 +320,15 @@ fn each_state(view: &View, user: UserId, with_owns: bool, mut visit: impl FnMut(
     let mut rows = view.scan::<Membership>(first, 0)?;
     let mut owns = if with_owns { Some(Owns::new(view, first)?) } else { None };
     let empty = State { channel: FLOOR, row: Membership::default(), head: Head::default() };
-    let mut states = vec![empty; TOGETHER];
+    let mut states = Vec::with_capacity(TOGETHER);
     loop {
         let mut count = 0;
-        while let Some(State { channel, row, .. }) = states.get_mut(count)
-            && let Some(at) = rows.next_into(row)?
-            && at.channel != FLOOR
-        {
+        while count < TOGETHER {
+            if count == states.len() {
+                states.push(empty.clone());
+            }
+            let State { channel, row, .. } = &mut states[count];
+            let Some(at) = rows.next_into(row)?.filter(|at| at.channel != FLOOR) else { break };
             if let Some(owns) = &mut owns {
                 owns.add(at, row)?;
             }
@@ -343,10 +345,11 @@ fn each_state(view: &View, user: UserId, with_owns: bool, mut visit: impl FnMut(
 }
 
 /// Adds the user's own marks to states that are in order of channels.
-fn add_owns(view: &View, user: UserId, states: &mut [(u64, State)]) -> Result<()> {
-    let Some((_, first)) = states.first() else { return Ok(()) };
+fn add_owns<'s>(view: &View, user: UserId, states: impl Iterator<Item = &'s mut State>) -> Result<()> {
+    let mut states = states.peekable();
+    let Some(first) = states.peek() else { return Ok(()) };
     let mut owns = Owns::new(view, key(first.channel, user))?;
-    states.iter_mut().try_for_each(|(_, state)| owns.add(key(state.channel, user), &mut state.row))
+    states.try_for_each(|state| owns.add(key(state.channel, user), &mut state.row))
 }
 
 /// The states of the channels that may be due; `None` if dropped tombstones leave that unknown.
@@ -372,11 +375,9 @@ fn changed_states(view: &View, user: &[u8], from: &Seen) -> Result<Option<Vec<St
         return Ok(Some(states));
     }
     add_changed_channels(view, user, from.version, &mut changed)?;
-    let with_own = |(channel, row)| {
-        let row = view.with_own(key(channel, user), row)?;
-        Ok(State { channel, row, head: Head::default() })
-    };
-    let mut states: Vec<_> = changed.into_iter().map(with_own).collect::<Result<_>>()?;
+    let state = |(channel, row)| State { channel, row, head: Head::default() };
+    let mut states: Vec<_> = changed.into_iter().map(state).collect();
+    add_owns(view, user, states.iter_mut())?;
     view.add_heads(&mut states, |state| (state.channel, &mut state.head));
     Ok(Some(states))
 }

@@ -49,7 +49,7 @@ impl View {
     }
 
     /// A membership with its user's own mark.
-    pub(super) fn with_own(&self, key: UserChannel, mut row: Membership) -> Result<Membership> {
+    fn with_own(&self, key: UserChannel, mut row: Membership) -> Result<Membership> {
         row.set_own(&self.row::<Own>(key)?.unwrap_or_default());
         Ok(row)
     }

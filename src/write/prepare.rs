@@ -160,8 +160,8 @@ impl Reading {
         let names = std::mem::take(&mut self.prepared.names);
         let mut overlay = Overlay::new(self.view.moment.counts);
         let mut out = Vec::new();
+        let mut txn = Transact::new(&mut *self, &mut overlay, &mut out, now);
         for (index, op) in batch.ops().enumerate().take(last + 1).filter(|(_, op)| op.reads()) {
-            let mut txn = Transact::new(&mut *self, &mut overlay, &mut out, now);
             txn.enter(index, names[index]);
             txn.trial = Some(if index == last { Trial::Last } else { Trial::First });
             match op.run(&mut txn) {
