@@ -1,7 +1,7 @@
 //! `import`: JSON lines become commits. Each line is a commit of its own; many are in flight at once.
 //!
 //! A line is read in place: its values are decoded when its operation asks for them, so that what it carries besides costs
-//! no memory.
+//! no memory. Only lines of an operation that has no form of its own here ([`other`]) are decoded as a whole.
 //!
 //! Invariant: `{"lines":N}` is printed only when each of the first N lines is on disk, or was found bad and skipped.
 
@@ -30,9 +30,9 @@ use crate::text;
 /// Write JSON lines to a store, which is made if need be.
 ///
 /// A line is a commit: {"channel":C,"user":U,"ts":UNIX_MS,"text":T} sends a message; a sender who is no member joins just
-/// before. Further keys: "op" ("send", "join", "leave", "read", "hide", "activate"), "history" ("now", "all") of a join,
-/// "seq" of a read (to the end without it), "silent", "id" (the client's id of the message), "payload_base64" in place of
-/// "text". Names and ids that are not UTF-8 come as "channel_base64", "user_base64", "id_base64". Keys that an op does not
+/// before. Further keys: "op" ("send", "join", "read", or any other operation by its name, such as "leave", "clear", "hide",
+/// "activate", with the operation's fields as keys), "history" ("now", "all") of a join, "seq" of a read (to the end without
+/// it), "silent", "id" (the client's id of the message), "payload_base64" in place of "text". Names and ids that are not UTF-8 come as "channel_base64", "user_base64", "id_base64". Keys that an op does not
 /// need are ignored, a key with null counts as absent. Blank lines are skipped, and counted as lines. A payload has at most
 /// 1 MiB, a line about 6.
 #[derive(clap::Args)]
@@ -237,11 +237,7 @@ fn parse(line: &[u8]) -> Parsed<Batch> {
         // Joining again as a member changes nothing, so nobody needs to look who is one.
         "send" => batch.join(&channel, &user).append(&channel, fields.draft(&user)?),
         "join" => batch.join_with(&channel, &user, JoinOptions::new().history(fields.history()?)),
-        "leave" => batch.leave(&channel, &user),
         "read" => batch.read(&channel, &user, fields.seq()?.unwrap_or(u64::MAX)),
-        "clear" => batch.clear(&channel, &user),
-        "hide" => batch.hide(&channel, &user),
-        "activate" => batch.activate(&channel, &user),
         op => other(&mut batch, op, line, &channel, &user)?,
     };
     Ok(batch)

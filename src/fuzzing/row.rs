@@ -124,7 +124,7 @@ pub fn patch(table: u8, input: &mut Input<'_>) -> Vec<u8> {
     for _ in 0..choice / 2 % 8 {
         // Known fields have low numbers.
         let choice = input.u8();
-        let number = 1 + usize::from(choice) % if choice < 240 { 10 } else { FIELDS - 1 };
+        let number = 1 + usize::from(choice) % if choice < 240 { 20 } else { FIELDS - 1 };
         with_table(table, PutField { number: number as u8, input, out: &mut patch });
     }
     patch
