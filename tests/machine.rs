@@ -44,6 +44,7 @@ enum Plan {
     Clear { channel: u8, user: u8 },
     Hide { channel: u8, user: u8 },
     Activate { channel: u8, user: u8 },
+    Pin { channel: u8, user: u8, on: bool },
 }
 
 /// A batch to be: its operations, whether those that the model would refuse are left out, and its durability.
@@ -153,7 +154,8 @@ fn plan() -> impl Strategy<Value = Plan> {
         4 => (c, u, any::<Place>()).prop_map(|(channel, user, to)| Plan::Read { channel, user, to }),
         2 => pair.clone().prop_map(|(channel, user)| Plan::Clear { channel, user }),
         2 => pair.clone().prop_map(|(channel, user)| Plan::Hide { channel, user }),
-        1 => pair.prop_map(|(channel, user)| Plan::Activate { channel, user }),
+        1 => pair.clone().prop_map(|(channel, user)| Plan::Activate { channel, user }),
+        1 => (pair, any::<bool>()).prop_map(|((channel, user), on)| Plan::Pin { channel, user, on }),
     ]
 }
 
@@ -247,6 +249,9 @@ fn settle(model: &Model, plan: &Plan) -> Op {
         Plan::Hide { channel, user } => Op::Hide { channel: channel_name(channel), user: user_name(user) },
         Plan::Activate { channel, user } => {
             Op::Activate { channel: channel_name(channel), user: user_name(user) }
+        }
+        Plan::Pin { channel, user, on } => {
+            Op::Pin { channel: channel_name(channel), user: user_name(user), on }
         }
     }
 }

@@ -861,6 +861,33 @@ mod lists {
     }
 
     #[test]
+    fn carry_what_is_pinned_and_keep_their_order() {
+        let store = three();
+        let token = list(&store, "alice").as_of;
+        let receipt =
+            commit(&store, |b| b.pin("a", "alice", true).pin("a", "alice", true).pin("b", "alice", false));
+        assert_eq!(receipt.outcomes()[1..], [Outcome::Unchanged; 2]);
+        assert_eq!(brief(&changes(&store, "alice", &token).0), ["a"]);
+        store.wherever(|store| {
+            assert_eq!(listed(store, "alice"), ["c", "b", "a"]);
+            assert!(entry(store, "alice", "a").membership.pinned);
+            assert!(!entry(store, "alice", "b").membership.pinned);
+            assert!(!entry(store, "bob", "a").membership.pinned, "a pin is one's own affair");
+        });
+    }
+
+    #[test]
+    fn are_pinned_by_members_until_they_say_otherwise() {
+        let store = three();
+        let refused = try_commit(&store, |b| b.pin("a", "stranger", true));
+        assert!(matches!(refused, Err(Error::NotMember { op: 0, .. })));
+        commit(&store, |b| b.pin("a", "alice", true).pin("b", "alice", true));
+        commit(&store, |b| b.pin("a", "alice", false).leave("b", "alice").join("b", "alice"));
+        assert!(!member(&store, "a", "alice").pinned);
+        assert!(!member(&store, "b", "alice").pinned, "a new membership has no pin");
+    }
+
+    #[test]
     fn of_the_unread_leave_out_the_others() {
         let store = three();
         commit(&store, |b| {

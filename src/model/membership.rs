@@ -38,6 +38,8 @@ image! {
         replaced_at: Option<i64> = 9,
         /// The version of the join, or 0 while nothing changed the row since: a new row pays no byte for it.
         joined: u64 = 10,
+        /// Whether the user pinned the conversation.
+        pinned: bool = 11,
     }
     beside {
         /// The user's own last message while a member.

@@ -203,6 +203,7 @@ operations! {
     Clear in clear,
     Hide in hide,
     Activate in activate,
+    Pin in pin,
 }
 
 impl<'a> Op<'a> {

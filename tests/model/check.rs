@@ -73,6 +73,7 @@ impl From<&Membership> for Member {
             hidden: m.hidden,
             activated: m.activated,
             withdrawn: m.withdrawn,
+            pinned: m.pinned,
             version: m.version,
         }
     }

@@ -52,6 +52,7 @@ pub enum Op {
     Clear { channel: Name, user: Name },
     Hide { channel: Name, user: Name },
     Activate { channel: Name, user: Name },
+    Pin { channel: Name, user: Name, on: bool },
 }
 
 /// The batch that asks a store for `ops`.
@@ -69,6 +70,7 @@ pub fn batch(ops: &[Op], durability: Durability) -> Batch {
             Op::Clear { channel, user } => batch.clear(channel, user),
             Op::Hide { channel, user } => batch.hide(channel, user),
             Op::Activate { channel, user } => batch.activate(channel, user),
+            Op::Pin { channel, user, on } => batch.pin(channel, user, on),
         };
     }
     batch
@@ -171,6 +173,7 @@ pub struct Member {
     pub hidden: u64,
     pub activated: u64,
     pub withdrawn: u64,
+    pub pinned: bool,
     pub version: u64,
 }
 
@@ -232,6 +235,7 @@ impl Channel {
             hidden: row.hidden,
             activated: row.activated,
             withdrawn: row.withdrawn,
+            pinned: row.pinned,
             version: row.version,
         }
     }
@@ -247,6 +251,7 @@ struct Row {
     /// Off the list until a message beyond this seq.
     hidden: u64,
     activated: u64,
+    pinned: bool,
     version: u64,
     /// When the user last took the conversation off the list, and when the user last left, as versions.
     withdrawn: u64,
@@ -329,7 +334,8 @@ impl Model {
                 Op::Read { channel, user, .. }
                 | Op::Clear { channel, user }
                 | Op::Hide { channel, user }
-                | Op::Activate { channel, user } => {
+                | Op::Activate { channel, user }
+                | Op::Pin { channel, user, .. } => {
                     let known = present.get(&(channel, user)).copied();
                     if !known.unwrap_or_else(|| self.is_member(channel, user)) {
                         return Some(i);
@@ -357,6 +363,7 @@ impl Model {
             Op::Clear { channel, user } => self.clear(channel, user),
             Op::Hide { channel, user } => self.hide(channel, user),
             Op::Activate { channel, user } => self.activate(channel, user),
+            Op::Pin { channel, user, on } => self.pin(channel, user, *on),
         }
     }
 
@@ -456,6 +463,18 @@ impl Model {
 
     fn activate(&mut self, channel: &Name, user: &Name) -> Outcome {
         self.change(channel, user, |row, version| row.activated = version)
+    }
+
+    fn pin(&mut self, channel: &Name, user: &Name, on: bool) -> Outcome {
+        if self.present(channel, user).pinned == on {
+            return Outcome::Unchanged;
+        }
+        self.change(channel, user, |row, _| row.pinned = on)
+    }
+
+    /// The row of a member.
+    fn present(&self, channel: &Name, user: &Name) -> &Row {
+        self.row(channel, user).expect("refused for others")
     }
 
     fn change(&mut self, channel: &Name, user: &Name, change: impl FnOnce(&mut Row, u64)) -> Outcome {
