@@ -45,6 +45,7 @@ enum Plan {
     Hide { channel: u8, user: u8 },
     Activate { channel: u8, user: u8 },
     Pin { channel: u8, user: u8, on: bool },
+    Mute { channel: u8, user: u8, on: bool },
 }
 
 /// A batch to be: its operations, whether those that the model would refuse are left out, and its durability.
@@ -155,7 +156,8 @@ fn plan() -> impl Strategy<Value = Plan> {
         2 => pair.clone().prop_map(|(channel, user)| Plan::Clear { channel, user }),
         2 => pair.clone().prop_map(|(channel, user)| Plan::Hide { channel, user }),
         1 => pair.clone().prop_map(|(channel, user)| Plan::Activate { channel, user }),
-        1 => (pair, any::<bool>()).prop_map(|((channel, user), on)| Plan::Pin { channel, user, on }),
+        1 => (pair.clone(), any::<bool>()).prop_map(|((channel, user), on)| Plan::Pin { channel, user, on }),
+        1 => (pair, any::<bool>()).prop_map(|((channel, user), on)| Plan::Mute { channel, user, on }),
     ]
 }
 
@@ -249,6 +251,9 @@ fn settle(model: &Model, plan: &Plan) -> Op {
         Plan::Hide { channel, user } => Op::Hide { channel: channel_name(channel), user: user_name(user) },
         Plan::Activate { channel, user } => {
             Op::Activate { channel: channel_name(channel), user: user_name(user) }
+        }
+        Plan::Mute { channel, user, on } => {
+            Op::Mute { channel: channel_name(channel), user: user_name(user), on }
         }
         Plan::Pin { channel, user, on } => {
             Op::Pin { channel: channel_name(channel), user: user_name(user), on }

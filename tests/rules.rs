@@ -888,6 +888,22 @@ mod lists {
     }
 
     #[test]
+    fn carry_what_is_muted_and_count_all_the_same() {
+        let store = three();
+        let token = list(&store, "alice").as_of;
+        let receipt = commit(&store, |b| b.mute("a", "alice", true).mute("a", "alice", true));
+        assert_eq!(receipt.outcomes()[1], Outcome::Unchanged);
+        assert_eq!(brief(&changes(&store, "alice", &token).0), ["a"]);
+        send(&store, "a", "bob", 1);
+        store.wherever(|store| {
+            assert_eq!(listed(store, "alice"), ["a", "c", "b"]);
+            let entry = entry(store, "alice", "a");
+            assert_eq!((entry.unread, entry.membership.muted), (2, true));
+            assert!(!member(store, "a", "bob").muted, "muting is one's own affair");
+        });
+    }
+
+    #[test]
     fn of_the_unread_leave_out_the_others() {
         let store = three();
         commit(&store, |b| {

@@ -40,6 +40,8 @@ image! {
         joined: u64 = 10,
         /// Whether the user pinned the conversation.
         pinned: bool = 11,
+        /// Whether the user wants no notifications of the conversation.
+        muted: bool = 12,
     }
     beside {
         /// The user's own last message while a member.

@@ -204,6 +204,7 @@ operations! {
     Hide in hide,
     Activate in activate,
     Pin in pin,
+    Mute in mute,
 }
 
 impl<'a> Op<'a> {

@@ -74,6 +74,7 @@ impl From<&Membership> for Member {
             activated: m.activated,
             withdrawn: m.withdrawn,
             pinned: m.pinned,
+            muted: m.muted,
             version: m.version,
         }
     }

@@ -53,6 +53,7 @@ pub enum Op {
     Hide { channel: Name, user: Name },
     Activate { channel: Name, user: Name },
     Pin { channel: Name, user: Name, on: bool },
+    Mute { channel: Name, user: Name, on: bool },
 }
 
 /// The batch that asks a store for `ops`.
@@ -71,6 +72,7 @@ pub fn batch(ops: &[Op], durability: Durability) -> Batch {
             Op::Hide { channel, user } => batch.hide(channel, user),
             Op::Activate { channel, user } => batch.activate(channel, user),
             Op::Pin { channel, user, on } => batch.pin(channel, user, on),
+            Op::Mute { channel, user, on } => batch.mute(channel, user, on),
         };
     }
     batch
@@ -174,6 +176,7 @@ pub struct Member {
     pub activated: u64,
     pub withdrawn: u64,
     pub pinned: bool,
+    pub muted: bool,
     pub version: u64,
 }
 
@@ -236,6 +239,7 @@ impl Channel {
             activated: row.activated,
             withdrawn: row.withdrawn,
             pinned: row.pinned,
+            muted: row.muted,
             version: row.version,
         }
     }
@@ -252,6 +256,7 @@ struct Row {
     hidden: u64,
     activated: u64,
     pinned: bool,
+    muted: bool,
     version: u64,
     /// When the user last took the conversation off the list, and when the user last left, as versions.
     withdrawn: u64,
@@ -335,7 +340,8 @@ impl Model {
                 | Op::Clear { channel, user }
                 | Op::Hide { channel, user }
                 | Op::Activate { channel, user }
-                | Op::Pin { channel, user, .. } => {
+                | Op::Pin { channel, user, .. }
+                | Op::Mute { channel, user, .. } => {
                     let known = present.get(&(channel, user)).copied();
                     if !known.unwrap_or_else(|| self.is_member(channel, user)) {
                         return Some(i);
@@ -364,6 +370,7 @@ impl Model {
             Op::Hide { channel, user } => self.hide(channel, user),
             Op::Activate { channel, user } => self.activate(channel, user),
             Op::Pin { channel, user, on } => self.pin(channel, user, *on),
+            Op::Mute { channel, user, on } => self.mute(channel, user, *on),
         }
     }
 
@@ -470,6 +477,13 @@ impl Model {
             return Outcome::Unchanged;
         }
         self.change(channel, user, |row, _| row.pinned = on)
+    }
+
+    fn mute(&mut self, channel: &Name, user: &Name, on: bool) -> Outcome {
+        if self.present(channel, user).muted == on {
+            return Outcome::Unchanged;
+        }
+        self.change(channel, user, |row, _| row.muted = on)
     }
 
     /// The row of a member.

@@ -6,6 +6,7 @@ pub mod clear;
 pub mod hide;
 pub mod join;
 pub mod leave;
+pub mod mute;
 pub mod pin;
 pub mod read;
 
