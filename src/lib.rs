@@ -49,7 +49,7 @@ pub use kernel::View;
 pub use model::batch::{Argument, Batch, Durability};
 pub use model::head::{BUFFERED_WINDOW, Head};
 pub use model::mark::Mark;
-pub use model::membership::Membership;
+pub use model::membership::{MAX_ATTRIBUTES, Membership};
 pub use model::message::{Draft, Message};
 pub use model::ops::join::{HistoryFrom, JoinOptions};
 pub use model::outcome::{Outcome, Receipt};

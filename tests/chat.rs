@@ -69,6 +69,7 @@ fn batches(chat: &[Sent]) -> Vec<Vec<Op>> {
             user: user.clone(),
             visible: HistoryFrom::Now,
             read: None,
+            role: None,
         });
         let post = Post {
             members_only: false,

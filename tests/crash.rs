@@ -55,7 +55,13 @@ fn user(i: u64) -> Name {
 /// The batch of hour `i`: messages into two channels, and a row or two.
 fn hour(model: &Model, i: u64) -> Vec<Op> {
     let (c, u) = (i % 3, i % 4);
-    let join = Op::Join { channel: channel(c), user: user(u), visible: HistoryFrom::Start, read: Some(0) };
+    let join = Op::Join {
+        channel: channel(c),
+        user: user(u),
+        visible: HistoryFrom::Start,
+        read: Some(0),
+        role: None,
+    };
     let mut ops = vec![post(c, u, i), join, post(c, u + 1, i + 100), post((c + 1) % 3, u, i + 200)];
     let row = |make: fn(Name, Name) -> Op| make(channel(c), user((u + 1) % 4));
     ops.push(match i % 5 {

@@ -107,7 +107,13 @@ fn hour(i: u64) -> Vec<Op> {
         payload,
         members_only: false,
     };
-    let join = Op::Join { channel: c.clone(), user: u.clone(), visible: HistoryFrom::Start, read: Some(0) };
+    let join = Op::Join {
+        channel: c.clone(),
+        user: u.clone(),
+        visible: HistoryFrom::Start,
+        read: Some(0),
+        role: None,
+    };
     let mut ops = vec![join, Op::Append { channel: c.clone(), post }];
     match i % 6 {
         1 => ops.push(Op::Read { channel: c, user: u, seq: i / 4 }),
@@ -562,8 +568,13 @@ fn names_never_become_paths() {
             payload,
             members_only: false,
         };
-        let join =
-            Op::Join { channel: name.clone(), user: name.clone(), visible: HistoryFrom::Now, read: None };
+        let join = Op::Join {
+            channel: name.clone(),
+            user: name.clone(),
+            visible: HistoryFrom::Now,
+            read: None,
+            role: None,
+        };
         let ops = [join, Op::Append { channel: name, post }];
         store.commit(&batch(&ops, Durability::Sync)).unwrap();
         model.apply(&ops).unwrap();

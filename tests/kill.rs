@@ -108,7 +108,7 @@ fn row(json: &mut Value, name: &str, op: Op) -> Vec<Op> {
 }
 
 fn join(channel: Name, user: Name, visible: HistoryFrom) -> Op {
-    Op::Join { channel, user, visible, read: None }
+    Op::Join { channel, user, visible, read: None, role: None }
 }
 
 fn post(dice: &mut Dice, json: &mut Value, number: usize, sender: &Name) -> Post {

@@ -38,7 +38,7 @@ type Place = u16;
 #[derive(Clone, Debug)]
 enum Plan {
     Append { channel: u8, sender: u8, timestamp: i64, silent: bool, id: Option<u64>, client: u8, len: usize },
-    Join { channel: u8, user: u8, from: Option<Place>, start: bool, read: Option<Place> },
+    Join { channel: u8, user: u8, from: Option<Place>, start: bool, read: Option<Place>, role: Option<u8> },
     Leave { channel: u8, user: u8 },
     Read { channel: u8, user: u8, to: Place },
     Clear { channel: u8, user: u8 },
@@ -46,6 +46,8 @@ enum Plan {
     Activate { channel: u8, user: u8 },
     Pin { channel: u8, user: u8, on: bool },
     Mute { channel: u8, user: u8, on: bool },
+    Role { channel: u8, user: u8, role: u8 },
+    Attributes { channel: u8, user: u8, len: usize },
 }
 
 /// A batch to be: its operations, whether those that the model would refuse are left out, and its durability.
@@ -145,8 +147,10 @@ fn plan() -> impl Strategy<Value = Plan> {
                 client: client.saturating_sub(16),
                 len,
             });
-    let join = (c.clone(), u.clone(), any::<Option<Place>>(), any::<bool>(), any::<Option<Place>>())
-        .prop_map(|(channel, user, from, start, read)| Plan::Join { channel, user, from, start, read });
+    let places = (any::<Option<Place>>(), any::<bool>(), any::<Option<Place>>());
+    let join = (c.clone(), u.clone(), places, prop::option::weighted(0.2, 0u8..3)).prop_map(
+        |(channel, user, (from, start, read), role)| Plan::Join { channel, user, from, start, read, role },
+    );
     let pair = (c.clone(), u.clone());
     prop_oneof![
         8 => append,
@@ -157,7 +161,10 @@ fn plan() -> impl Strategy<Value = Plan> {
         2 => pair.clone().prop_map(|(channel, user)| Plan::Hide { channel, user }),
         1 => pair.clone().prop_map(|(channel, user)| Plan::Activate { channel, user }),
         1 => (pair.clone(), any::<bool>()).prop_map(|((channel, user), on)| Plan::Pin { channel, user, on }),
-        1 => (pair, any::<bool>()).prop_map(|((channel, user), on)| Plan::Mute { channel, user, on }),
+        1 => (pair.clone(), any::<bool>()).prop_map(|((channel, user), on)| Plan::Mute { channel, user, on }),
+        1 => (pair.clone(), 0u8..3).prop_map(|((channel, user), role)| Plan::Role { channel, user, role }),
+        1 => (pair, select(vec![0usize, 1, 100, 4096]))
+            .prop_map(|((channel, user), len)| Plan::Attributes { channel, user, len }),
     ]
 }
 
@@ -231,7 +238,7 @@ fn settle(model: &Model, plan: &Plan) -> Op {
             let post = Post { sender, timestamp, silent, id, client_id, payload, members_only };
             Op::Append { channel: channel_name(channel), post }
         }
-        Plan::Join { channel, user, from, start, read } => {
+        Plan::Join { channel, user, from, start, read, role } => {
             let channel = channel_name(channel);
             let visible = match (from, start) {
                 (Some(place), _) => HistoryFrom::Seq(choose(model, &channel, place)),
@@ -239,7 +246,7 @@ fn settle(model: &Model, plan: &Plan) -> Op {
                 (None, false) => HistoryFrom::Now,
             };
             let read = read.map(|place| choose(model, &channel, place));
-            Op::Join { channel, user: user_name(user), visible, read }
+            Op::Join { channel, user: user_name(user), visible, read, role }
         }
         Plan::Leave { channel, user } => Op::Leave { channel: channel_name(channel), user: user_name(user) },
         Plan::Read { channel, user, to } => {
@@ -254,6 +261,13 @@ fn settle(model: &Model, plan: &Plan) -> Op {
         }
         Plan::Mute { channel, user, on } => {
             Op::Mute { channel: channel_name(channel), user: user_name(user), on }
+        }
+        Plan::Role { channel, user, role } => {
+            Op::Role { channel: channel_name(channel), user: user_name(user), role }
+        }
+        Plan::Attributes { channel, user, len } => {
+            let attributes = vec![user; len].into();
+            Op::Attributes { channel: channel_name(channel), user: user_name(user), attributes }
         }
         Plan::Pin { channel, user, on } => {
             Op::Pin { channel: channel_name(channel), user: user_name(user), on }
@@ -570,6 +584,7 @@ fn a_long_list_is_kept_up_to_date() {
             user: user.clone(),
             visible: HistoryFrom::Now,
             read: None,
+            role: None,
         };
         let mut ops = vec![join(&alice), join(&bob)];
         ops.extend((0..i % 4).map(|n| Op::Append { channel: channel(i), post: post(&bob, n) }));

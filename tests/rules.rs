@@ -8,8 +8,9 @@ use std::path::Path;
 
 use bytes::Bytes;
 use chanlog::{
-    Batch, Continuation, Conversation, Draft, Durability, Error, Head, HistoryFrom, JoinOptions, List,
-    ListChange, Mark, Membership, Message, Options, Outcome, Receipt, Store, SyncToken, Update,
+    Argument, Batch, Continuation, Conversation, Draft, Durability, Error, Head, HistoryFrom, JoinOptions,
+    List, ListChange, MAX_ATTRIBUTES, Mark, Membership, Message, Options, Outcome, Receipt, Store, SyncToken,
+    Update,
 };
 use tempfile::TempDir;
 
@@ -577,6 +578,70 @@ mod memberships {
             let fresh = (row.read, row.own, row.cleared, row.activated);
             assert_eq!(fresh, (Mark::default(), Mark::default(), Mark::default(), 0));
             assert_eq!(seen(store).len(), 7);
+        });
+    }
+
+    #[test]
+    fn have_a_role_from_the_join_on_or_later() {
+        let store = fresh();
+        commit(&store, |b| b.join_with("c", "u", JoinOptions::new().role(7)).join("c", "v"));
+        assert_eq!((member(&store, "c", "u").role, member(&store, "c", "v").role), (7, 0));
+        let token = list(&store, "v").as_of;
+        let receipt = commit(&store, |b| b.activate("c", "v").role("c", "v", 255).role("c", "v", 255));
+        assert_eq!(receipt.outcomes()[2], Outcome::Unchanged);
+        assert_eq!(brief(&changes(&store, "v", &token).0), ["c"]);
+        store.wherever(|store| {
+            assert_eq!((member(store, "c", "u").role, member(store, "c", "v").role), (7, 255));
+            assert_eq!(entry(store, "v", "c").membership.role, 255);
+        });
+    }
+
+    #[test]
+    fn have_roles_of_one_byte() {
+        let store = fresh();
+        for name in ["join", "role"] {
+            let mut batch = Batch::new();
+            batch.join("c", "u");
+            let added = batch.operation(name, &mut |field| match field {
+                "role" => Some(Argument::Number(256)),
+                "channel" => Some(Argument::Bytes(b"c")),
+                "user" => Some(Argument::Bytes(b"u")),
+                _ => None,
+            });
+            added.unwrap();
+            assert_invalid(store.commit(&batch), 1);
+        }
+    }
+
+    #[test]
+    fn have_attributes_of_up_to_4096_bytes() {
+        let store = fresh();
+        let most = vec![0xee; MAX_ATTRIBUTES];
+        commit(&store, |b| b.join("c", "u").attributes("c", "u", &most).activate("c", "u"));
+        let token = list(&store, "u").as_of;
+        let refused =
+            try_commit(&store, |b| b.mute("c", "u", true).attributes("c", "u", [0; MAX_ATTRIBUTES + 1]));
+        assert!(matches!(refused, Err(Error::TooLarge { len: 4097, limit: 4096, op: Some(1), .. })));
+        assert_eq!(changes(&store, "u", &token).0, []);
+        let receipt = commit(&store, |b| b.attributes("c", "u", &most).read("c", "u", 0));
+        assert_eq!(receipt.outcomes(), [Outcome::Unchanged; 2]);
+        commit(&store, |b| b.pin("c", "u", true));
+        store.wherever(|store| {
+            assert_eq!(member(store, "c", "u").attributes, most);
+            assert_eq!(entry(store, "u", "c").membership.attributes, most);
+        });
+    }
+
+    #[test]
+    fn end_with_their_role_and_attributes() {
+        let store = fresh();
+        let options = JoinOptions::new().role(1);
+        commit(&store, |b| b.join_with("c", "u", options).attributes("c", "u", "x").attributes("c", "u", ""));
+        assert_eq!(member(&store, "c", "u").attributes, "");
+        commit(&store, |b| b.attributes("c", "u", "x").leave("c", "u").join("c", "u"));
+        store.wherever(|store| {
+            let row = member(store, "c", "u");
+            assert_eq!((row.role, &row.attributes[..]), (0, &b""[..]));
         });
     }
 

@@ -258,7 +258,7 @@ fn changes(channel: &Name, alice: &Name, i: u64) -> Vec<model::Op> {
     };
     let visible = chanlog::HistoryFrom::Now;
     let op = match i % 11 {
-        0 | 5 => Op::Join { channel: channel.clone(), user, visible, read: None },
+        0 | 5 => Op::Join { channel: channel.clone(), user, visible, read: None, role: None },
         1 if i.is_multiple_of(4) => Op::Leave { channel: channel.clone(), user },
         2 => Op::Hide { channel: channel.clone(), user },
         3 => Op::Read { channel: channel.clone(), user, seq: u64::MAX },

@@ -44,7 +44,7 @@ impl Heads {
     /// Sets a head, in a change of `version`. With `keep`, older views find what was there before.
     pub fn put(&mut self, channel: ChannelId, head: Head, version: u64, keep: bool) {
         if keep {
-            self.undo.push(channel, version, self.get(channel));
+            self.undo.push(channel, version, self.get(channel), 0);
         }
         self.set(channel, head);
     }

@@ -20,13 +20,15 @@ const FEW: usize = 64;
 #[derive(Debug)]
 pub struct Rows<T: Table> {
     rows: Vec<T>,
+    /// How many bytes they hold beside themselves.
+    heap: usize,
     groups: HashMap<u32, RowGroup<<T::Key as TableKey>::Minor>>,
     undo: Undo<T::Key, T>,
 }
 
 impl<T: Table> Default for Rows<T> {
     fn default() -> Self {
-        Rows { rows: Vec::new(), groups: HashMap::new(), undo: Undo::default() }
+        Rows { rows: Vec::new(), heap: 0, groups: HashMap::new(), undo: Undo::default() }
     }
 }
 
@@ -109,6 +111,7 @@ impl<T: Table> Rows<T> {
     /// Sets a key's row. With `keep`, views older than `version` find what was there before.
     pub fn put(&mut self, key: T::Key, row: T, version: u64, keep: bool) {
         let newest = row.version();
+        self.heap += row.heap();
         let next = self.rows.len() as u32;
         let group = self
             .groups
@@ -119,8 +122,10 @@ impl<T: Table> Rows<T> {
             (_, true) => self.rows.push(row),
             (place, false) => {
                 let old = std::mem::replace(&mut self.rows[place as usize], row);
+                let heap = old.heap();
+                self.heap -= heap;
                 if keep {
-                    self.undo.push(key, version, old);
+                    self.undo.push(key, version, old, heap);
                 }
             }
         }
@@ -175,8 +180,9 @@ impl<T: Table> Rows<T> {
         self.undo.memory()
     }
 
-    /// About how much memory the rows take, in bytes: a row, its place, a group of its own at worst, and slack.
+    /// About how much memory the rows take, in bytes: a row, its place, what it holds, a group of its own at
+    /// worst, and slack.
     pub fn memory(&self) -> usize {
-        self.rows.len() * (size_of::<T>() * 5 / 4 + 16) + self.groups.len() * 96
+        self.rows.len() * (size_of::<T>() * 5 / 4 + 16) + self.heap + self.groups.len() * 96
     }
 }

@@ -15,8 +15,10 @@ use hashbrown::hash_map::Entry;
 pub struct Undo<K, V> {
     /// For each key its old images.
     images: HashMap<K, Images<V>>,
-    /// All of them in the order in which they ended.
-    order: VecDeque<(u64, K)>,
+    /// All of them in the order in which they ended, with the bytes that each holds beside itself.
+    order: VecDeque<(u64, K, usize)>,
+    /// The sum of those bytes.
+    heap: usize,
 }
 
 /// The old images of a key, oldest first, with the version at which each ended. Nearly always there is one.
@@ -69,13 +71,14 @@ impl<V> Images<V> {
 
 impl<K, V> Default for Undo<K, V> {
     fn default() -> Self {
-        Undo { images: HashMap::new(), order: VecDeque::new() }
+        Undo { images: HashMap::new(), order: VecDeque::new(), heap: 0 }
     }
 }
 
 impl<K: Copy + Eq + Hash, V> Undo<K, V> {
-    /// Keeps what a change of `version` replaced. Within one change only the first image counts.
-    pub fn push(&mut self, key: K, version: u64, image: V) {
+    /// Keeps what a change of `version` replaced, which holds `heap` bytes beside itself. Within one change only the first
+    /// image counts.
+    pub fn push(&mut self, key: K, version: u64, image: V, heap: usize) {
         match self.images.entry(key) {
             Entry::Vacant(entry) => _ = entry.insert(Images::One(version, Box::new(image))),
             Entry::Occupied(entry) if entry.get().last() == Some(version) => return,
@@ -83,7 +86,8 @@ impl<K: Copy + Eq + Hash, V> Undo<K, V> {
                 _ = entry.replace_entry_with(|_, images| Some(images.push(version, Box::new(image))));
             }
         }
-        self.order.push_back((version, key));
+        self.order.push_back((version, key, heap));
+        self.heap += heap;
     }
 
     /// The image of a key as of `version`, if a later change replaced it.
@@ -97,7 +101,9 @@ impl<K: Copy + Eq + Hash, V> Undo<K, V> {
     /// Forgets what only views older than `version` need: at most so many images, so that no lock is held for long.
     pub fn trim(&mut self, version: u64, most: usize) {
         for _ in 0..most {
-            let Some((_, key)) = self.order.pop_front_if(|(until, _)| *until <= version) else { return };
+            let due = self.order.pop_front_if(|(until, ..)| *until <= version);
+            let Some((_, key, heap)) = due else { return };
+            self.heap -= heap;
             if let Entry::Occupied(mut entry) = self.images.entry(key)
                 && entry.get_mut().pop()
             {
@@ -108,7 +114,7 @@ impl<K: Copy + Eq + Hash, V> Undo<K, V> {
 
     /// About how much memory it takes, in bytes.
     pub fn memory(&self) -> usize {
-        self.order.len() * (size_of::<(u64, K)>() + size_of::<V>() + 64)
+        self.order.len() * (size_of::<(u64, K, usize)>() + size_of::<V>() + 64) + self.heap
     }
 }
 
@@ -119,9 +125,9 @@ mod tests {
     #[test]
     fn a_view_finds_what_held_at_its_version() {
         let mut undo = Undo::default();
-        undo.push(1, 5, "four");
-        undo.push(1, 5, "within the same change");
-        undo.push(1, 8, "five");
+        undo.push(1, 5, "four", 4);
+        undo.push(1, 5, "within the same change", 22);
+        undo.push(1, 8, "five", 4);
         assert_eq!(undo.find(&1, 4), Some(&"four"));
         assert_eq!(undo.find(&1, 5), Some(&"five"));
         assert_eq!(undo.find(&1, 8), None);

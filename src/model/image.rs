@@ -15,6 +15,7 @@
 //! The mark before is the last one that is not zero. A field that has its default value is not written. Fields that this
 //! release does not know are kept as they are. An image does not hold its version: that stands beside it.
 
+use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::codec::{Put, Reader};
@@ -37,6 +38,8 @@ pub trait Image: Clone + Default + PartialEq + std::fmt::Debug + Send + Sync + '
     fn set_version(&mut self, version: u64);
     /// Two bits that files keep beside the key: [`TOMBSTONE`], and one that is free.
     fn tag(&self) -> u8;
+    /// How many bytes it holds beside itself.
+    fn heap(&self) -> usize;
     /// Appends the image's bytes.
     fn encode(&self, out: &mut Vec<u8>);
     /// The image of bytes, with the version that stands beside them; `None` if they are not valid.
@@ -72,6 +75,10 @@ pub trait Field: Default + PartialEq {
     fn value(&self) -> Value<'_>;
     /// Takes a value that was read; `None` if it is of a wrong type.
     fn take(&mut self, value: Value<'_>) -> Option<()>;
+    /// How many bytes it holds beside itself.
+    fn heap(&self) -> usize {
+        0
+    }
 }
 
 impl Field for Mark {
@@ -95,6 +102,35 @@ impl Field for u64 {
         let Value::Number(number) = value else { return None };
         *self = number;
         Some(())
+    }
+}
+
+impl Field for u8 {
+    fn value(&self) -> Value<'_> {
+        Value::Number((*self).into())
+    }
+
+    fn take(&mut self, value: Value<'_>) -> Option<()> {
+        let Value::Number(number) = value else { return None };
+        *self = number.try_into().ok()?;
+        Some(())
+    }
+}
+
+/// Opaque bytes, which all copies of an image share. What is read from a file is copied once: the file's bytes may go.
+impl Field for Bytes {
+    fn value(&self) -> Value<'_> {
+        Value::Bytes(self)
+    }
+
+    fn take(&mut self, value: Value<'_>) -> Option<()> {
+        let Value::Bytes(bytes) = value else { return None };
+        *self = Bytes::copy_from_slice(bytes);
+        Some(())
+    }
+
+    fn heap(&self) -> usize {
+        self.len()
     }
 }
 
@@ -270,7 +306,7 @@ impl Patch {
 
     /// A patch that begins with a row of default values.
     pub fn reset() -> Patch {
-        Patch::default().set(RESET, 0)
+        Patch::default().set(RESET, 0u64)
     }
 
     /// Also sets a field.
@@ -356,6 +392,11 @@ macro_rules! image {
                 if tombstone(self) { $crate::model::image::TOMBSTONE } else { 0 }
             }
 
+            fn heap(&self) -> usize {
+                let fields = 0 $(+ $crate::model::image::Field::heap(&self.$field))*;
+                fields + self.unknown.bytes().len()
+            }
+
             fn changed(&mut self, _before: u64) {
                 $(
                     let changed: fn(&mut $name, u64) = $changed;
@@ -365,7 +406,7 @@ macro_rules! image {
 
             fn encode(&self, out: &mut Vec<u8>) {
                 $crate::model::image::put_marks(&[$(self.$mark),*], out);
-                $(if self.$field != Default::default() {
+                $(if self.$field != <$type>::default() {
                     $crate::model::image::put_field(out, $field_no, $crate::model::image::Field::value(&self.$field));
                 })*
                 out.extend_from_slice(self.unknown.bytes());

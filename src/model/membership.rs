@@ -3,6 +3,8 @@
 //! Owns every rule about it: floor, cursor, unread, whether and where it is in the list, what a valid row is, and when a
 //! tombstone may be dropped.
 
+use bytes::Bytes;
+
 use super::head::Head;
 use super::ids::{ChannelId, UserId};
 use super::image::image;
@@ -42,6 +44,10 @@ image! {
         pinned: bool = 11,
         /// Whether the user wants no notifications of the conversation.
         muted: bool = 12,
+        /// The member's role, as the server gave it; 0 to begin with.
+        role: u8 = 13,
+        /// What the server keeps with the membership; empty to begin with.
+        attributes: Bytes = 14,
     }
     beside {
         /// The user's own last message while a member.
@@ -50,6 +56,9 @@ image! {
     tombstone |row| row.left_at.is_some();
     changed |row, before| if row.joined == 0 { row.joined = before };
 }
+
+/// The longest attributes of a membership, in bytes.
+pub const MAX_ATTRIBUTES: usize = 4096;
 
 /// Under this channel a user has a row whose version is a floor: tombstones of the user up to it were dropped, so that a
 /// question about changes since an older version can't be answered. No channel ever has this id.

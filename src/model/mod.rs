@@ -205,6 +205,8 @@ operations! {
     Activate in activate,
     Pin in pin,
     Mute in mute,
+    Role in role,
+    Attributes in attributes,
 }
 
 impl<'a> Op<'a> {

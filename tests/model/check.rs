@@ -75,6 +75,8 @@ impl From<&Membership> for Member {
             withdrawn: m.withdrawn,
             pinned: m.pinned,
             muted: m.muted,
+            role: m.role,
+            attributes: m.attributes.clone(),
             version: m.version,
         }
     }

@@ -46,7 +46,7 @@ impl fmt::Debug for Post {
 #[derive(Clone, Debug)]
 pub enum Op {
     Append { channel: Name, post: Post },
-    Join { channel: Name, user: Name, visible: HistoryFrom, read: Option<u64> },
+    Join { channel: Name, user: Name, visible: HistoryFrom, read: Option<u64>, role: Option<u8> },
     Leave { channel: Name, user: Name },
     Read { channel: Name, user: Name, seq: u64 },
     Clear { channel: Name, user: Name },
@@ -54,6 +54,8 @@ pub enum Op {
     Activate { channel: Name, user: Name },
     Pin { channel: Name, user: Name, on: bool },
     Mute { channel: Name, user: Name, on: bool },
+    Role { channel: Name, user: Name, role: u8 },
+    Attributes { channel: Name, user: Name, attributes: Bytes },
 }
 
 /// The batch that asks a store for `ops`.
@@ -63,8 +65,8 @@ pub fn batch(ops: &[Op], durability: Durability) -> Batch {
     for op in ops.iter().cloned() {
         match op {
             Op::Append { channel, post } => batch.append(channel, draft(&post)),
-            Op::Join { channel, user, visible, read } => {
-                batch.join_with(channel, user, join_options(visible, read))
+            Op::Join { channel, user, visible, read, role } => {
+                batch.join_with(channel, user, join_options(visible, read, role))
             }
             Op::Leave { channel, user } => batch.leave(channel, user),
             Op::Read { channel, user, seq } => batch.read(channel, user, seq),
@@ -73,13 +75,16 @@ pub fn batch(ops: &[Op], durability: Durability) -> Batch {
             Op::Activate { channel, user } => batch.activate(channel, user),
             Op::Pin { channel, user, on } => batch.pin(channel, user, on),
             Op::Mute { channel, user, on } => batch.mute(channel, user, on),
+            Op::Role { channel, user, role } => batch.role(channel, user, role),
+            Op::Attributes { channel, user, attributes } => batch.attributes(channel, user, attributes),
         };
     }
     batch
 }
 
-fn join_options(history: HistoryFrom, read: Option<u64>) -> JoinOptions {
+fn join_options(history: HistoryFrom, read: Option<u64>, role: Option<u8>) -> JoinOptions {
     let options = JoinOptions::new().history(history);
+    let options = role.map_or(options, |role| options.role(role));
     read.map_or(options, |seq| options.read(seq))
 }
 
@@ -166,7 +171,7 @@ impl Event {
 }
 
 /// A membership as `Store::membership` answers it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     pub join_seq: u64,
     pub read: Mark,
@@ -177,6 +182,8 @@ pub struct Member {
     pub withdrawn: u64,
     pub pinned: bool,
     pub muted: bool,
+    pub role: u8,
+    pub attributes: Bytes,
     pub version: u64,
 }
 
@@ -240,6 +247,8 @@ impl Channel {
             withdrawn: row.withdrawn,
             pinned: row.pinned,
             muted: row.muted,
+            role: row.role,
+            attributes: row.attributes.clone(),
             version: row.version,
         }
     }
@@ -257,6 +266,8 @@ struct Row {
     activated: u64,
     pinned: bool,
     muted: bool,
+    role: u8,
+    attributes: Bytes,
     version: u64,
     /// When the user last took the conversation off the list, and when the user last left, as versions.
     withdrawn: u64,
@@ -341,7 +352,9 @@ impl Model {
                 | Op::Hide { channel, user }
                 | Op::Activate { channel, user }
                 | Op::Pin { channel, user, .. }
-                | Op::Mute { channel, user, .. } => {
+                | Op::Mute { channel, user, .. }
+                | Op::Role { channel, user, .. }
+                | Op::Attributes { channel, user, .. } => {
                     let known = present.get(&(channel, user)).copied();
                     if !known.unwrap_or_else(|| self.is_member(channel, user)) {
                         return Some(i);
@@ -363,7 +376,9 @@ impl Model {
     fn apply_one(&mut self, op: &Op) -> Outcome {
         match op {
             Op::Append { channel, post } => self.append(channel, post),
-            Op::Join { channel, user, visible, read } => self.join(channel, user, *visible, *read),
+            Op::Join { channel, user, visible, read, role } => {
+                self.join(channel, user, *visible, *read, *role)
+            }
             Op::Leave { channel, user } => self.leave(channel, user),
             Op::Read { channel, user, seq } => self.read(channel, user, *seq),
             Op::Clear { channel, user } => self.clear(channel, user),
@@ -371,6 +386,8 @@ impl Model {
             Op::Activate { channel, user } => self.activate(channel, user),
             Op::Pin { channel, user, on } => self.pin(channel, user, *on),
             Op::Mute { channel, user, on } => self.mute(channel, user, *on),
+            Op::Role { channel, user, role } => self.role(channel, user, *role),
+            Op::Attributes { channel, user, attributes } => self.attributes(channel, user, attributes),
         }
     }
 
@@ -390,7 +407,14 @@ impl Model {
         Outcome::Appended { seq, ordinal, version }
     }
 
-    fn join(&mut self, channel: &Name, user: &Name, visible: HistoryFrom, read: Option<u64>) -> Outcome {
+    fn join(
+        &mut self,
+        channel: &Name,
+        user: &Name,
+        visible: HistoryFrom,
+        read: Option<u64>,
+        role: Option<u8>,
+    ) -> Outcome {
         if self.is_member(channel, user) {
             return Outcome::Unchanged;
         }
@@ -405,7 +429,9 @@ impl Model {
         let read = read.unwrap_or(end).min(end);
         let version = self.touch(c, Some(u));
         let left = self.rows.get(&(u, c)).map_or(0, |row| row.left);
-        self.rows.insert((u, c), Row { member: true, join_seq, read, version, left, ..Row::default() });
+        let role = role.unwrap_or_default();
+        let row = Row { member: true, join_seq, read, role, version, left, ..Row::default() };
+        self.rows.insert((u, c), row);
         Outcome::Changed { version }
     }
 
@@ -484,6 +510,20 @@ impl Model {
             return Outcome::Unchanged;
         }
         self.change(channel, user, |row, _| row.muted = on)
+    }
+
+    fn role(&mut self, channel: &Name, user: &Name, role: u8) -> Outcome {
+        if self.present(channel, user).role == role {
+            return Outcome::Unchanged;
+        }
+        self.change(channel, user, |row, _| row.role = role)
+    }
+
+    fn attributes(&mut self, channel: &Name, user: &Name, attributes: &Bytes) -> Outcome {
+        if self.present(channel, user).attributes == attributes {
+            return Outcome::Unchanged;
+        }
+        self.change(channel, user, |row, _| row.attributes = attributes.clone())
     }
 
     /// The row of a member.

@@ -22,7 +22,7 @@ operation! {
         let version = txn.version() + 1;
         let patch = Patch::new()
             .set(field::cleared, row.cleared.max(end))
-            .set(field::activated, 0)
+            .set(field::activated, 0u64)
             .set(field::withdrawn, version);
         txn.patch::<Membership>(key, patch)
     }

@@ -1,18 +1,23 @@
 //! Becoming a member.
 
+use super::role::role_of;
 use super::{find_row, mark_within};
 use crate::error::Result;
 use crate::model::batch::Batch;
 use crate::model::image::Patch;
 use crate::model::membership::{Membership, field, key};
-use crate::model::op::operation;
+use crate::model::op::{Limits, operation};
 use crate::model::outcome::Outcome;
 use crate::model::state::Transaction;
 
 operation! {
     /// Makes a user a member. `history` is the first seq that may be seen, what comes from now on if absent; `read` is what
     /// counts as read, all if absent.
-    Join = 2 "join" { channel: channel, user: user, history: maybe, read: maybe, }
+    Join = 2 "join" { channel: channel, user: user, history: maybe, read: maybe, role: maybe, }
+
+    fn check(&self, _: &Limits) -> Result<()> {
+        role_of(self.role.unwrap_or_default()).map(drop)
+    }
 
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
         let before = find_row(txn, self.channel, self.user)?.map(|(_, row)| row);
@@ -25,6 +30,9 @@ operation! {
         let read = mark_within(txn, channel, self.read.unwrap_or(u64::MAX))?;
         let key = key(channel, user);
         let mut patch = Patch::reset().set(field::base, base).set(field::read, read);
+        if let Some(role) = self.role {
+            patch = patch.set(field::role, role_of(role)?);
+        }
         // Who asks what changed since before the user left has to hear of it even now.
         if let Some(Membership { version, left_at: Some(at), .. }) = before {
             patch = patch.set(field::replaced, version).set(field::replaced_at, Some(at));
@@ -58,6 +66,7 @@ pub enum HistoryFrom {
 pub struct JoinOptions {
     history: HistoryFrom,
     read: Option<u64>,
+    role: Option<u8>,
 }
 
 impl JoinOptions {
@@ -75,6 +84,12 @@ impl JoinOptions {
     /// Only what lies up to this seq counts as read.
     pub fn read(mut self, seq: u64) -> Self {
         self.read = Some(seq);
+        self
+    }
+
+    /// The role to begin with, in place of 0. See [`Batch::role`].
+    pub fn role(mut self, role: u8) -> Self {
+        self.role = Some(role);
         self
     }
 }
@@ -97,6 +112,12 @@ impl Batch {
             HistoryFrom::Start => Some(0),
             HistoryFrom::Seq(seq) => Some(seq),
         };
-        self.push(Join { channel: channel.as_ref(), user: user.as_ref(), history, read: options.read })
+        self.push(Join {
+            channel: channel.as_ref(),
+            user: user.as_ref(),
+            history,
+            read: options.read,
+            role: options.role.map(u64::from),
+        })
     }
 }

@@ -1,5 +1,7 @@
 //! Ending a membership.
 
+use bytes::Bytes;
+
 use super::find_row;
 use crate::error::Result;
 use crate::model::batch::Batch;
@@ -16,7 +18,11 @@ operation! {
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
         match find_row(txn, self.channel, self.user)? {
             Some((key, row)) if row.present() => {
-                let patch = Patch::new().set(field::left_at, Some(txn.now())).set(field::activated, 0);
+                let mut patch = Patch::new().set(field::left_at, Some(txn.now())).set(field::activated, 0u64);
+                // Tombstones are to be small.
+                if !row.attributes.is_empty() {
+                    patch = patch.set(field::attributes, Bytes::new());
+                }
                 txn.patch::<Membership>(key, patch)
             }
             _ => Ok(Outcome::Unchanged),

@@ -2,6 +2,7 @@
 
 pub mod activate;
 pub mod append;
+pub mod attributes;
 pub mod clear;
 pub mod hide;
 pub mod join;
@@ -9,6 +10,7 @@ pub mod leave;
 pub mod mute;
 pub mod pin;
 pub mod read;
+pub mod role;
 
 use super::ids::ChannelId;
 use super::key::UserChannel;
