@@ -91,7 +91,7 @@ fn line(dice: &mut Dice, number: usize) -> (String, Vec<Op>) {
         6 => row(&mut json, "read", Op::Read { channel, user, seq: u64::MAX }),
         7 => match dice.below(2) {
             0 => row(&mut json, "hide", Op::Hide { channel, user }),
-            _ => row(&mut json, "clear", Op::Clear { channel, user }),
+            _ => row(&mut json, "clear", Op::Clear { channel, user, seq: None }),
         },
         8 => row(&mut json, "activate", Op::Activate { channel, user }),
         _ => {

@@ -41,7 +41,7 @@ enum Plan {
     Join { channel: u8, user: u8, from: Option<Place>, start: bool, read: Option<Place>, role: Option<u8> },
     Leave { channel: u8, user: u8 },
     Read { channel: u8, user: u8, to: Place },
-    Clear { channel: u8, user: u8 },
+    Clear { channel: u8, user: u8, to: Option<Place> },
     Hide { channel: u8, user: u8 },
     Activate { channel: u8, user: u8 },
     Pin { channel: u8, user: u8, on: bool },
@@ -157,7 +157,8 @@ fn plan() -> impl Strategy<Value = Plan> {
         5 => join,
         2 => pair.clone().prop_map(|(channel, user)| Plan::Leave { channel, user }),
         4 => (c, u, any::<Place>()).prop_map(|(channel, user, to)| Plan::Read { channel, user, to }),
-        2 => pair.clone().prop_map(|(channel, user)| Plan::Clear { channel, user }),
+        2 => (pair.clone(), any::<Option<Place>>())
+            .prop_map(|((channel, user), to)| Plan::Clear { channel, user, to }),
         2 => pair.clone().prop_map(|(channel, user)| Plan::Hide { channel, user }),
         1 => pair.clone().prop_map(|(channel, user)| Plan::Activate { channel, user }),
         1 => (pair.clone(), any::<bool>()).prop_map(|((channel, user), on)| Plan::Pin { channel, user, on }),
@@ -254,7 +255,11 @@ fn settle(model: &Model, plan: &Plan) -> Op {
             let seq = choose(model, &channel, to);
             Op::Read { channel, user: user_name(user), seq }
         }
-        Plan::Clear { channel, user } => Op::Clear { channel: channel_name(channel), user: user_name(user) },
+        Plan::Clear { channel, user, to } => {
+            let channel = channel_name(channel);
+            let seq = to.map(|place| choose(model, &channel, place));
+            Op::Clear { channel, user: user_name(user), seq }
+        }
         Plan::Hide { channel, user } => Op::Hide { channel: channel_name(channel), user: user_name(user) },
         Plan::Activate { channel, user } => {
             Op::Activate { channel: channel_name(channel), user: user_name(user) }

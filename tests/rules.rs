@@ -892,6 +892,35 @@ mod lists {
     }
 
     #[test]
+    fn lose_what_was_cleared_up_to_a_seq() {
+        let store = three();
+        send(&store, "a", "bob", 3);
+        let token = list(&store, "alice").as_of;
+        let receipt = commit(&store, |b| b.clear_to("a", "alice", 2).clear_to("a", "alice", 1));
+        assert_eq!(receipt.outcomes()[1], Outcome::Unchanged, "what was cleared stays so");
+        assert_eq!(brief(&changes(&store, "alice", &token).0), ["a"]);
+        store.wherever(|store| {
+            assert_eq!(listed(store, "alice"), ["a", "c", "b"], "there is more to see");
+            let entry = entry(store, "alice", "a");
+            assert_eq!((entry.unread, entry.read_seq, entry.last.unwrap().seq), (2, 2, 4));
+            assert_eq!(seqs(&store.history("a").seen_by("alice").list().unwrap()), [3, 4]);
+            assert_eq!(seqs(&store.history("a").seen_by("bob").list().unwrap()), [1, 2, 3, 4]);
+        });
+    }
+
+    #[test]
+    fn lose_the_entry_when_all_is_cleared() {
+        let store = three();
+        let token = list(&store, "alice").as_of;
+        commit(&store, |b| b.clear_to("a", "alice", u64::MAX).clear_to("b", "alice", 1));
+        assert_eq!(brief(&changes(&store, "alice", &token).0), ["-a", "-b"]);
+        assert_eq!(listed(&store, "alice"), ["c"]);
+        send(&store, "a", "bob", 1);
+        assert_eq!(listed(&store, "alice"), ["a", "c"]);
+        assert_eq!(seqs(&store.history("a").seen_by("alice").list().unwrap()), [2]);
+    }
+
+    #[test]
     fn show_an_activated_conversation_that_is_empty() {
         let store = three();
         commit(&store, |b| b.join("new", "alice").activate("new", "alice"));

@@ -49,7 +49,7 @@ pub enum Op {
     Join { channel: Name, user: Name, visible: HistoryFrom, read: Option<u64>, role: Option<u8> },
     Leave { channel: Name, user: Name },
     Read { channel: Name, user: Name, seq: u64 },
-    Clear { channel: Name, user: Name },
+    Clear { channel: Name, user: Name, seq: Option<u64> },
     Hide { channel: Name, user: Name },
     Activate { channel: Name, user: Name },
     Pin { channel: Name, user: Name, on: bool },
@@ -70,7 +70,8 @@ pub fn batch(ops: &[Op], durability: Durability) -> Batch {
             }
             Op::Leave { channel, user } => batch.leave(channel, user),
             Op::Read { channel, user, seq } => batch.read(channel, user, seq),
-            Op::Clear { channel, user } => batch.clear(channel, user),
+            Op::Clear { channel, user, seq: None } => batch.clear(channel, user),
+            Op::Clear { channel, user, seq: Some(seq) } => batch.clear_to(channel, user, seq),
             Op::Hide { channel, user } => batch.hide(channel, user),
             Op::Activate { channel, user } => batch.activate(channel, user),
             Op::Pin { channel, user, on } => batch.pin(channel, user, on),
@@ -348,7 +349,7 @@ impl Model {
                 Op::Join { channel, user, .. } => drop(present.insert((channel, user), true)),
                 Op::Leave { channel, user } => drop(present.insert((channel, user), false)),
                 Op::Read { channel, user, .. }
-                | Op::Clear { channel, user }
+                | Op::Clear { channel, user, .. }
                 | Op::Hide { channel, user }
                 | Op::Activate { channel, user }
                 | Op::Pin { channel, user, .. }
@@ -381,7 +382,7 @@ impl Model {
             }
             Op::Leave { channel, user } => self.leave(channel, user),
             Op::Read { channel, user, seq } => self.read(channel, user, *seq),
-            Op::Clear { channel, user } => self.clear(channel, user),
+            Op::Clear { channel, user, seq } => self.clear(channel, user, *seq),
             Op::Hide { channel, user } => self.hide(channel, user),
             Op::Activate { channel, user } => self.activate(channel, user),
             Op::Pin { channel, user, on } => self.pin(channel, user, *on),
@@ -467,14 +468,15 @@ impl Model {
         self.change(channel, user, |row, _| row.read = to)
     }
 
-    fn clear(&mut self, channel: &Name, user: &Name) -> Outcome {
+    fn clear(&mut self, channel: &Name, user: &Name, seq: Option<u64>) -> Outcome {
         let (c, u) = (self.channel_ids[channel], self.user_ids[user]);
         let (end, row) = (self.channels[c].end(), &self.rows[&(u, c)]);
-        if end <= row.cleared && row.activated == 0 {
+        let to = seq.unwrap_or(end).min(end).max(row.cleared);
+        if to <= row.cleared && row.activated == 0 {
             return Outcome::Unchanged;
         }
         self.change(channel, user, |row, version| {
-            row.cleared = end;
+            row.cleared = to;
             row.activated = 0;
             row.withdrawn = version;
         })
