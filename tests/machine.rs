@@ -48,6 +48,7 @@ enum Plan {
     Mute { channel: u8, user: u8, on: bool },
     Role { channel: u8, user: u8, role: u8 },
     Attributes { channel: u8, user: u8, len: usize },
+    FlagUnread { channel: u8, user: u8, on: bool },
 }
 
 /// A batch to be: its operations, whether those that the model would refuse are left out, and its durability.
@@ -164,6 +165,8 @@ fn plan() -> impl Strategy<Value = Plan> {
         1 => (pair.clone(), any::<bool>()).prop_map(|((channel, user), on)| Plan::Pin { channel, user, on }),
         1 => (pair.clone(), any::<bool>()).prop_map(|((channel, user), on)| Plan::Mute { channel, user, on }),
         1 => (pair.clone(), 0u8..3).prop_map(|((channel, user), role)| Plan::Role { channel, user, role }),
+        2 => (pair.clone(), prop::bool::weighted(0.8))
+            .prop_map(|((channel, user), on)| Plan::FlagUnread { channel, user, on }),
         1 => (pair, select(vec![0usize, 1, 100, 4096]))
             .prop_map(|((channel, user), len)| Plan::Attributes { channel, user, len }),
     ]
@@ -269,6 +272,9 @@ fn settle(model: &Model, plan: &Plan) -> Op {
         }
         Plan::Role { channel, user, role } => {
             Op::Role { channel: channel_name(channel), user: user_name(user), role }
+        }
+        Plan::FlagUnread { channel, user, on } => {
+            Op::FlagUnread { channel: channel_name(channel), user: user_name(user), on }
         }
         Plan::Attributes { channel, user, len } => {
             let attributes = vec![user; len].into();

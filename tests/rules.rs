@@ -1009,6 +1009,60 @@ mod lists {
         });
     }
 
+    fn unread_only(store: &Store, user: &str) -> Vec<String> {
+        let list = store.conversations(user).unread_only().list().unwrap();
+        channels_in(&list.entries).into_iter().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn of_the_unread_show_what_is_flagged() {
+        let store = three();
+        commit(&store, |b| b.read("a", "alice", 1).read("b", "alice", 1));
+        let receipt = commit(&store, |b| b.flag_unread("a", "alice", true).flag_unread("a", "alice", true));
+        assert_eq!(receipt.outcomes()[1], Outcome::Unchanged);
+        store.wherever(|store| {
+            assert_eq!(unread_only(store, "alice"), ["c", "a"]);
+            let entry = entry(store, "alice", "a");
+            assert_eq!((entry.unread, entry.read_seq), (0, 1), "the flag stands apart from the marks");
+            assert!(entry.membership.flagged > 0);
+            assert_eq!(unread_only(store, "bob"), Vec::<String>::new());
+        });
+    }
+
+    #[test]
+    fn lose_the_unread_flag_with_a_read_an_own_message_a_leave_or_on_request() {
+        let store = three();
+        let channels = ["a", "b", "c", "d"];
+        commit(&store, |b| b.join("d", "alice").activate("d", "alice"));
+        for channel in channels {
+            commit(&store, |b| b.read(channel, "alice", 1).flag_unread(channel, "alice", true));
+        }
+        let token = match store.conversations("alice").unread_only().list() {
+            Ok(list) => list.as_of,
+            Err(error) => panic!("{error}"),
+        };
+        send(&store, "b", "bob", 1);
+        assert_eq!(unread_only(&store, "alice").len(), 4, "another's message ends no flag");
+        let receipt = commit(&store, |b| {
+            b.read("a", "alice", 0).append("b", draft("alice").silent()).flag_unread("c", "alice", false)
+        });
+        assert!(receipt.outcomes()[0].version().is_some(), "a read of nothing new ends the flag");
+        let receipt = commit(&store, |b| b.read("b", "alice", 0).leave("d", "alice").join("d", "alice"));
+        assert_eq!(receipt.outcomes()[0], Outcome::Unchanged, "the message had ended it");
+        let Update::Changes { changes, .. } =
+            store.conversations("alice").unread_only().since(&token).unwrap()
+        else {
+            panic!("a known token")
+        };
+        assert_eq!(brief(&changes), ["-a", "-b", "-c", "-d"]);
+        store.wherever(|store| {
+            assert_eq!(unread_only(store, "alice"), Vec::<String>::new());
+            for channel in channels {
+                assert_eq!(member(store, channel, "alice").flagged, 0);
+            }
+        });
+    }
+
     #[test]
     fn come_in_pages() {
         let store = three();

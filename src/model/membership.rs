@@ -48,6 +48,9 @@ image! {
         role: u8 = 13,
         /// What the server keeps with the membership; empty to begin with.
         attributes: Bytes = 14,
+        /// The version at which the user flagged the conversation as unread, or 0. It is a version so that a message of the
+        /// user's own, which reads no row, ends the flag by being newer.
+        flagged: u64 = 15,
     }
     beside {
         /// The user's own last message while a member.
@@ -104,6 +107,11 @@ impl Membership {
         head.last.ordinal.saturating_sub(self.cursor().ordinal)
     }
 
+    /// Whether it belongs to a list of the unread.
+    pub(crate) fn is_unread(&self, head: &Head) -> bool {
+        self.unread(head) > 0 || self.flagged > 0
+    }
+
     /// Whether the last message may be seen.
     pub(crate) fn sees_last(&self, head: &Head) -> bool {
         head.last.seq > self.floor().seq
@@ -150,9 +158,12 @@ impl Membership {
         if self.joined == 0 { self.version } else { self.joined }
     }
 
-    /// Fills in the user's own last message, if that was sent by this membership.
+    /// Fills in the user's own last message, if that was sent by this membership, and ends what it ended.
     pub(crate) fn set_own(&mut self, own: &Own) {
         self.own = if own.version > self.joined_at() { own.mark } else { Mark::default() };
+        if own.version > self.flagged {
+            self.flagged = 0;
+        }
     }
 
     /// What follows from a change of the row: the index by channel and the number of members.

@@ -207,6 +207,7 @@ operations! {
     Mute in mute,
     Role in role,
     Attributes in attributes,
+    FlagUnread in flag_unread,
 }
 
 impl<'a> Op<'a> {

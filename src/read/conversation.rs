@@ -137,7 +137,7 @@ impl<'a> Conversations<'a> {
         self
     }
 
-    /// Only entries with unread messages. An update then tells of entries that were read as removed.
+    /// Only entries with unread messages, and those that the user flagged as unread. An update then tells of entries that were read as removed.
     pub fn unread_only(mut self) -> Self {
         self.unread_only = true;
         self
@@ -427,7 +427,7 @@ impl State {
     }
 
     fn listed(&self, unread_only: bool) -> bool {
-        self.row.visible(&self.head) && !(unread_only && self.row.unread(&self.head) == 0)
+        self.row.visible(&self.head) && (!unread_only || self.row.is_unread(&self.head))
     }
 
     /// What is to be told to a client that has seen `from`.

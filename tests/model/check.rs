@@ -77,6 +77,7 @@ impl From<&Membership> for Member {
             muted: m.muted,
             role: m.role,
             attributes: m.attributes.clone(),
+            flagged: m.flagged > 0,
             version: m.version,
         }
     }

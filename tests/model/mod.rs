@@ -56,6 +56,7 @@ pub enum Op {
     Mute { channel: Name, user: Name, on: bool },
     Role { channel: Name, user: Name, role: u8 },
     Attributes { channel: Name, user: Name, attributes: Bytes },
+    FlagUnread { channel: Name, user: Name, on: bool },
 }
 
 /// The batch that asks a store for `ops`.
@@ -78,6 +79,7 @@ pub fn batch(ops: &[Op], durability: Durability) -> Batch {
             Op::Mute { channel, user, on } => batch.mute(channel, user, on),
             Op::Role { channel, user, role } => batch.role(channel, user, role),
             Op::Attributes { channel, user, attributes } => batch.attributes(channel, user, attributes),
+            Op::FlagUnread { channel, user, on } => batch.flag_unread(channel, user, on),
         };
     }
     batch
@@ -185,6 +187,7 @@ pub struct Member {
     pub muted: bool,
     pub role: u8,
     pub attributes: Bytes,
+    pub flagged: bool,
     pub version: u64,
 }
 
@@ -250,6 +253,7 @@ impl Channel {
             muted: row.muted,
             role: row.role,
             attributes: row.attributes.clone(),
+            flagged: row.flagged,
             version: row.version,
         }
     }
@@ -269,6 +273,8 @@ struct Row {
     muted: bool,
     role: u8,
     attributes: Bytes,
+    /// Flagged as unread.
+    flagged: bool,
     version: u64,
     /// When the user last took the conversation off the list, and when the user last left, as versions.
     withdrawn: u64,
@@ -355,7 +361,8 @@ impl Model {
                 | Op::Pin { channel, user, .. }
                 | Op::Mute { channel, user, .. }
                 | Op::Role { channel, user, .. }
-                | Op::Attributes { channel, user, .. } => {
+                | Op::Attributes { channel, user, .. }
+                | Op::FlagUnread { channel, user, .. } => {
                     let known = present.get(&(channel, user)).copied();
                     if !known.unwrap_or_else(|| self.is_member(channel, user)) {
                         return Some(i);
@@ -389,6 +396,7 @@ impl Model {
             Op::Mute { channel, user, on } => self.mute(channel, user, *on),
             Op::Role { channel, user, role } => self.role(channel, user, *role),
             Op::Attributes { channel, user, attributes } => self.attributes(channel, user, attributes),
+            Op::FlagUnread { channel, user, on } => self.flag_unread(channel, user, *on),
         }
     }
 
@@ -404,6 +412,7 @@ impl Model {
         debug_assert_eq!(self.users[u], sender);
         if let Some(row) = self.rows.get_mut(&(u, c)).filter(|row| row.member) {
             row.own = seq;
+            row.flagged = false;
         }
         Outcome::Appended { seq, ordinal, version }
     }
@@ -462,10 +471,14 @@ impl Model {
     fn read(&mut self, channel: &Name, user: &Name, seq: u64) -> Outcome {
         let (c, u) = (self.channel_ids[channel], self.user_ids[user]);
         let to = seq.min(self.channels[c].end());
-        if to <= self.rows[&(u, c)].read {
+        let row = &self.rows[&(u, c)];
+        if to <= row.read && !row.flagged {
             return Outcome::Unchanged;
         }
-        self.change(channel, user, |row, _| row.read = to)
+        self.change(channel, user, |row, _| {
+            row.read = row.read.max(to);
+            row.flagged = false;
+        })
     }
 
     fn clear(&mut self, channel: &Name, user: &Name, seq: Option<u64>) -> Outcome {
@@ -526,6 +539,13 @@ impl Model {
             return Outcome::Unchanged;
         }
         self.change(channel, user, |row, _| row.attributes = attributes.clone())
+    }
+
+    fn flag_unread(&mut self, channel: &Name, user: &Name, on: bool) -> Outcome {
+        if self.present(channel, user).flagged == on {
+            return Outcome::Unchanged;
+        }
+        self.change(channel, user, |row, _| row.flagged = on)
     }
 
     /// The row of a member.
@@ -694,7 +714,7 @@ impl Model {
         // A hidden conversation that was activated is in the list at its last message all the same.
         let order = |e: &Entry, row: &Row| e.last.as_ref().map_or(row.activated, |m| m.version);
         let mut entries: Vec<_> = shown.map(|(c, row)| (self.entry(c, row), row)).collect();
-        entries.retain(|(e, _)| e.unread > 0 || !unread_only);
+        entries.retain(|(e, row)| e.unread > 0 || row.flagged || !unread_only);
         entries.sort_by_key(|(e, row)| std::cmp::Reverse(order(e, row)));
         entries.into_iter().map(|(e, _)| e).collect()
     }
@@ -713,7 +733,7 @@ impl Model {
             let row = &self.rows[&(u, c)];
             let entry = self.entry(c, row);
             let visible = row.visible(&self.channels[c]);
-            if visible && (entry.unread > 0 || !unread_only) {
+            if visible && (entry.unread > 0 || row.flagged || !unread_only) {
                 return Some(Event::Entry(entry));
             }
             // Read by now, or taken off the list since. A join takes nothing off it.

@@ -4,6 +4,7 @@ pub mod activate;
 pub mod append;
 pub mod attributes;
 pub mod clear;
+pub mod flag_unread;
 pub mod hide;
 pub mod join;
 pub mod leave;
@@ -14,6 +15,7 @@ pub mod role;
 
 use super::ids::ChannelId;
 use super::key::UserChannel;
+use super::member::own::Own;
 use super::membership::{Membership, key};
 use super::state::Transaction;
 use crate::error::Result;
@@ -37,6 +39,17 @@ fn member(txn: &mut impl Transaction, channel: &[u8], user: &[u8]) -> Result<(Us
         Some((key, row)) if row.present() => Ok((key, row)),
         _ => Err(txn.not_member()),
     }
+}
+
+/// The row of a member as it counts: a message of the user's own may have ended what the row says.
+fn member_with_own(
+    txn: &mut impl Transaction,
+    channel: &[u8],
+    user: &[u8],
+) -> Result<(UserChannel, Membership)> {
+    let (key, mut row) = member(txn, channel, user)?;
+    row.set_own(&txn.row::<Own>(key)?.unwrap_or_default());
+    Ok((key, row))
 }
 
 /// The mark at a seq, or at the channel's end if the seq lies beyond it.

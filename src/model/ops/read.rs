@@ -1,6 +1,6 @@
 //! Marking as read.
 
-use super::{mark_within, member};
+use super::{mark_within, member, member_with_own};
 use crate::error::Result;
 use crate::model::batch::Batch;
 use crate::model::image::Patch;
@@ -14,17 +14,29 @@ operation! {
     Read = 4 "read" { channel: channel, user: user, seq: number, }
 
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
-        let (key, row) = member(txn, self.channel, self.user)?;
-        if self.seq.min(txn.head(key.channel).last.seq) <= row.read.seq {
+        let (key, mut row) = member(txn, self.channel, self.user)?;
+        // Nearly no row needs a look at the own mark.
+        if row.flagged > 0 {
+            (_, row) = member_with_own(txn, self.channel, self.user)?;
+        }
+        let forward = self.seq.min(txn.head(key.channel).last.seq) > row.read.seq;
+        if !forward && row.flagged == 0 {
             return Ok(Outcome::Unchanged);
         }
-        let read = mark_within(txn, key.channel, self.seq)?;
-        txn.patch::<Membership>(key, Patch::new().set(field::read, read))
+        let mut patch = Patch::new();
+        if forward {
+            patch = patch.set(field::read, mark_within(txn, key.channel, self.seq)?);
+        }
+        if row.flagged > 0 {
+            patch = patch.set(field::flagged, 0u64);
+        }
+        txn.patch::<Membership>(key, patch)
     }
 }
 
 impl Batch {
     /// Marks a channel as read up to `seq`; beyond the end means to the end, so `u64::MAX` marks all of it. Never goes back.
+    /// Whatever the seq, it ends the unread flag ([`Batch::flag_unread`]).
     pub fn read(&mut self, channel: impl AsRef<[u8]>, user: impl AsRef<[u8]>, seq: u64) -> &mut Self {
         self.push(Read { channel: channel.as_ref(), user: user.as_ref(), seq })
     }
