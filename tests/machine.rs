@@ -49,6 +49,8 @@ enum Plan {
     Role { channel: u8, user: u8, role: u8 },
     Attributes { channel: u8, user: u8, len: usize },
     FlagUnread { channel: u8, user: u8, on: bool },
+    ReadAt { channel: u8, user: u8, to: Place },
+    SetUnread { channel: u8, user: u8, count: u64 },
 }
 
 /// A batch to be: its operations, whether those that the model would refuse are left out, and its durability.
@@ -165,6 +167,10 @@ fn plan() -> impl Strategy<Value = Plan> {
         1 => (pair.clone(), any::<bool>()).prop_map(|((channel, user), on)| Plan::Pin { channel, user, on }),
         1 => (pair.clone(), any::<bool>()).prop_map(|((channel, user), on)| Plan::Mute { channel, user, on }),
         1 => (pair.clone(), 0u8..3).prop_map(|((channel, user), role)| Plan::Role { channel, user, role }),
+        2 => (pair.clone(), any::<Place>())
+            .prop_map(|((channel, user), to)| Plan::ReadAt { channel, user, to }),
+        2 => (pair.clone(), 0u64..6)
+            .prop_map(|((channel, user), count)| Plan::SetUnread { channel, user, count }),
         2 => (pair.clone(), prop::bool::weighted(0.8))
             .prop_map(|((channel, user), on)| Plan::FlagUnread { channel, user, on }),
         1 => (pair, select(vec![0usize, 1, 100, 4096]))
@@ -275,6 +281,14 @@ fn settle(model: &Model, plan: &Plan) -> Op {
         }
         Plan::FlagUnread { channel, user, on } => {
             Op::FlagUnread { channel: channel_name(channel), user: user_name(user), on }
+        }
+        Plan::ReadAt { channel, user, to } => {
+            let channel = channel_name(channel);
+            let seq = choose(model, &channel, to);
+            Op::ReadAt { channel, user: user_name(user), seq }
+        }
+        Plan::SetUnread { channel, user, count } => {
+            Op::SetUnread { channel: channel_name(channel), user: user_name(user), count }
         }
         Plan::Attributes { channel, user, len } => {
             let attributes = vec![user; len].into();

@@ -738,6 +738,77 @@ mod marks {
         assert_eq!(member(&store, "c", "alice").read.seq, 4);
     }
 
+    fn read_seq_and_unread(store: &Store) -> (u64, u64) {
+        let entry = entry(store, "alice", "c");
+        (entry.read_seq, entry.unread)
+    }
+
+    #[test]
+    fn are_set_outright_forward_and_back() {
+        let store = five();
+        commit(&store, |b| b.append("c", draft("alice")).append("c", draft("bob")));
+        assert_eq!(read_seq_and_unread(&store), (6, 1));
+        let receipt = commit(&store, |b| b.read_at("c", "alice", 5).read_at("c", "alice", 5));
+        assert_eq!(receipt.outcomes()[1], Outcome::Unchanged);
+        store.wherever(|store| {
+            assert_eq!(read_seq_and_unread(store), (5, 2), "the own message counts like any");
+            assert_eq!(member(store, "c", "alice").own, Mark::default());
+        });
+        let store = five();
+        commit(&store, |b| b.read_at("c", "alice", 99));
+        assert_eq!(read_seq_and_unread(&store), (5, 0));
+        commit(&store, |b| b.clear_to("c", "alice", 2).read_at("c", "alice", 1));
+        assert_eq!(read_seq_and_unread(&store).0, 2, "not below the floor");
+    }
+
+    #[test]
+    fn that_were_set_outright_hold_until_an_own_message_or_a_read() {
+        let store = five();
+        commit(&store, |b| b.append("c", draft("alice")).append("c", draft("bob")).read_at("c", "alice", 1));
+        assert_eq!(read_seq_and_unread(&store).0, 1);
+        send(&store, "c", "bob", 1);
+        assert_eq!(read_seq_and_unread(&store).0, 1);
+        commit(&store, |b| b.read("c", "alice", 1));
+        assert_eq!(read_seq_and_unread(&store), (6, 2), "the own message counts as read again");
+        commit(&store, |b| b.read_at("c", "alice", 1).append("c", draft("alice")));
+        store.wherever(|store| assert_eq!(read_seq_and_unread(store), (9, 0)));
+    }
+
+    #[test]
+    fn are_set_by_a_number_of_unread_messages() {
+        let store = fresh();
+        commit(&store, |b| b.join("c", "alice").join("empty", "alice"));
+        // Every third message is silent, and there are more than a few blocks of marks.
+        commit(&store, |b| {
+            (1..=300u64).for_each(|i| {
+                _ = b.append("c", if i % 3 == 0 { draft("bob").silent() } else { draft("bob") })
+            });
+            b
+        });
+        for count in [0, 1, 2, 3, 31, 32, 33, 100, 199, 200, 201, u64::MAX] {
+            commit(&store, |b| b.set_unread("c", "alice", count));
+            let (read_seq, unread) = read_seq_and_unread(&store);
+            assert_eq!(unread, count.min(200));
+            let after = store.history("c").from(read_seq + 1).limit(1).list().unwrap();
+            assert_eq!(after.first().map(|m| m.silent), (count > 0).then_some(false), "the last such place");
+        }
+        let receipt = commit(&store, |b| b.set_unread("empty", "alice", 3));
+        assert_eq!(receipt.outcomes(), [Outcome::Unchanged]);
+        commit(&store, |b| b.clear_to("c", "alice", 150).set_unread("c", "alice", 150));
+        assert_eq!(read_seq_and_unread(&store), (150, 100), "not below the floor");
+        commit(&store, |b| b.append("c", draft("alice")).set_unread("c", "alice", 2));
+        store.wherever(|store| assert_eq!(read_seq_and_unread(store).1, 2, "the own message is one of them"));
+    }
+
+    #[test]
+    fn that_are_set_outright_end_the_unread_flag() {
+        let store = five();
+        commit(&store, |b| b.read("c", "alice", 5).flag_unread("c", "alice", true).read_at("c", "alice", 5));
+        assert_eq!(member(&store, "c", "alice").flagged, 0);
+        commit(&store, |b| b.flag_unread("c", "alice", true).set_unread("c", "alice", 0));
+        assert_eq!(member(&store, "c", "alice").flagged, 0);
+    }
+
     #[test]
     fn of_an_own_message_cover_all_before_it() {
         let store = five();

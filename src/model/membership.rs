@@ -51,9 +51,12 @@ image! {
         /// The version at which the user flagged the conversation as unread, or 0. It is a version so that a message of the
         /// user's own, which reads no row, ends the flag by being newer.
         flagged: u64 = 15,
+        /// The version at which the cursor was set outright, or 0: an own message up to it does not count as read by itself.
+        set_at: u64 = 16,
     }
     beside {
-        /// The user's own last message while a member.
+        /// The user's own last message while a member, as far as it counts as read: zero if a join or a setting of the cursor
+        /// came after it.
         own: Mark,
     }
     tombstone |row| row.left_at.is_some();
@@ -160,9 +163,12 @@ impl Membership {
 
     /// Fills in the user's own last message, if that was sent by this membership, and ends what it ended.
     pub(crate) fn set_own(&mut self, own: &Own) {
-        self.own = if own.version > self.joined_at() { own.mark } else { Mark::default() };
+        self.own = if own.version > self.joined_at().max(self.set_at) { own.mark } else { Mark::default() };
         if own.version > self.flagged {
             self.flagged = 0;
+        }
+        if own.version > self.set_at {
+            self.set_at = 0;
         }
     }
 

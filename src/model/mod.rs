@@ -208,6 +208,8 @@ operations! {
     Role in role,
     Attributes in attributes,
     FlagUnread in flag_unread,
+    ReadAt in read_at,
+    SetUnread in set_unread,
 }
 
 impl<'a> Op<'a> {

@@ -57,6 +57,8 @@ pub enum Op {
     Role { channel: Name, user: Name, role: u8 },
     Attributes { channel: Name, user: Name, attributes: Bytes },
     FlagUnread { channel: Name, user: Name, on: bool },
+    ReadAt { channel: Name, user: Name, seq: u64 },
+    SetUnread { channel: Name, user: Name, count: u64 },
 }
 
 /// The batch that asks a store for `ops`.
@@ -80,6 +82,8 @@ pub fn batch(ops: &[Op], durability: Durability) -> Batch {
             Op::Role { channel, user, role } => batch.role(channel, user, role),
             Op::Attributes { channel, user, attributes } => batch.attributes(channel, user, attributes),
             Op::FlagUnread { channel, user, on } => batch.flag_unread(channel, user, on),
+            Op::ReadAt { channel, user, seq } => batch.read_at(channel, user, seq),
+            Op::SetUnread { channel, user, count } => batch.set_unread(channel, user, count),
         };
     }
     batch
@@ -244,7 +248,7 @@ impl Channel {
         Member {
             join_seq: row.join_seq,
             read: self.mark(row.read),
-            own: self.mark(row.own),
+            own: self.mark(row.own_read()),
             cleared: self.mark(row.cleared),
             hidden: row.hidden,
             activated: row.activated,
@@ -265,6 +269,8 @@ struct Row {
     join_seq: u64,
     read: u64,
     own: u64,
+    /// The cursor was set outright since the own message, which no longer counts as read by itself.
+    own_ended: bool,
     cleared: u64,
     /// Off the list until a message beyond this seq.
     hidden: u64,
@@ -287,7 +293,12 @@ impl Row {
     }
 
     fn cursor(&self) -> u64 {
-        self.floor().max(self.read).max(self.own)
+        self.floor().max(self.read).max(self.own_read())
+    }
+
+    /// What counts as read by the user's own last message.
+    fn own_read(&self) -> u64 {
+        if self.own_ended { 0 } else { self.own }
     }
 
     fn visible(&self, channel: &Channel) -> bool {
@@ -362,7 +373,9 @@ impl Model {
                 | Op::Mute { channel, user, .. }
                 | Op::Role { channel, user, .. }
                 | Op::Attributes { channel, user, .. }
-                | Op::FlagUnread { channel, user, .. } => {
+                | Op::FlagUnread { channel, user, .. }
+                | Op::ReadAt { channel, user, .. }
+                | Op::SetUnread { channel, user, .. } => {
                     let known = present.get(&(channel, user)).copied();
                     if !known.unwrap_or_else(|| self.is_member(channel, user)) {
                         return Some(i);
@@ -397,6 +410,8 @@ impl Model {
             Op::Role { channel, user, role } => self.role(channel, user, *role),
             Op::Attributes { channel, user, attributes } => self.attributes(channel, user, attributes),
             Op::FlagUnread { channel, user, on } => self.flag_unread(channel, user, *on),
+            Op::ReadAt { channel, user, seq } => self.read_at(channel, user, *seq),
+            Op::SetUnread { channel, user, count } => self.set_unread(channel, user, *count),
         }
     }
 
@@ -412,6 +427,7 @@ impl Model {
         debug_assert_eq!(self.users[u], sender);
         if let Some(row) = self.rows.get_mut(&(u, c)).filter(|row| row.member) {
             row.own = seq;
+            row.own_ended = false;
             row.flagged = false;
         }
         Outcome::Appended { seq, ordinal, version }
@@ -472,12 +488,13 @@ impl Model {
         let (c, u) = (self.channel_ids[channel], self.user_ids[user]);
         let to = seq.min(self.channels[c].end());
         let row = &self.rows[&(u, c)];
-        if to <= row.read && !row.flagged {
+        if to <= row.read && !row.flagged && !row.own_ended {
             return Outcome::Unchanged;
         }
         self.change(channel, user, |row, _| {
             row.read = row.read.max(to);
             row.flagged = false;
+            row.own_ended = false;
         })
     }
 
@@ -546,6 +563,37 @@ impl Model {
             return Outcome::Unchanged;
         }
         self.change(channel, user, |row, _| row.flagged = on)
+    }
+
+    fn read_at(&mut self, channel: &Name, user: &Name, seq: u64) -> Outcome {
+        let to = seq.min(self.end(channel)).max(self.present(channel, user).floor());
+        self.set_cursor(channel, user, to)
+    }
+
+    fn set_unread(&mut self, channel: &Name, user: &Name, count: u64) -> Outcome {
+        let (place, row) = (&self.channels[self.channel_ids[channel]], self.present(channel, user));
+        if place.end() == 0 {
+            return Outcome::Unchanged;
+        }
+        // Just before the first of so many counted messages.
+        let counted = place.messages.values().rev().filter(|m| !m.post.silent);
+        let to = match count {
+            0 => place.end(),
+            _ => counted.skip(count as usize - 1).map(|m| m.seq - 1).next().unwrap_or(0),
+        };
+        self.set_cursor(channel, user, to.max(row.floor()))
+    }
+
+    fn set_cursor(&mut self, channel: &Name, user: &Name, to: u64) -> Outcome {
+        let row = self.present(channel, user);
+        if row.cursor() == to && !row.flagged {
+            return Outcome::Unchanged;
+        }
+        self.change(channel, user, |row, _| {
+            row.read = to;
+            row.own_ended = true;
+            row.flagged = false;
+        })
     }
 
     /// The row of a member.

@@ -25,8 +25,8 @@ operation! {
 
 impl Batch {
     /// Flags a conversation as unread for this user, or ends that. The flag stands apart from the marks: counts stay as they
-    /// are, and a list of the unread shows the conversation even if all of it is read. It ends with [`Batch::read`], with a
-    /// message of the user's own, and with the membership.
+    /// are, and a list of the unread shows the conversation even if all of it is read. It ends with [`Batch::read`],
+    /// [`Batch::read_at`] and [`Batch::set_unread`], with a message of the user's own, and with the membership.
     pub fn flag_unread(&mut self, channel: impl AsRef<[u8]>, user: impl AsRef<[u8]>, on: bool) -> &mut Self {
         self.push(FlagUnread { channel: channel.as_ref(), user: user.as_ref(), on })
     }

@@ -11,12 +11,16 @@ pub mod leave;
 pub mod mute;
 pub mod pin;
 pub mod read;
+pub mod read_at;
 pub mod role;
+pub mod set_unread;
 
 use super::ids::ChannelId;
+use super::image::Patch;
 use super::key::UserChannel;
 use super::member::own::Own;
-use super::membership::{Membership, key};
+use super::membership::{Membership, field, key};
+use super::outcome::Outcome;
 use super::state::Transaction;
 use crate::error::Result;
 
@@ -50,6 +54,23 @@ fn member_with_own(
     let (key, mut row) = member(txn, channel, user)?;
     row.set_own(&txn.row::<Own>(key)?.unwrap_or_default());
     Ok((key, row))
+}
+
+/// Sets a member's cursor, given the row as it counts. It ends the unread flag and the force of the own mark.
+fn set_cursor(
+    txn: &mut impl Transaction,
+    key: UserChannel,
+    row: &Membership,
+    to: super::mark::Mark,
+) -> Result<Outcome> {
+    if row.cursor() == to && row.flagged == 0 {
+        return Ok(Outcome::Unchanged);
+    }
+    let mut patch = Patch::new().set(field::read, to).set(field::set_at, txn.version() + 1);
+    if row.flagged > 0 {
+        patch = patch.set(field::flagged, 0u64);
+    }
+    txn.patch::<Membership>(key, patch)
 }
 
 /// The mark at a seq, or at the channel's end if the seq lies beyond it.

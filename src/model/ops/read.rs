@@ -16,11 +16,11 @@ operation! {
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
         let (key, mut row) = member(txn, self.channel, self.user)?;
         // Nearly no row needs a look at the own mark.
-        if row.flagged > 0 {
+        if row.flagged > 0 || row.set_at > 0 {
             (_, row) = member_with_own(txn, self.channel, self.user)?;
         }
         let forward = self.seq.min(txn.head(key.channel).last.seq) > row.read.seq;
-        if !forward && row.flagged == 0 {
+        if !forward && row.flagged == 0 && row.set_at == 0 {
             return Ok(Outcome::Unchanged);
         }
         let mut patch = Patch::new();
@@ -30,13 +30,17 @@ operation! {
         if row.flagged > 0 {
             patch = patch.set(field::flagged, 0u64);
         }
+        if row.set_at > 0 {
+            patch = patch.set(field::set_at, 0u64);
+        }
         txn.patch::<Membership>(key, patch)
     }
 }
 
 impl Batch {
     /// Marks a channel as read up to `seq`; beyond the end means to the end, so `u64::MAX` marks all of it. Never goes back.
-    /// Whatever the seq, it ends the unread flag ([`Batch::flag_unread`]).
+    /// Whatever the seq, it ends the unread flag ([`Batch::flag_unread`]), and the user's own last message counts as read again, should that have
+    /// been ended ([`Batch::read_at`]).
     pub fn read(&mut self, channel: impl AsRef<[u8]>, user: impl AsRef<[u8]>, seq: u64) -> &mut Self {
         self.push(Read { channel: channel.as_ref(), user: user.as_ref(), seq })
     }
