@@ -55,7 +55,8 @@ pub use model::ops::join::{HistoryFrom, JoinOptions};
 pub use model::outcome::{Outcome, Receipt};
 pub use options::{MAX_PAYLOAD, Options};
 pub use read::{
-    Continuation, Conversation, Conversations, History, List, ListChange, Listing, SyncToken, Update,
+    Continuation, Conversation, Conversations, History, List, ListChange, Listing, MemberEntry, SyncToken,
+    Unread, Update,
 };
 pub use store::{Commit, Store};
 pub use upkeep::report::{Files, Recovery, Stat};

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use chanlog::{
     Argument, Batch, Continuation, Conversation, Draft, Durability, Error, Head, HistoryFrom, JoinOptions,
     List, ListChange, MAX_ATTRIBUTES, Mark, Membership, Message, Options, Outcome, Receipt, Store, SyncToken,
-    Update,
+    Unread, Update,
 };
 use tempfile::TempDir;
 
@@ -227,6 +227,7 @@ mod names {
         assert_eq!(store.channels_of("u").list().unwrap(), Vec::<Bytes>::new());
         assert!(list(&store, "u").entries.is_empty());
         assert!(!store.has_memberships("u").unwrap());
+        assert!(!store.has_channel("c").unwrap());
         let receipt = commit(&store, |b| b.leave("c", "u"));
         assert_eq!(receipt.outcomes(), [Outcome::Unchanged]);
         assert_eq!(store.channels().list().unwrap(), Vec::<Bytes>::new());
@@ -257,6 +258,7 @@ mod names {
         assert_eq!(store.users().list().unwrap(), ["joiner", "sender"]);
         assert_eq!(store.channels().list().unwrap(), ["joined", "sent"]);
         assert!(store.has_memberships("joiner").unwrap());
+        assert!(store.has_channel("joined").unwrap() && store.has_channel("sent").unwrap());
         assert!(!store.has_memberships("sender").unwrap(), "sending makes no membership");
     }
 }
@@ -664,6 +666,25 @@ mod memberships {
                 ["mia", "bob"],
                 "a page goes on behind one who left"
             );
+        });
+    }
+
+    #[test]
+    fn are_listed_with_their_rows_in_pages() {
+        let store = fresh();
+        commit(&store, |b| b.join("c", "u1").join("c", "u2").join("c", "u3").join("d", "u3"));
+        commit(&store, |b| b.append("c", draft("u1")).leave("c", "u2").role("c", "u3", 9));
+        store.wherever(|store| {
+            let rows = store.members("c").limit(1).rows().unwrap();
+            assert_eq!((rows.len(), &rows[0].name[..]), (1, &b"u1"[..]));
+            assert_eq!(rows[0].membership, member(store, "c", "u1"));
+            assert_eq!(rows[0].membership.own.seq, 1);
+            let rows = store.members("c").after("u1").rows().unwrap();
+            assert_eq!((rows.len(), &rows[0].name[..], rows[0].membership.role), (1, &b"u3"[..], 9));
+            let rows = store.channels_of("u3").rows().unwrap();
+            assert_eq!((rows.len(), &rows[0].name[..], rows[0].membership.role), (2, &b"c"[..], 9));
+            assert_eq!(store.members("nothing").rows().unwrap(), []);
+            assert!(matches!(store.users().rows(), Err(Error::InvalidArgument { .. })));
         });
     }
 
@@ -1078,6 +1099,39 @@ mod lists {
             let unread = store.conversations("alice").unread_only().list().unwrap();
             assert_eq!(channels_in(&unread.entries), ["a"]);
         });
+    }
+
+    #[test]
+    fn can_be_asked_for_one_entry() {
+        let store = three();
+        commit(&store, |b| b.hide("b", "alice"));
+        store.wherever(|store| {
+            assert_eq!(store.conversation("alice", "a").unwrap(), Some(entry(store, "alice", "a")));
+            assert_eq!(store.conversation("alice", "b").unwrap(), None, "it is not in the list");
+            assert_eq!(store.conversation("alice", "unknown").unwrap(), None);
+            assert_eq!(store.conversation("stranger", "a").unwrap(), None);
+        });
+    }
+
+    #[test]
+    fn can_be_asked_for_sums() {
+        let store = three();
+        send(&store, "a", "bob", 2);
+        commit(&store, |b| {
+            b.read("b", "alice", 1).flag_unread("a", "alice", true).flag_unread("b", "alice", true)
+        });
+        store.wherever(|store| {
+            let unread = store.unread("alice").unwrap();
+            assert_eq!((unread.messages, unread.conversations, unread.flagged), (4, 2, 2));
+            assert_eq!(store.unread("stranger").unwrap(), Unread::default());
+        });
+        let store = three();
+        commit(&store, |b| {
+            b.flag_unread("a", "alice", true).flag_unread("b", "alice", true).hide("a", "alice")
+        });
+        let unread = store.unread("alice").unwrap();
+        let sums = (unread.messages, unread.conversations, unread.flagged);
+        assert_eq!(sums, (2, 2, 1), "what is not in the list does not count");
     }
 
     fn unread_only(store: &Store, user: &str) -> Vec<String> {

@@ -71,6 +71,19 @@ pub struct List {
     pub next: Option<Continuation>,
 }
 
+/// What of a user's conversation list is unread, in sums. Made by [`Store::unread`](crate::Store::unread).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Unread {
+    /// The number of unread messages.
+    pub messages: u64,
+    /// The number of conversations with unread messages.
+    pub conversations: u64,
+    /// The number of conversations that the user flagged as unread, with unread messages or without.
+    pub flagged: u64,
+}
+
 /// One change of a conversation list.
 #[expect(
     clippy::large_enum_variant,
@@ -342,6 +355,30 @@ fn each_state(view: &View, user: UserId, with_owns: bool, mut visit: impl FnMut(
             return Ok(());
         }
     }
+}
+
+/// The entry of one channel in a user's list.
+pub(super) fn entry(view: &View, user: &[u8], channel: &[u8]) -> Result<Option<Conversation>> {
+    let (Some(user), Some(channel)) = (view.user(user)?, view.channel(channel)?) else { return Ok(None) };
+    let key = key(channel, user);
+    let Some(row) = view.row::<Membership>(key)? else { return Ok(None) };
+    let state = State { channel, row: view.with_own(key, row)?, head: view.head_of(channel) };
+    Ok(state.listed(false).then(|| load(view, &state, &mut Senders::new(view))))
+}
+
+/// What of a user's list is unread.
+pub(super) fn unread(view: &View, user: &[u8]) -> Result<Unread> {
+    let mut sums = Unread::default();
+    let Some(user) = view.user(user)? else { return Ok(sums) };
+    each_state(view, user, true, |state| {
+        if state.listed(true) {
+            let messages = state.row.unread(&state.head);
+            sums.messages = sums.messages.saturating_add(messages);
+            sums.conversations += u64::from(messages > 0);
+            sums.flagged += u64::from(state.row.flagged > 0);
+        }
+    })?;
+    Ok(sums)
 }
 
 /// Adds the user's own marks to states that are in order of channels.

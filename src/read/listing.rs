@@ -1,16 +1,16 @@
-//! Paged lists of names.
+//! Paged lists of names, and of memberships.
 
 use std::ops::Bound;
 
 use bytes::Bytes;
 
 use super::At;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::table::NamesCursor;
 use crate::kernel::View;
 use crate::kernel::fileset::names;
 use crate::model::ids::{ChannelId, Named, UserId};
-use crate::model::key::ChannelUser;
+use crate::model::key::{ChannelUser, UserChannel};
 use crate::model::member::Member;
 use crate::model::membership::{FLOOR, Membership, key};
 
@@ -20,6 +20,17 @@ pub(crate) enum Of {
     Names(Named),
     Members(Vec<u8>),
     Channels(Vec<u8>),
+}
+
+/// A member of a channel, or a channel of a user. Made by [`Listing::rows`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct MemberEntry {
+    /// The member's name in a list of members, the channel's in a list of a user's channels.
+    pub name: Bytes,
+    /// The row of that user in that channel.
+    pub membership: Membership,
 }
 
 /// A list of names, to be read page by page. Made by [`Store::channels`](crate::Store::channels) and its kin.
@@ -60,19 +71,65 @@ impl<'a> Listing<'a> {
         self
     }
 
-    /// The names.
+    /// The names. Costs a step and a name for each.
     pub fn list(self) -> Result<Vec<Bytes>> {
         let view = self.at.view()?;
         match &self.of {
             Of::Names(named) => self.by_name(&view, *named),
+            _ => self.by_row(&view)?.into_iter().map(|(_, id)| self.name(&view, id)).collect(),
+        }
+    }
+
+    /// The members of a channel, or the channels of a user, each with the membership. Pages go on after the last name, as
+    /// those of names do. Costs two look-ups of a row for each beside the name.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = chanlog::Store::open(dir.path())?;
+    /// use chanlog::{Batch, JoinOptions};
+    /// store.commit(Batch::new().join_with("general", "alice", JoinOptions::new().role(2)).join("general", "bob"))?;
+    /// let page = store.members("general").limit(1).rows()?;
+    /// assert_eq!((&page[0].name[..], page[0].membership.role), (&b"alice"[..], 2));
+    /// let page = store.members("general").after(&page[0].name).limit(1).rows()?;
+    /// assert_eq!(page[0].name, "bob");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a list of all channels or of all users, who have no membership of their own.
+    pub fn rows(self) -> Result<Vec<MemberEntry>> {
+        let view = self.at.view()?;
+        if let Of::Names(_) = self.of {
+            return Err(Error::invalid("a list of all names has no memberships"));
+        }
+        let mut found = Vec::new();
+        for (key, id) in self.by_row(&view)? {
+            if let Some(row) = view.row::<Membership>(key)? {
+                let membership = view.with_own(key, row)?;
+                found.push(MemberEntry { name: self.name(&view, id)?, membership });
+            }
+        }
+        Ok(found)
+    }
+
+    /// The name of what is listed.
+    fn name(&self, view: &View, id: u32) -> Result<Bytes> {
+        let named = if let Of::Members(_) = self.of { Named::User } else { Named::Channel };
+        view.name(named, id)
+    }
+
+    /// The keys of the memberships that are listed, and the ids of what they are listed by.
+    fn by_row(&self, view: &View) -> Result<Vec<(UserChannel, u32)>> {
+        match &self.of {
             Of::Members(channel) => match view.channel(channel)? {
-                Some(channel) => self.members(&view, channel),
+                Some(channel) => self.members(view, channel),
                 None => Ok(Vec::new()),
             },
             Of::Channels(user) => match view.user(user)? {
-                Some(user) => self.channels(&view, user),
+                Some(user) => self.channels(view, user),
                 None => Ok(Vec::new()),
             },
+            Of::Names(_) => Ok(Vec::new()),
         }
     }
 
@@ -90,7 +147,7 @@ impl<'a> Listing<'a> {
         merge_names(sources, self.limit)
     }
 
-    fn members(&self, view: &View, channel: ChannelId) -> Result<Vec<Bytes>> {
+    fn members(&self, view: &View, channel: ChannelId) -> Result<Vec<(UserChannel, u32)>> {
         let Some(first) = self.first_id(view, Named::User)? else { return Ok(Vec::new()) };
         let mut rows = view.scan::<Member>(ChannelUser { channel, user: UserId(first) }, 0)?;
         let mut found = Vec::new();
@@ -98,13 +155,13 @@ impl<'a> Listing<'a> {
             && let Some((key, member)) = rows.next()?
         {
             if !member.left {
-                found.push(view.name(Named::User, key.user.0)?);
+                found.push((self::key(channel, key.user), key.user.0));
             }
         }
         Ok(found)
     }
 
-    fn channels(&self, view: &View, user: UserId) -> Result<Vec<Bytes>> {
+    fn channels(&self, view: &View, user: UserId) -> Result<Vec<(UserChannel, u32)>> {
         let Some(first) = self.first_id(view, Named::Channel)? else { return Ok(Vec::new()) };
         let mut rows = view.scan::<Membership>(key(ChannelId(first), user), 0)?;
         let mut found = Vec::new();
@@ -112,7 +169,7 @@ impl<'a> Listing<'a> {
             && let Some((key, row)) = rows.next()?
         {
             if row.present() && key.channel != FLOOR {
-                found.push(view.name(Named::Channel, key.channel.0)?);
+                found.push((key, key.channel.0));
             }
         }
         Ok(found)

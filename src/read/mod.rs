@@ -9,10 +9,10 @@ mod listing;
 mod point;
 mod token;
 
-pub use conversation::{Conversation, Conversations, List, ListChange, Update};
+pub use conversation::{Conversation, Conversations, List, ListChange, Unread, Update};
 pub use history::History;
-pub use listing::Listing;
 pub(crate) use listing::Of;
+pub use listing::{Listing, MemberEntry};
 pub use token::{Continuation, SyncToken};
 
 use bytes::Bytes;

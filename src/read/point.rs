@@ -1,6 +1,6 @@
 //! Questions about one thing, or a few, asked of a view.
 
-use super::{At, Conversations, History, Listing};
+use super::{At, Conversation, Conversations, History, Listing, Unread, conversation};
 use crate::error::Result;
 use crate::kernel::View;
 use crate::model::head::Head;
@@ -16,6 +16,12 @@ impl View {
         self.check()?;
         let id = self.channel(channel.as_ref())?;
         Ok(id.map_or_else(Head::default, |id| self.head_of(id)))
+    }
+
+    /// As [`Store::has_channel`](crate::Store::has_channel), as of this view.
+    pub fn has_channel(&self, channel: impl AsRef<[u8]>) -> Result<bool> {
+        self.check()?;
+        Ok(self.channel(channel.as_ref())?.is_some())
     }
 
     /// As [`Store::heads`](crate::Store::heads), as of this view.
@@ -49,7 +55,7 @@ impl View {
     }
 
     /// A membership with its user's own mark.
-    fn with_own(&self, key: UserChannel, mut row: Membership) -> Result<Membership> {
+    pub(super) fn with_own(&self, key: UserChannel, mut row: Membership) -> Result<Membership> {
         row.set_own(&self.row::<Own>(key)?.unwrap_or_default());
         Ok(row)
     }
@@ -57,6 +63,22 @@ impl View {
     /// As [`Store::conversations`](crate::Store::conversations), as of this view.
     pub fn conversations(&self, user: impl AsRef<[u8]>) -> Conversations<'_> {
         Conversations::new(At::View(self), user.as_ref())
+    }
+
+    /// As [`Store::conversation`](crate::Store::conversation), as of this view.
+    pub fn conversation(
+        &self,
+        user: impl AsRef<[u8]>,
+        channel: impl AsRef<[u8]>,
+    ) -> Result<Option<Conversation>> {
+        self.check()?;
+        conversation::entry(self, user.as_ref(), channel.as_ref())
+    }
+
+    /// As [`Store::unread`](crate::Store::unread), as of this view.
+    pub fn unread(&self, user: impl AsRef<[u8]>) -> Result<Unread> {
+        self.check()?;
+        conversation::unread(self, user.as_ref())
     }
 
     /// As [`Store::members`](crate::Store::members), as of this view.

@@ -17,7 +17,7 @@ use crate::model::ids::Named;
 use crate::model::membership::Membership;
 use crate::model::outcome::Receipt;
 use crate::options::Options;
-use crate::read::{At, Conversations, History, Listing, Of};
+use crate::read::{At, Conversation, Conversations, History, Listing, Of, Unread};
 use crate::upkeep::report::{Recovery, Stat};
 use crate::write::Submitted;
 use engine::Engine;
@@ -175,6 +175,12 @@ impl Store {
         self.now()?.head(channel)
     }
 
+    /// Whether there is a channel of this name: whether anybody ever joined it or sent to it. Tells an empty channel from an
+    /// unknown one, whose heads are alike. Costs a look-up of the name.
+    pub fn has_channel(&self, channel: impl AsRef<[u8]>) -> Result<bool> {
+        self.now()?.has_channel(channel)
+    }
+
     /// The heads of many channels, all of one moment.
     ///
     /// ```
@@ -236,6 +242,43 @@ impl Store {
     /// ```
     pub fn conversations(&self, user: impl AsRef<[u8]>) -> Conversations<'_> {
         Conversations::new(self.at(), user.as_ref())
+    }
+
+    /// One entry of a user's conversation list; `None` if the channel is not in it. Costs what one entry of a list costs,
+    /// whatever the number of the user's channels.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = chanlog::Store::open(dir.path())?;
+    /// # use chanlog::{Batch, Draft};
+    /// store.commit(Batch::new().join("general", "bob").append("general", Draft::new("alice", 0, "hi")))?;
+    /// let entry = store.conversation("bob", "general")?.expect("it is in the list");
+    /// assert_eq!(entry.unread, 1);
+    /// assert_eq!(store.conversation("bob", "random")?, None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn conversation(
+        &self,
+        user: impl AsRef<[u8]>,
+        channel: impl AsRef<[u8]>,
+    ) -> Result<Option<Conversation>> {
+        self.now()?.conversation(user, channel)
+    }
+
+    /// How much of a user's conversation list is unread, in sums: what a badge shows. Costs one step for each row of the
+    /// user; no message is read.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = chanlog::Store::open(dir.path())?;
+    /// # use chanlog::{Batch, Draft};
+    /// store.commit(Batch::new().join("general", "bob").append("general", Draft::new("alice", 0, "hi")))?;
+    /// let unread = store.unread("bob")?;
+    /// assert_eq!((unread.messages, unread.conversations, unread.flagged), (1, 1, 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn unread(&self, user: impl AsRef<[u8]>) -> Result<Unread> {
+        self.now()?.unread(user)
     }
 
     /// The members of a channel, in the order in which the store first met them.

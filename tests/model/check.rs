@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use chanlog::{
     Continuation, Conversation, Conversations, Head, History, ListChange, Listing, Membership, Result, Store,
-    SyncToken, Update, View,
+    SyncToken, Unread, Update, View,
 };
 
 use super::{Entry, Event, Member, Model, Msg, Name, Range};
@@ -20,6 +20,9 @@ pub trait Reads {
     fn channels(&self) -> Listing<'_>;
     fn users(&self) -> Listing<'_>;
     fn has_memberships(&self, user: &[u8]) -> Result<bool>;
+    fn has_channel(&self, channel: &[u8]) -> Result<bool>;
+    fn conversation(&self, user: &[u8], channel: &[u8]) -> Result<Option<Conversation>>;
+    fn unread(&self, user: &[u8]) -> Result<Unread>;
 }
 
 macro_rules! reads {
@@ -54,6 +57,15 @@ macro_rules! reads {
             }
             fn has_memberships(&self, user: &[u8]) -> Result<bool> {
                 $type::has_memberships(self, user)
+            }
+            fn has_channel(&self, channel: &[u8]) -> Result<bool> {
+                $type::has_channel(self, channel)
+            }
+            fn conversation(&self, user: &[u8], channel: &[u8]) -> Result<Option<Conversation>> {
+                $type::conversation(self, user, channel)
+            }
+            fn unread(&self, user: &[u8]) -> Result<Unread> {
+                $type::unread(self, user)
             }
         }
     };
@@ -148,6 +160,13 @@ pub fn channel(store: &impl Reads, model: &Model, channel: &Name, users: &[Name]
     history(store, model, channel, &Range::default());
     let members = names(store.members(channel).list().unwrap());
     assert_eq!(members, model.members(channel), "members of {}", text(channel));
+    let rows = store.members(channel).rows().unwrap();
+    let rows: Vec<_> = rows.iter().map(|row| (row.name.to_vec(), Member::from(&row.membership))).collect();
+    let row = |user: Name| model.membership(channel, &user).map(|row| (user, row));
+    let expected: Vec<_> = members.into_iter().filter_map(row).collect();
+    assert_eq!(rows, expected, "rows of the members of {}", text(channel));
+    let known = model.channels().contains(channel);
+    assert_eq!(store.has_channel(channel).unwrap(), known, "whether there is {}", text(channel));
     for user in users {
         membership(store, model, channel, user);
     }
@@ -162,6 +181,29 @@ pub fn user(store: &impl Reads, model: &Model, user: &Name) {
     for unread_only in [false, true] {
         list(store, model, user, unread_only);
     }
+    entries_and_sums(store, model, user);
+}
+
+/// Compares the single entries of a list, and its sums.
+fn entries_and_sums(store: &impl Reads, model: &Model, user: &Name) {
+    let listed = model.conversations(user, false);
+    for channel in model.channels() {
+        let found = store.conversation(user, &channel).unwrap();
+        let expected = listed.iter().find(|entry| entry.channel == channel);
+        assert_eq!(
+            found.as_ref().map(Entry::from).as_ref(),
+            expected,
+            "{} of {}",
+            text(&channel),
+            text(user)
+        );
+    }
+    let found = store.unread(user).unwrap();
+    let messages: u64 = listed.iter().map(|entry| entry.unread).sum();
+    let conversations = listed.iter().filter(|entry| entry.unread > 0).count() as u64;
+    let flagged = listed.iter().filter(|entry| entry.member.flagged).count() as u64;
+    let sums = (found.messages, found.conversations, found.flagged);
+    assert_eq!(sums, (messages, conversations, flagged), "what {} has not read", text(user));
 }
 
 /// Compares one membership.
