@@ -279,3 +279,30 @@ fn a_commit_that_nobody_waits_for_is_synced_soon() {
     }
     assert_eq!(store.head("general").unwrap().last.seq, 1);
 }
+
+/// A number of unread messages is looked up before the writer's lock, and the channel has moved on by then.
+#[test]
+fn a_number_of_unread_messages_can_be_set_in_a_busy_channel() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    store.commit(Batch::new().join("general", "alice")).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut batch = Batch::new();
+            batch.durability(Durability::Buffered).append("general", Draft::new("bob", 0, "hi"));
+            while !done.load(Ordering::Acquire) {
+                store.commit(&batch).unwrap();
+            }
+        });
+        while store.head("general").unwrap().last.seq < 1000 {
+            thread::yield_now();
+        }
+        for count in 0..200 {
+            store.commit(Batch::new().set_unread("general", "alice", count)).unwrap();
+        }
+        done.store(true, Ordering::Release);
+    });
+    store.commit(Batch::new().set_unread("general", "alice", 500)).unwrap();
+    assert_eq!(store.unread("alice").unwrap().messages, 500);
+}
