@@ -34,8 +34,8 @@ pub struct Messages<'v> {
 }
 
 /// What one source holds of a channel.
-struct Part<'v> {
-    source: Source<'v>,
+struct ChannelPart<'v> {
+    source: PartSource<'v>,
     first_seq: u64,
     /// The last message before it.
     prev: Link,
@@ -43,7 +43,7 @@ struct Part<'v> {
     jump: Link,
 }
 
-enum Source<'v> {
+enum PartSource<'v> {
     Layer(&'v Layer),
     Segment(&'v Segment, Entry),
 }
@@ -151,7 +151,7 @@ impl<'v> Messages<'v> {
     }
 
     /// Walks from the newest part towards `seq`, until `found`: by jumps where they don't lead beyond it.
-    fn walk(&self, seq: u64, found: impl Fn(&Part<'v>) -> bool) -> Result<Option<Part<'v>>> {
+    fn walk(&self, seq: u64, found: impl Fn(&ChannelPart<'v>) -> bool) -> Result<Option<ChannelPart<'v>>> {
         let last = Link { version: self.head.order, seq: self.head.last.seq };
         let mut next = self.part(last, seq)?;
         while let Some(part) = next {
@@ -166,7 +166,7 @@ impl<'v> Messages<'v> {
 
     /// The part that holds the message that a link names. If that can't be read, the newest older part that still ends at
     /// `seq` or above it.
-    fn part(&self, link: Link, seq: u64) -> Result<Option<Part<'v>>> {
+    fn part(&self, link: Link, seq: u64) -> Result<Option<ChannelPart<'v>>> {
         if link.version == 0 {
             return Ok(None);
         }
@@ -190,23 +190,23 @@ impl<'v> Messages<'v> {
         }
     }
 
-    fn layer_part(&self, layer: &'v Layer, version: u64) -> Result<Part<'v>> {
+    fn layer_part(&self, layer: &'v Layer, version: u64) -> Result<ChannelPart<'v>> {
         let (first_seq, previous) = layer
             .chain_start(self.channel)
             .ok_or_else(|| layer.log.corrupt(0, missing(self.view, self.channel, version).to_string()))?;
         let prev = Link { version: previous.0, seq: previous.1 };
-        Ok(Part { source: Source::Layer(layer), first_seq, prev, jump: Link::default() })
+        Ok(ChannelPart { source: PartSource::Layer(layer), first_seq, prev, jump: Link::default() })
     }
 
-    fn segment_part(&self, segment: &'v Segment) -> Result<Option<Part<'v>>> {
+    fn segment_part(&self, segment: &'v Segment) -> Result<Option<ChannelPart<'v>>> {
         let Some(entry) = segment.find(self.channel)? else { return Ok(None) };
         let Extent { first_seq, chain, .. } = entry.extent;
-        let source = Source::Segment(segment, entry);
-        Ok(Some(Part { source, first_seq, prev: chain.prev, jump: chain.jump }))
+        let source = PartSource::Segment(segment, entry);
+        Ok(Some(ChannelPart { source, first_seq, prev: chain.prev, jump: chain.jump }))
     }
 
     /// The newest part in segments before `at` that ends at `seq` or above it; what lies in between is `error`'s.
-    fn older_part(&self, at: usize, seq: u64, error: Error) -> Result<Part<'v>> {
+    fn older_part(&self, at: usize, seq: u64, error: Error) -> Result<ChannelPart<'v>> {
         for place in self.view.moment.files.segments[..at].iter().rev() {
             let Ok(segment) = &place.segment else { continue };
             match segment.extent(self.channel) {
@@ -223,14 +223,14 @@ impl<'v> Messages<'v> {
     }
 
     /// Reads what a part holds of the range from `from` on. A gap within the part may hold both that and the range's end.
-    fn read_part(&self, part: &Part<'v>, from: u64, visit: &mut Visit<'_>) -> Result<ControlFlow<()>> {
+    fn read_part(&self, part: &ChannelPart<'v>, from: u64, visit: &mut Visit<'_>) -> Result<ControlFlow<()>> {
         match &part.source {
-            Source::Layer(layer) => {
+            PartSource::Layer(layer) => {
                 let range = from..=*self.range.end();
                 let offsets = layer.offsets(self.channel, range, self.reverse, self.limit);
                 read_log(&layer.log, &offsets, visit)
             }
-            Source::Segment(segment, entry) => {
+            PartSource::Segment(segment, entry) => {
                 segment.read(entry, from..=*self.range.end(), self.reverse, visit)
             }
         }

@@ -19,11 +19,11 @@ const MOST: usize = 128;
 /// A walk over rows.
 pub struct Scan<'v, T: Table> {
     /// Newest first.
-    sources: Vec<Source<'v, T>>,
+    sources: Vec<RowSource<'v, T>>,
 }
 
 /// One source, and the row that is next there.
-enum Source<'v, T: Table> {
+enum RowSource<'v, T: Table> {
     Layer(LayerRows<T>),
     Run(RunRows<'v, T>),
 }
@@ -55,7 +55,7 @@ impl<'v, T: Table> Scan<'v, T> {
             let mut rows = LayerRows::new(layer.clone(), view.version(), newer_than, from);
             rows.copy();
             if rows.key().is_some() {
-                sources.push(Source::Layer(rows));
+                sources.push(RowSource::Layer(rows));
             }
         }
         for run in view.moment.files.runs.iter().rev() {
@@ -68,7 +68,7 @@ impl<'v, T: Table> Scan<'v, T> {
                 RunRows { run, cursor: section.range(from.raw(), last, newer_than), current: None };
             rows.step()?;
             if rows.current.is_some() {
-                sources.push(Source::Run(rows));
+                sources.push(RowSource::Run(rows));
             }
         }
         Ok(Scan { sources })
@@ -124,15 +124,15 @@ impl<'v, T: Table> Scan<'v, T> {
 
     /// The key that is next.
     pub fn peek(&self) -> Option<T::Key> {
-        self.sources.iter().filter_map(Source::key).min()
+        self.sources.iter().filter_map(RowSource::key).min()
     }
 }
 
-impl<T: Table> Source<'_, T> {
+impl<T: Table> RowSource<'_, T> {
     fn key(&self) -> Option<T::Key> {
         match self {
-            Source::Layer(rows) => rows.key(),
-            Source::Run(rows) => rows.current.map(|(key, _)| key),
+            RowSource::Layer(rows) => rows.key(),
+            RowSource::Run(rows) => rows.current.map(|(key, _)| key),
         }
     }
 
@@ -140,31 +140,31 @@ impl<T: Table> Source<'_, T> {
     #[inline]
     fn take(&mut self, row: &mut T) -> Result<()> {
         match self {
-            Source::Layer(rows) => {
+            RowSource::Layer(rows) => {
                 rows.take(row);
                 Ok(())
             }
-            Source::Run(rows) => rows.take(row),
+            RowSource::Run(rows) => rows.take(row),
         }
     }
 
     fn step(&mut self) -> Result<()> {
         match self {
-            Source::Layer(rows) => {
+            RowSource::Layer(rows) => {
                 rows.step();
                 Ok(())
             }
-            Source::Run(rows) => rows.step(),
+            RowSource::Run(rows) => rows.step(),
         }
     }
 
     fn seek(&mut self, key: T::Key) -> Result<()> {
         match self {
-            Source::Layer(rows) => {
+            RowSource::Layer(rows) => {
                 rows.seek(key);
                 Ok(())
             }
-            Source::Run(rows) => {
+            RowSource::Run(rows) => {
                 rows.cursor.seek(key.raw())?;
                 rows.step()
             }

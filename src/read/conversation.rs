@@ -243,7 +243,7 @@ impl<'a> Conversations<'a> {
 
 /// A row and its channel's head.
 #[derive(Clone, Debug)]
-struct State {
+struct Standing {
     channel: ChannelId,
     row: Membership,
     head: Head,
@@ -260,7 +260,7 @@ struct Due {
 /// for what is returned and not for all of a user's channels.
 struct Newest {
     limit: usize,
-    kept: Vec<(u64, State)>,
+    kept: Vec<(u64, Standing)>,
     /// The order and the channel of the newest one that was dropped.
     dropped: Option<(u64, ChannelId)>,
 }
@@ -275,7 +275,7 @@ impl Newest {
         self.dropped.is_none_or(|dropped| (order, channel) > dropped)
     }
 
-    fn push(&mut self, order: u64, state: &State) {
+    fn push(&mut self, order: u64, state: &Standing) {
         self.kept.push((order, state.clone()));
         if self.kept.len() / 2 > self.limit {
             self.shrink();
@@ -283,7 +283,7 @@ impl Newest {
     }
 
     fn shrink(&mut self) {
-        let rank = |(order, state): &(u64, State)| (*order, state.channel);
+        let rank = |(order, state): &(u64, Standing)| (*order, state.channel);
         if self.kept.len() > self.limit {
             let (_, dropped, _) =
                 self.kept.select_nth_unstable_by_key(self.limit, |entry| Reverse(rank(entry)));
@@ -293,7 +293,7 @@ impl Newest {
     }
 
     /// The states by channel, each with its order, and whether the limit cut any off.
-    fn finish(mut self) -> (Vec<(u64, State)>, bool) {
+    fn finish(mut self) -> (Vec<(u64, Standing)>, bool) {
         self.shrink();
         self.kept.sort_unstable_by_key(|(_, state)| state.channel);
         (self.kept, self.dropped.is_some())
@@ -328,11 +328,11 @@ impl<'v> Owns<'v> {
 }
 
 /// Visits the states of all channels of which a user has a row, by channel; if it is wanted, with the user's own marks.
-fn each_state(view: &View, user: UserId, with_owns: bool, mut visit: impl FnMut(&State)) -> Result<()> {
+fn each_state(view: &View, user: UserId, with_owns: bool, mut visit: impl FnMut(&Standing)) -> Result<()> {
     let first = key(ChannelId(0), user);
     let mut rows = view.scan::<Membership>(first, 0)?;
     let mut owns = if with_owns { Some(Owns::new(view, first)?) } else { None };
-    let empty = State { channel: FLOOR, row: Membership::default(), head: Head::default() };
+    let empty = Standing { channel: FLOOR, row: Membership::default(), head: Head::default() };
     let mut states = Vec::with_capacity(TOGETHER);
     loop {
         let mut count = 0;
@@ -340,7 +340,7 @@ fn each_state(view: &View, user: UserId, with_owns: bool, mut visit: impl FnMut(
             if count == states.len() {
                 states.push(empty.clone());
             }
-            let State { channel, row, .. } = &mut states[count];
+            let Standing { channel, row, .. } = &mut states[count];
             let Some(at) = rows.next_into(row)?.filter(|at| at.channel != FLOOR) else { break };
             if let Some(owns) = &mut owns {
                 owns.add(at, row)?;
@@ -362,7 +362,7 @@ pub(super) fn entry(view: &View, user: &[u8], channel: &[u8]) -> Result<Option<C
     let (Some(user), Some(channel)) = (view.user(user)?, view.channel(channel)?) else { return Ok(None) };
     let key = key(channel, user);
     let Some(row) = view.row::<Membership>(key)? else { return Ok(None) };
-    let state = State { channel, row: view.with_own(key, row)?, head: view.head_of(channel) };
+    let state = Standing { channel, row: view.with_own(key, row)?, head: view.head_of(channel) };
     Ok(state.listed(false).then(|| load(view, &state, &mut Senders::new(view))))
 }
 
@@ -382,7 +382,7 @@ pub(super) fn unread(view: &View, user: &[u8]) -> Result<Unread> {
 }
 
 /// Adds the user's own marks to states that are in order of channels.
-fn add_owns<'s>(view: &View, user: UserId, states: impl Iterator<Item = &'s mut State>) -> Result<()> {
+fn add_owns<'s>(view: &View, user: UserId, states: impl Iterator<Item = &'s mut Standing>) -> Result<()> {
     let mut states = states.peekable();
     let Some(first) = states.peek() else { return Ok(()) };
     let mut owns = Owns::new(view, key(first.channel, user))?;
@@ -390,7 +390,7 @@ fn add_owns<'s>(view: &View, user: UserId, states: impl Iterator<Item = &'s mut 
 }
 
 /// The states of the channels that may be due; `None` if dropped tombstones leave that unknown.
-fn changed_states(view: &View, user: &[u8], from: &Seen) -> Result<Option<Vec<State>>> {
+fn changed_states(view: &View, user: &[u8], from: &Seen) -> Result<Option<Vec<Standing>>> {
     let Some(user) = view.user(user)? else { return Ok(Some(Vec::new())) };
     if from.gap.is_none() && from.version == view.version() {
         return Ok(Some(Vec::new()));
@@ -412,7 +412,7 @@ fn changed_states(view: &View, user: &[u8], from: &Seen) -> Result<Option<Vec<St
         return Ok(Some(states));
     }
     add_changed_channels(view, user, from.version, &mut changed)?;
-    let state = |(channel, row)| State { channel, row, head: Head::default() };
+    let state = |(channel, row)| Standing { channel, row, head: Head::default() };
     let mut states: Vec<_> = changed.into_iter().map(state).collect();
     add_owns(view, user, states.iter_mut())?;
     view.add_heads(&mut states, |state| (state.channel, &mut state.head));
@@ -452,7 +452,7 @@ fn tombstones_kept<'r>(view: &View, rows: impl Iterator<Item = &'r Membership>, 
     left.len() <= options.tombstones && left.iter().all(|at| *at > oldest)
 }
 
-impl State {
+impl Standing {
     /// The version of the newest change, of message or row.
     fn version(&self) -> u64 {
         self.head.changed.max(self.row.version)
@@ -515,7 +515,7 @@ impl Seen {
     }
 }
 
-fn tell(view: &View, state: &State, due: &Due, senders: &mut Senders<'_>) -> Result<ListChange> {
+fn tell(view: &View, state: &Standing, due: &Due, senders: &mut Senders<'_>) -> Result<ListChange> {
     if due.removed {
         let channel = view.name(Named::Channel, state.channel.0)?;
         return Ok(ListChange::Removed { channel, version: due.version });
@@ -524,8 +524,8 @@ fn tell(view: &View, state: &State, due: &Due, senders: &mut Senders<'_>) -> Res
 }
 
 /// Completes an entry with its name and its last message. What can't be read is the entry's own fault.
-fn load(view: &View, state: &State, senders: &mut Senders<'_>) -> Conversation {
-    let State { channel, row, head } = state;
+fn load(view: &View, state: &Standing, senders: &mut Senders<'_>) -> Conversation {
+    let Standing { channel, row, head } = state;
     let mut fault = None;
     let mut good = |result: Result<Bytes>| result.map_err(|error| fault = Some(error)).unwrap_or_default();
     let name = good(view.name(Named::Channel, channel.0));

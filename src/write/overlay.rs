@@ -30,8 +30,8 @@ pub struct Overlay {
     /// Names and messages of the group, to be taken back.
     added: Vec<Added>,
     counts: Counts,
-    group: Point,
-    request: Point,
+    group: Savepoint,
+    request: Savepoint,
 }
 
 /// Unpublished rows, by table.
@@ -49,7 +49,7 @@ enum Added {
 
 /// How far the journal and the counts had come.
 #[derive(Clone, Copy, Default)]
-struct Point {
+struct Savepoint {
     added: usize,
     counts: Counts,
 }
@@ -130,7 +130,7 @@ impl EachTableMut<Unpublished> for Step {
 impl Overlay {
     /// Nothing is unpublished.
     pub fn new(counts: Counts) -> Overlay {
-        let point = Point { added: 0, counts };
+        let point = Savepoint { added: 0, counts };
         Overlay {
             heads: Journaled::default(),
             rows: Tables::default(),
@@ -221,14 +221,14 @@ impl Overlay {
     pub fn settle(&mut self) {
         self.step(Step::Settle);
         self.added.clear();
-        self.group = Point { added: 0, counts: self.counts };
+        self.group = Savepoint { added: 0, counts: self.counts };
         self.request = self.group;
     }
 
     /// A request begins.
     pub fn begin_request(&mut self) {
         self.step(Step::BeginRequest);
-        self.request = Point { added: self.added.len(), counts: self.counts };
+        self.request = Savepoint { added: self.added.len(), counts: self.counts };
     }
 
     /// Takes back what the request did.
@@ -243,7 +243,7 @@ impl Overlay {
         self.take_back(self.group);
     }
 
-    fn take_back(&mut self, to: Point) {
+    fn take_back(&mut self, to: Savepoint) {
         for added in self.added.drain(to.added..).rev() {
             match added {
                 Added::Channel(name) => _ = self.channels.remove(&name),

@@ -7,7 +7,7 @@
 //! prepared again with it. No file is read under the lock.
 
 use super::overlay::Overlay;
-use super::transaction::{Name, Names, Source, Transact, Trial};
+use super::transaction::{Name, OpNames, Source, Transact, Trial};
 use crate::env::sync::Arc;
 use crate::error::{Error, Result};
 use crate::kernel::messages;
@@ -27,7 +27,7 @@ pub struct Prepared {
     /// The log segment of that time. Its moment is not held: else each commit would keep old images for itself.
     segment: u64,
     /// The names of each operation.
-    pub names: Vec<Names>,
+    pub names: Vec<OpNames>,
     rows: Tables<Read>,
     marks: Vec<((ChannelId, u64), Mark)>,
 }
@@ -87,7 +87,7 @@ impl Prepared {
     /// Checks a batch's fields, looks its names up, and reads what it needs, also what is `wanted`.
     pub fn new(view: View, batch: &Batch, limits: &Limits, wanted: &Wanted, now: i64) -> Result<Prepared> {
         let (names, last) = look_up(&view, batch, limits)?;
-        let mut reading = Reading {
+        let mut reading = BatchReading {
             prepared: Prepared {
                 counts: view.moment.counts,
                 segment: view.moment.active.log.header.segment,
@@ -106,7 +106,7 @@ impl Prepared {
 }
 
 /// Checks the operations one by one and finds the ids of their names, and which operation is the last that reads.
-fn look_up(view: &View, batch: &Batch, limits: &Limits) -> Result<(Vec<Names>, Option<usize>)> {
+fn look_up(view: &View, batch: &Batch, limits: &Limits) -> Result<(Vec<OpNames>, Option<usize>)> {
     let mut last_reader = None;
     let mut found = Vec::with_capacity(batch.len());
     // Most batches name the same channel or sender again and again.
@@ -132,20 +132,20 @@ fn look_up(view: &View, batch: &Batch, limits: &Limits) -> Result<(Vec<Names>, O
                 *kept = (name, find(named, name)?);
             }
         }
-        found.push(Names { channel: last[0].1, user: last[1].1 });
+        found.push(OpNames { channel: last[0].1, user: last[1].1 });
     }
     Ok((found, last_reader))
 }
 
 /// A batch on trial, on top of a view.
-struct Reading {
+struct BatchReading {
     view: View,
     prepared: Prepared,
 }
 
-impl Reading {
+impl BatchReading {
     fn read_wanted(&mut self, wanted: &Wanted) -> Result<()> {
-        struct Rows<'r>(&'r mut Reading);
+        struct Rows<'r>(&'r mut BatchReading);
         impl EachTable<WantedRows> for Rows<'_> {
             fn table<T: Table>(&mut self, keys: &Vec<T::Key>) -> Result<()> {
                 keys.iter().try_for_each(|key| self.0.row::<T>(*key).map(drop))
@@ -175,7 +175,7 @@ impl Reading {
     }
 }
 
-impl Source for &mut Reading {
+impl Source for &mut BatchReading {
     fn losses(&self) -> &[Loss] {
         &self.view.moment.files.losses
     }
@@ -189,15 +189,15 @@ impl Source for &mut Reading {
     }
 
     fn row<T: Table>(&mut self, key: T::Key) -> Result<Option<T>> {
-        Reading::row(self, key)
+        BatchReading::row(self, key)
     }
 
     fn mark(&mut self, channel: ChannelId, seq: u64) -> Result<Mark> {
-        Reading::mark(self, channel, seq)
+        BatchReading::mark(self, channel, seq)
     }
 }
 
-impl Reading {
+impl BatchReading {
     fn row<T: Table>(&mut self, key: T::Key) -> Result<Option<T>> {
         let row = self.view.row::<T>(key)?;
         T::of_mut(&mut self.prepared.rows).push((key, row.clone()));

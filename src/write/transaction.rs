@@ -28,7 +28,7 @@ pub enum Name {
 
 /// The names of an operation.
 #[derive(Clone, Copy, Debug)]
-pub struct Names {
+pub struct OpNames {
     /// The channel's.
     pub channel: Name,
     /// The user's.
@@ -76,7 +76,7 @@ pub struct Transact<'a, S> {
     pub lsn: u64,
     now: i64,
     index: usize,
-    names: Names,
+    names: OpNames,
     /// Set if nothing will come of it.
     pub trial: Option<Trial>,
     /// The last row of each table that came from the source: a change follows a look at the same row.
@@ -90,7 +90,7 @@ pub struct Transact<'a, S> {
 impl<'a, S: Source> Transact<'a, S> {
     /// Begins one.
     pub fn new(source: S, overlay: &'a mut Overlay, out: &'a mut Vec<u8>, now: i64) -> Self {
-        let names = Names { channel: Name::Unknown, user: Name::Unknown };
+        let names = OpNames { channel: Name::Unknown, user: Name::Unknown };
         let (effects, count) = (Effects::default(), 0);
         let last = Tables::default();
         Transact {
@@ -110,7 +110,7 @@ impl<'a, S: Source> Transact<'a, S> {
     }
 
     /// The next operation begins.
-    pub fn enter(&mut self, index: usize, names: Names) {
+    pub fn enter(&mut self, index: usize, names: OpNames) {
         (self.index, self.names) = (index, names);
     }
 
