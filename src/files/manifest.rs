@@ -32,7 +32,7 @@ pub const TEMPORARY: &str = "chanlog.manifest.tmp";
 const MAGIC: &[u8; 8] = b"chanlog\0";
 const KIND: u32 = 4;
 const FORMAT: u32 = 2;
-/// The number of the function that says what follows from a message (`model::head::follow_message`).
+/// The number of the function that says what follows from a message (`model::follow::follow_message`).
 const FOLLOW_1: u64 = 1;
 /// What this release knows of features that a reader must know.
 const KNOWN: u64 = FOLLOW_1;

@@ -8,9 +8,9 @@ use bytes::Bytes;
 
 use super::input::{Input, mutate};
 use super::row;
-use super::store::open_dir;
-use crate::env::{Dir, SimEnv};
+use crate::env::{Dir, Env, SimEnv};
 use crate::error::Result;
+use crate::files::disk::Disk;
 use crate::files::record::Record;
 use crate::files::sealed::{HEADER, Kind, Sealed, SealedWriter, StoreId, TRAILER};
 use crate::files::segment::{self, BlockCache, Chain, Link, Segment, SegmentBuilder};
@@ -56,6 +56,11 @@ impl Parts {
             .and_then(|len| Sealed::open(&disk, kind, STORE, 1, len));
         sealed.expect("nothing is wrong with the frame around it")
     }
+}
+
+/// Opens a directory that is there.
+pub fn open_dir(sim: &SimEnv, path: &str) -> Disk {
+    Disk::new(sim.open_dir(Path::new(path), false).expect("nothing is wrong with the simulated disk"))
 }
 
 /// Writes a sealed file and returns its length.

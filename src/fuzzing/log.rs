@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::file::open_dir;
 use super::file::put_crc;
 use super::input::Input;
 use super::row;
-use super::store::{DIR, Digest, hour, open_dir, options};
+use super::store::{DIR, Digest, hour, options};
 use crate::env::{Access, Dir, SimEnv};
 use crate::error::Result;
 use crate::files::change::Change;

@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use super::file::{put_crc, write};
+use super::file::{open_dir, put_crc, write};
 use super::input::{Input, mutate};
-use crate::env::{Access, Dir, Env, SimEnv};
+use crate::env::{Access, Dir, SimEnv};
 use crate::error::{Error, Result};
 use crate::files::disk::Disk;
 use crate::files::log::{
@@ -31,11 +31,6 @@ const NAMES: usize = 12;
 /// Opens a store of tiny files whose maintenance runs only when it is told to.
 pub fn open(sim: &Arc<SimEnv>) -> Result<Store> {
     options(sim).open(DIR)
-}
-
-/// Opens a directory that is there.
-pub fn open_dir(sim: &SimEnv, path: &str) -> Disk {
-    Disk::new(sim.open_dir(Path::new(path), false).expect("nothing is wrong with the simulated disk"))
 }
 
 /// What [`open`] uses.

@@ -47,6 +47,13 @@ struct RunRows<'v, T: Table> {
     current: Option<(T::Key, RunEntry<'v>)>,
 }
 
+impl View {
+    /// The rows of `from`'s group from there on, of those newer than `newer_than` (0 = all).
+    pub(crate) fn scan<T: Table>(&self, from: T::Key, newer_than: u64) -> Result<Scan<'_, T>> {
+        Scan::new(self, from, newer_than)
+    }
+}
+
 impl<'v, T: Table> Scan<'v, T> {
     /// Begins at `from`.
     pub fn new(view: &'v View, from: T::Key, newer_than: u64) -> Result<Scan<'v, T>> {

@@ -19,7 +19,6 @@ use super::effects::Effects;
 use super::fileset::FileSet;
 use super::heads::Heads;
 use super::layer::{Counts, Layer};
-use super::scan::Scan;
 use crate::env::sync::atomic::{AtomicBool, Ordering};
 use crate::env::sync::{Arc, RwLock};
 use crate::error::{Error, Result};
@@ -398,11 +397,6 @@ impl View {
     /// The row of a key.
     pub(crate) fn row<T: Table>(&self, key: T::Key) -> Result<Option<T>> {
         self.moment.row(key, self.version())
-    }
-
-    /// The rows of `from`'s group from there on, of those newer than `newer_than` (0 = all).
-    pub(crate) fn scan<T: Table>(&self, from: T::Key, newer_than: u64) -> Result<Scan<'_, T>> {
-        Scan::new(self, from, newer_than)
     }
 
     /// The id of a name; `None` if there is none.

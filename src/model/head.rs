@@ -1,13 +1,9 @@
-//! The head of a channel: what is kept in memory for each, and what a message makes of it.
+//! The head of a channel: what is kept in memory for each.
 
 use super::codec::{Put, Reader};
 use super::ids::ChannelId;
 use super::image::{Value, put_field, take_field};
-use super::key::UserChannel;
 use super::mark::Mark;
-use super::member::own::Own;
-use super::message::Placed;
-use super::state::State;
 use crate::error::{Error, Result};
 
 /// How many buffered messages may at most await their sync, in the whole store. After an end that may have taken buffered
@@ -93,15 +89,6 @@ impl Head {
         }
         (head.order <= changed).then_some(head)
     }
-}
-
-/// What follows from a message alone: the channel's head and the sender's own mark. Used at commit and at replay alike; its
-/// number stands in the manifest's features. No effect grows with the number of members (S1).
-pub(crate) fn follow_message(placed: &Placed, state: &mut impl State) {
-    let Placed { channel, sender, mark, version, .. } = *placed;
-    let before = state.head(channel);
-    state.set_head(channel, Head { last: mark, order: version, changed: version, ..before });
-    state.put(UserChannel { user: sender, channel }, Own { mark, version, ..Own::default() });
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 pub mod batch;
 pub mod codec;
+pub mod follow;
 pub mod head;
 pub mod ids;
 pub mod image;

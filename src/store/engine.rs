@@ -38,7 +38,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Opens the store in `dir` and starts its threads.
+    /// Opens the store in `dir`. Nothing runs in the background yet.
     pub fn open(options: Options, dir: &Path) -> Result<Arc<Engine>> {
         options.check()?;
         let opened = recovery::open(&options, dir)?;
@@ -57,16 +57,17 @@ impl Engine {
             ending: Mutex::new(None),
         });
         engine.note_opened();
-        if engine.options.background && !engine.options.read_only {
-            match Threads::start(&engine) {
-                Ok(threads) => *engine.threads.lock() = Some(threads),
-                Err(error) => {
-                    let _ = engine.close();
-                    return Err(error);
-                }
-            }
-        }
         Ok(engine)
+    }
+
+    /// Whether something is to run in the background.
+    pub fn has_background(&self) -> bool {
+        self.options.background && !self.options.read_only
+    }
+
+    /// Keeps the background threads, to wake and to end them.
+    pub fn keep_threads(&self, threads: Threads) {
+        *self.threads.lock() = Some(threads);
     }
 
     /// Writes a batch.

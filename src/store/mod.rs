@@ -2,6 +2,7 @@
 
 mod engine;
 mod threads;
+mod workers;
 
 use std::future::Future;
 use std::path::Path;
@@ -113,6 +114,9 @@ impl Options {
     /// [`Error::Corruption`]: crate::Error::Corruption
     pub fn open(self, dir: impl AsRef<Path>) -> Result<Store> {
         let engine = Engine::open(self, dir.as_ref())?;
+        if engine.has_background() {
+            workers::begin(&engine)?;
+        }
         Ok(Store { handle: Arc::new(CloseOnDrop { engine }) })
     }
 }

@@ -1,22 +1,12 @@
-//! The background threads, and what they and writers tell each other.
+//! The handles of the background threads, and what they and writers tell each other. What they do stands in `workers`.
 
 use std::time::Duration;
 
-use crossbeam_channel::{self as channel, Receiver, Sender};
+use crossbeam_channel::Sender;
 
-use super::engine::Engine;
 use crate::env::Thread;
-use crate::env::sync::{Arc, Condvar, Mutex};
+use crate::env::sync::{Condvar, Mutex};
 use crate::error::{Error, Result};
-
-/// After a failure a step is tried again after this time, and after each further one after twice the time before.
-const RETRY: Duration = Duration::from_secs(1);
-/// The longest time between two tries.
-const RETRY_MOST: Duration = Duration::from_secs(60);
-/// Readers beside this process see what is published after at most about this time.
-const NOTED: Duration = Duration::from_millis(2);
-/// A Sync commit that nobody waits for is synced after this time.
-const UNWAITED: Duration = Duration::from_millis(2);
 
 /// What threads and writers tell each other.
 #[derive(Default)]
@@ -82,44 +72,14 @@ impl Signals {
 
 /// The threads and how to wake them.
 pub struct Threads {
-    seal: Sender<()>,
-    merges: [Sender<()>; 2],
-    sync: Sender<()>,
-    note: Sender<()>,
-    handles: Vec<Box<dyn Thread>>,
+    pub seal: Sender<()>,
+    pub merges: [Sender<()>; 2],
+    pub sync: Sender<()>,
+    pub note: Sender<()>,
+    pub handles: Vec<Box<dyn Thread>>,
 }
 
 impl Threads {
-    /// Starts the threads that seal, merge, sync and note. They end when their wakers are dropped.
-    pub fn start(engine: &Arc<Engine>) -> Result<Threads> {
-        let (seal, seals) = channel::bounded(1);
-        let (segments, segment_merges) = channel::bounded(1);
-        let (runs, run_merges) = channel::bounded(1);
-        let (sync, syncs) = channel::bounded(1);
-        let (note, notes) = channel::bounded(1);
-        let merges = [segments, runs];
-        let next = merges.clone();
-        let mut handles = Vec::new();
-        handles.push(spawn(engine, "chanlog-seal", seals, move |engine| {
-            repeat(engine, "seal", |engine| {
-                let sealed = engine.seal_step();
-                // After each, as under load there may be no last one.
-                next.iter().for_each(|merge| _ = merge.try_send(()));
-                sealed
-            });
-        })?);
-        let work = |engine: &Engine| repeat(engine, "merge segments", Engine::merge_segments);
-        handles.push(spawn(engine, "chanlog-merge", segment_merges, work)?);
-        let work = |engine: &Engine| repeat(engine, "merge runs", Engine::merge_runs);
-        handles.push(spawn(engine, "chanlog-rows", run_merges, work)?);
-        handles.push(spawn(engine, "chanlog-sync", syncs, sync_after)?);
-        handles.push(spawn(engine, "chanlog-note", notes, note_after)?);
-        let threads = Threads { seal, merges, sync, note, handles };
-        threads.wake_sealer();
-        threads.wake_mergers();
-        Ok(threads)
-    }
-
     /// There may be something to seal.
     pub fn wake_sealer(&self) {
         let _ = self.seal.try_send(());
@@ -145,75 +105,5 @@ impl Threads {
         let Threads { seal, merges, sync, note, handles } = self;
         drop((seal, merges, sync, note));
         handles.into_iter().for_each(Thread::join);
-    }
-}
-
-fn spawn(
-    engine: &Arc<Engine>,
-    name: &'static str,
-    wakes: Receiver<()>,
-    work: impl Fn(&Engine) + Send + 'static,
-) -> Result<Box<dyn Thread>> {
-    let weak = Arc::downgrade(engine);
-    let run = move || {
-        for () in wakes {
-            let Some(engine) = weak.upgrade() else { return };
-            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&engine)));
-            if done.is_err() {
-                engine.panicked(name);
-                return;
-            }
-        }
-    };
-    let spawned = engine.options.env.spawn(name, Box::new(run));
-    spawned.map_err(|error| Error::io("start thread", std::path::Path::new(name), error))
-}
-
-/// Steps until there is nothing to do. A failure is tried again later, unless the store closes.
-fn repeat(engine: &Engine, what: &str, step: impl Fn(&Engine) -> Result<bool>) {
-    let mut pause = RETRY;
-    loop {
-        match step(engine) {
-            Ok(true) => pause = RETRY,
-            Ok(false) => return,
-            Err(_) if engine.signals.closed() => return,
-            Err(error @ Error::Poisoned { .. }) => {
-                tracing::error!(%error, what, "upkeep stops");
-                return;
-            }
-            Err(error) => {
-                tracing::warn!(%error, what, "upkeep failed and will be tried again");
-                engine.signals.doze(pause);
-                pause = (pause * 2).min(RETRY_MOST);
-            }
-        }
-    }
-}
-
-/// Syncs what nobody waits for: what is buffered one interval after it came, all else soon, and at once what a task waits
-/// for.
-fn sync_after(engine: &Engine) {
-    let syncer = engine.syncer();
-    while syncer.lags() {
-        if !syncer.tasks_wait() {
-            let pause = if syncer.promised() { UNWAITED } else { engine.options.sync_interval };
-            engine.signals.doze(pause.min(engine.options.sync_interval));
-        }
-        if engine.signals.closed() || syncer.sync().is_err() {
-            return;
-        }
-    }
-}
-
-/// Tells readers beside this process how far commits are published, until all that was written is.
-fn note_after(engine: &Engine) {
-    loop {
-        engine.signals.doze(NOTED);
-        // In this order: what is published from now on is noted the next time.
-        let all = engine.syncer().is_all_published();
-        engine.note_published();
-        if all || engine.signals.closed() {
-            return;
-        }
     }
 }

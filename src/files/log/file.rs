@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 use super::frame::{self, Binding};
-use super::header::{self, Header};
+use super::header::{self, HEADER, Header};
 use super::pages::Pages;
 use crate::env::sync::{Arc, Mutex};
 use crate::env::{Access, Dir, File};
@@ -15,8 +15,6 @@ use crate::files::disk::{Disk, Health};
 use crate::files::record::{self, Record};
 use crate::files::sealed::{PAGE, StoreId};
 
-/// The length of the header, and so the offset of the first frame.
-pub const HEADER: u64 = 4096;
 /// No segment is longer, so that an offset fits 32 bits.
 const MAX_LEN: u64 = 1 << 32;
 

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use super::file::HEADER;
 use crate::error::{Error, Result};
 use crate::files::sealed::StoreId;
 use crate::model::codec::{Put, Reader, crc};
 
+/// The length of the header, and so the offset of the first frame.
+pub const HEADER: u64 = 4096;
 /// The length of the header's fields; zeros follow.
 pub const FIELDS: usize = 96;
 const MAGIC: &[u8; 8] = b"chanlog\0";

@@ -38,9 +38,9 @@ mod header;
 mod pages;
 mod scan;
 
-pub use file::{HEADER, LogFile, SyncRight, Synced};
+pub use file::{LogFile, SyncRight, Synced};
 pub use frame::{Frame, FrameHeader, FrameKind, finish as finish_frame, start as start_frame};
-pub use header::Header;
+pub use header::{HEADER, Header};
 pub use scan::{LogScan, check, scan};
 
 /// The name of log segment `id` in a store's directory.

@@ -1,8 +1,8 @@
 //! Reading a log segment from front to back, and telling a torn tail from corruption.
 
-use super::file::{HEADER, LogFile};
+use super::file::LogFile;
 use super::frame::{self, ALIGN, Frame, FrameKind};
-use super::header::FIELDS;
+use super::header::{FIELDS, HEADER};
 use crate::error::Result;
 
 /// What a scan found.

@@ -16,14 +16,10 @@
 //! seqs in order.
 
 use super::chain::{Chain, Link};
-use super::format::Extent;
+use super::format::{Extent, GROUP};
 use crate::model::codec::{Put, Reader};
 use crate::model::ids::ChannelId;
 
-/// How many entries a group has.
-pub const GROUP: usize = 16;
-/// The length of what the directory's fixed-width part tells of a group.
-pub const GUIDE: usize = 12;
 /// More bytes than any group takes.
 pub const MAX_GROUP: u64 = 20 + GROUP as u64 * 80;
 

@@ -20,13 +20,16 @@
 //! A decoded value has sane lengths; that its offsets lie where they should is for the reader to check.
 
 use super::chain::Chain;
-use super::directory::{GROUP, GUIDE};
 use crate::error::{Error, Result};
 use crate::files::record;
 use crate::files::sealed::{HEADER, Sealed};
 use crate::model::codec::{Put, Reader};
 use crate::model::ids::ChannelId;
 
+/// How many entries a group of the directory has.
+pub const GROUP: usize = 16;
+/// The length of what the fixed-width part of the directory tells of a group.
+pub const GUIDE: usize = 12;
 /// The only format that this release writes and reads.
 pub const VERSION: u32 = 2;
 /// A block is closed before it grows beyond this many raw bytes. A longer record has a block of its own.

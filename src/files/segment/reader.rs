@@ -12,8 +12,8 @@ use lz4_flex::block::decompress_into;
 
 use super::block::Block;
 use super::cache::BlockCache;
-use super::directory::{Entry, EntryGroup, GROUP, GUIDE, MAX_GROUP, Tail};
-use super::format::{Extent, Footer, Handle, Key, MAX_RAW};
+use super::directory::{Entry, EntryGroup, MAX_GROUP, Tail};
+use super::format::{Extent, Footer, GROUP, GUIDE, Handle, Key, MAX_RAW};
 use crate::env::Dir;
 use crate::error::{Error, Result};
 use crate::files::record::Record;
