@@ -741,7 +741,7 @@ fn a_file_that_covers_other_versions_than_the_manifest_says_is_named() {
         };
         assert!(store.recovery().damaged > 0);
         for channel in store.channels().list().unwrap() {
-            let expected = example().model.history(channel, &model::Range::default());
+            let expected = example().model.history(&channel, &model::Range::default());
             let known = |message: &chanlog::Message| expected.contains(&Msg::from(message));
             match store.history(&channel).list() {
                 Ok(found) => assert!(found.iter().all(known) && found.len() == expected.len()),
