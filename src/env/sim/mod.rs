@@ -59,7 +59,7 @@ use names::Namespace;
 /// dir.sync()?;
 /// file.write_at(b" and not", 6)?;
 ///
-/// sim.power_loss_with(Loss::Drop); // `power_loss()` lets the seed choose.
+/// sim.power_loss_with(PowerLoss::Drop); // `power_loss()` lets the seed choose.
 /// assert!(file.len().is_err()); // The process is gone, and with it what it had open.
 /// assert_eq!(sim.read_file("/store/log")?, b"synced");
 /// # assert_eq!(sim.open_dir(Path::new("/store"), false)?.open("log", Access::Read)?.len()?, 6);
