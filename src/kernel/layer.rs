@@ -14,7 +14,7 @@ use super::effects::{Changed, Effects};
 use super::names::LayerNames;
 use super::rows::{AllRows, Rows};
 use crate::env::sync::atomic::{AtomicUsize, Ordering};
-use crate::env::sync::{Arc, RwLock};
+use crate::env::sync::{Arc, RwLock, RwLockWriteGuard};
 use crate::error::Result;
 use crate::files::log::LogFile;
 use crate::model::head::Head;
@@ -83,6 +83,17 @@ impl Content {
     /// Whether nothing was put in.
     pub fn is_empty(&self, start: &Counts) -> bool {
         self.version == start.version
+    }
+
+    /// Puts a part of a commit's images in: of those that [`Effects::len`] counts.
+    fn put(&mut self, effects: &Effects, part: Range<usize>, keep: bool) {
+        let mut walk = Walk { part, at: 0 };
+        walk.each(&effects.channels, |name| self.channels.push(name.clone()));
+        walk.each(&effects.users, |name| self.users.push(name.clone()));
+        walk.each(&effects.heads, |(channel, head)| self.chains.set_head(*channel, *head));
+        walk.each(&effects.messages, |placed| self.chains.push(placed));
+        let mut rows = PutRows { walk, from: &effects.rows, version: effects.version, keep };
+        let _ = self.rows.each_mut(&mut rows);
     }
 
     fn memory(&self) -> usize {
@@ -210,24 +221,18 @@ impl Layer {
         self.content.read().chains.get(channel)?.offset(seq)
     }
 
-    /// Puts a part of a commit's images in: of those that [`Effects::len`] counts, heads of the store apart. With `keep`,
-    /// views older than the commit find what was there before.
-    pub fn put(&self, effects: &Effects, part: Range<usize>, keep: bool) {
+    /// Puts a commit's images in, heads of the store apart: at most `slice` of them at once, after which whoever waits for
+    /// the lock gets it. With `keep`, views older than the commit find what was there before.
+    pub fn put(&self, effects: &Effects, slice: usize, keep: bool) {
         let mut content = self.content.write();
-        let content = &mut *content;
-        let mut walk = Walk { part, at: 0 };
-        walk.each(&effects.channels, |name| content.channels.push(name.clone()));
-        walk.each(&effects.users, |name| content.users.push(name.clone()));
-        walk.each(&effects.heads, |(channel, head)| content.chains.set_head(*channel, *head));
-        walk.each(&effects.messages, |placed| content.chains.push(placed));
-        let mut rows = PutRows { walk, from: &effects.rows, version: effects.version, keep };
-        let _ = content.rows.each_mut(&mut rows);
-        let last = rows.walk.part.end >= rows.walk.at;
-        self.weight.store(content.memory(), Ordering::Relaxed);
-        if last {
-            content.version = effects.version;
-            content.user_bytes += effects.user_bytes;
+        let images = effects.len();
+        for start in (0..images).step_by(slice) {
+            content.put(effects, start..(start + slice).min(images), keep);
+            RwLockWriteGuard::bump(&mut content);
         }
+        content.version = effects.version;
+        content.user_bytes += effects.user_bytes;
+        self.weight.store(content.memory(), Ordering::Relaxed);
     }
 
     /// Puts a replayed name in.
@@ -272,7 +277,9 @@ impl Layer {
                 Ok(())
             }
         }
-        let _ = self.content.write().rows.each_mut(&mut Trim(version, most));
+        let mut content = self.content.write();
+        let _ = content.rows.each_mut(&mut Trim(version, most));
+        RwLockWriteGuard::unlock_fair(content);
     }
 
     /// About how much memory it takes, in bytes.

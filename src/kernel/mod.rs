@@ -4,6 +4,7 @@
 //! channel. `fileset`: sealed files and frozen layers. `view`: the published state and views of it. `scan`: the one merge.
 
 pub mod chains;
+mod chunks;
 pub mod effects;
 pub mod fileset;
 pub mod heads;

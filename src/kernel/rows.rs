@@ -9,6 +9,7 @@ use std::collections::btree_map::Entry;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
+use super::chunks::Chunks;
 use super::undo::Undo;
 use crate::model::key::TableKey;
 use crate::model::{Family, Table};
@@ -19,7 +20,7 @@ const FEW: usize = 64;
 /// The rows of a table.
 #[derive(Debug)]
 pub struct Rows<T: Table> {
-    rows: Vec<T>,
+    rows: Chunks<T>,
     /// How many bytes they hold beside themselves.
     heap: usize,
     groups: HashMap<u32, RowGroup<<T::Key as TableKey>::Minor>>,
@@ -28,7 +29,7 @@ pub struct Rows<T: Table> {
 
 impl<T: Table> Default for Rows<T> {
     fn default() -> Self {
-        Rows { rows: Vec::new(), heap: 0, groups: HashMap::new(), undo: Undo::default() }
+        Rows { rows: Chunks::default(), heap: 0, groups: HashMap::new(), undo: Undo::default() }
     }
 }
 

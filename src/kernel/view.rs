@@ -20,7 +20,7 @@ use super::fileset::FileSet;
 use super::heads::Heads;
 use super::layer::{Counts, Layer};
 use crate::env::sync::atomic::{AtomicBool, Ordering};
-use crate::env::sync::{Arc, RwLock};
+use crate::env::sync::{Arc, RwLock, RwLockWriteGuard};
 use crate::error::{Error, Result};
 use crate::files::manifest::Session;
 use crate::files::sealed::StoreId;
@@ -32,7 +32,7 @@ use crate::model::key::TableKey;
 use crate::options::Options;
 
 /// How many images are put in under one hold of a lock: well below a millisecond.
-const SLICE: usize = 1024;
+const SLICE: usize = 256;
 
 /// The published state of a store.
 pub struct Kernel {
@@ -51,6 +51,8 @@ pub struct Kernel {
 struct Current {
     moment: Arc<Moment>,
     older: VecDeque<Arc<Moment>>,
+    /// Moments that nobody looks at any more, and that may be the last to hold a layer or a file.
+    garbage: Vec<Arc<Moment>>,
     /// Whether old images may be kept.
     undo: bool,
 }
@@ -128,17 +130,31 @@ impl Current {
     /// Replaces the moment. The old one is remembered if somebody holds it.
     fn advance(&mut self, next: Moment) {
         let old = std::mem::replace(&mut self.moment, Arc::new(next));
-        if Arc::strong_count(&old) > 1 {
-            self.older.push_back(old);
+        match Arc::strong_count(&old) {
+            1 => self.discard(old),
+            _ => self.older.push_back(old),
         }
         self.forget();
     }
 
     /// Forgets moments that nobody holds any more.
     fn forget(&mut self) {
-        while self.older.pop_front_if(|moment| Arc::strong_count(moment) == 1).is_some() {}
+        while let Some(moment) = self.older.pop_front_if(|moment| Arc::strong_count(moment) == 1) {
+            self.discard(moment);
+        }
         if self.older.len() > 64 {
-            self.older.retain(|moment| Arc::strong_count(moment) > 1);
+            let held = |moment: &Arc<Moment>| Arc::strong_count(moment) > 1;
+            let (kept, gone): (VecDeque<_>, VecDeque<_>) = self.older.drain(..).partition(held);
+            self.older = kept;
+            gone.into_iter().for_each(|moment| self.discard(moment));
+        }
+    }
+
+    /// Drops a moment that nobody looks at any more, but later if that may free a layer: it takes tens of milliseconds, and
+    /// everybody waits for the lock.
+    fn discard(&mut self, moment: Arc<Moment>) {
+        if !Arc::ptr_eq(&moment.files, &self.moment.files) {
+            self.garbage.push(moment);
         }
     }
 
@@ -175,7 +191,12 @@ impl Kernel {
         let files = Arc::new(files);
         let moment = Arc::new(Moment { counts, files, active, held: false, expired: AtomicBool::new(false) });
         Kernel {
-            current: RwLock::new(Current { moment, older: VecDeque::new(), undo: false }),
+            current: RwLock::new(Current {
+                moment,
+                older: VecDeque::new(),
+                garbage: Vec::new(),
+                undo: false,
+            }),
             heads: RwLock::new(heads),
             closed: AtomicBool::new(false),
             options,
@@ -226,14 +247,14 @@ impl Kernel {
     pub fn publish(&self, effects: &Effects) {
         let images = effects.len();
         if images > SLICE {
-            self.put_in_slices(effects, images);
+            self.put_in_slices(effects);
         }
         let mut current = self.current.write();
         if images <= SLICE {
             let keep = current.watched();
             current.undo |= keep;
             put_heads(&mut self.heads.write(), effects, 0..usize::MAX, keep);
-            current.moment.active.put(effects, 0..images, keep);
+            current.moment.active.put(effects, SLICE, keep);
         }
         let counts = Counts {
             version: effects.version,
@@ -245,20 +266,22 @@ impl Kernel {
         current.undo |= images > SLICE;
         if current.undo {
             self.trim(&mut current);
-            drop(current);
             // As much goes as came, so that nothing piles up.
-            (0..images / SLICE).for_each(|_| self.trim(&mut self.current.write()));
+            for _ in 0..images / SLICE {
+                RwLockWriteGuard::bump(&mut current);
+                self.trim(&mut current);
+            }
         }
     }
 
-    fn put_in_slices(&self, effects: &Effects, images: usize) {
-        let active = self.moment().active.clone();
+    fn put_in_slices(&self, effects: &Effects) {
+        let mut heads = self.heads.write();
         for start in (0..effects.heads.len()).step_by(SLICE) {
-            put_heads(&mut self.heads.write(), effects, start..start + SLICE, true);
+            put_heads(&mut heads, effects, start..start + SLICE, true);
+            RwLockWriteGuard::bump(&mut heads);
         }
-        for start in (0..images).step_by(SLICE) {
-            active.put(effects, start..(start + SLICE).min(images), true);
-        }
+        drop(heads);
+        self.moment().active.put(effects, SLICE, true);
     }
 
     /// Forgets old images that no view needs, and lets views go that need too many.
@@ -272,6 +295,7 @@ impl Kernel {
                 active.trim(oldest, SLICE);
             }
             let memory = heads.undo_memory() + active.undo_memory();
+            RwLockWriteGuard::unlock_fair(heads);
             current.undo = memory > 0;
             if memory <= self.options.view_memory || !current.expire() {
                 return;
@@ -303,6 +327,16 @@ impl Kernel {
     /// Replaces the set of files.
     pub fn edit_files(&self, edit: impl FnOnce(&mut FileSet)) {
         self.install(|files, _| edit(files));
+        self.collect();
+    }
+
+    /// Frees the layers and files that nobody needs any more. Takes time, but no lock.
+    pub fn collect(&self) {
+        if self.current.read().garbage.is_empty() {
+            return;
+        }
+        let garbage = std::mem::take(&mut self.current.write().garbage);
+        drop(garbage);
     }
 
     fn install(&self, edit: impl FnOnce(&mut FileSet, &mut Arc<Layer>)) {

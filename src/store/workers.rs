@@ -125,6 +125,7 @@ fn note_after(engine: &Engine) {
         // In this order: what is published from now on is noted the next time.
         let all = engine.syncer().is_all_published();
         engine.note_published();
+        engine.kernel.collect();
         if all || engine.signals.closed() {
             return;
         }
