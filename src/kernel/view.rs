@@ -5,9 +5,9 @@
 //! (`undo`). So everything that is read through one view is of one moment, for as long as it is held, and costs the writer
 //! nothing when nobody looks.
 //!
-//! Locks, in the order in which they are taken: `current`, then the active layer's, then `heads`. Each is held for memory
-//! only, and for at most [`SLICE`] images. Small commits are put in and published under `current`; large ones are put in
-//! slice by slice above the published version and become visible by one store of the moment.
+//! Locks, in the order in which they are taken: `current`, then `heads`, then the active layer's. Each is held for memory
+//! only, for at most [`SLICE`] images, and never to free a layer. Small commits are put in and published under `current`;
+//! large ones are put in slice by slice above the published version and become visible by one store of the moment.
 //!
 //! Invariant V1: a commit is published whole, in log order. Readers see a prefix of the log.
 
