@@ -81,6 +81,8 @@ impl Commit {
 
 /// Awaiting a commit is the same as [`Commit::wait`], under any runtime: no thread is blocked, and a background thread of
 /// the store syncs for all that are awaited. (Without background threads, the task that polls syncs.)
+///
+/// The waker is called while the store holds locks: it may schedule its task, as wakers do, but not call the store.
 impl Future for Commit {
     type Output = Result<Receipt>;
 
