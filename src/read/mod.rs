@@ -7,6 +7,7 @@ mod conversation;
 mod history;
 mod listing;
 mod point;
+mod standing;
 mod token;
 
 pub use conversation::{Conversation, Conversations, List, ListChange, Unread, Update};

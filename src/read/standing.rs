@@ -1,0 +1,280 @@
+//! How a user stands in each channel: the row, the user's own mark, and the head of the channel. What a list shows, and
+//! what changed since a token, is decided here.
+//!
+//! What changed since a version is found by two sorted sequences that leap to where the other is: the user's rows, and the
+//! channels that changed.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use super::token::{Gap, Seen};
+use crate::error::Result;
+use crate::kernel::View;
+use crate::kernel::scan::Scan;
+use crate::model::head::Head;
+use crate::model::ids::{ChannelId, UserId};
+use crate::model::key::UserChannel;
+use crate::model::member::own::Own;
+use crate::model::membership::{FLOOR, Membership, key};
+
+/// How many rows get their heads together, so that a lock is taken once for them.
+const TOGETHER: usize = 64;
+
+/// A row and its channel's head.
+#[derive(Clone, Debug)]
+pub(super) struct Standing {
+    pub(super) channel: ChannelId,
+    pub(super) row: Membership,
+    pub(super) head: Head,
+}
+
+/// What is to be told of a channel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Due {
+    pub(super) version: u64,
+    pub(super) removed: bool,
+}
+
+/// The newest states of those that are shown to it, up to a limit. It keeps few more than that, so that a list costs memory
+/// for what is returned and not for all of a user's channels.
+pub(super) struct Newest {
+    limit: usize,
+    kept: Vec<(u64, Standing)>,
+    /// The order and the channel of the newest one that was dropped.
+    dropped: Option<(u64, ChannelId)>,
+}
+
+impl Newest {
+    pub(super) fn new(limit: usize) -> Newest {
+        Newest { limit, kept: Vec::new(), dropped: None }
+    }
+
+    /// Whether a state may be among them.
+    pub(super) fn wants(&self, order: u64, channel: ChannelId) -> bool {
+        self.dropped.is_none_or(|dropped| (order, channel) > dropped)
+    }
+
+    pub(super) fn push(&mut self, order: u64, state: &Standing) {
+        self.kept.push((order, state.clone()));
+        if self.kept.len() / 2 > self.limit {
+            self.shrink();
+        }
+    }
+
+    fn shrink(&mut self) {
+        let rank = |(order, state): &(u64, Standing)| (*order, state.channel);
+        if self.kept.len() > self.limit {
+            let (_, dropped, _) =
+                self.kept.select_nth_unstable_by_key(self.limit, |entry| Reverse(rank(entry)));
+            self.dropped = Some(rank(dropped));
+            self.kept.truncate(self.limit);
+        }
+    }
+
+    /// The states by channel, each with its order, and whether the limit cut any off.
+    pub(super) fn finish(mut self) -> (Vec<(u64, Standing)>, bool) {
+        self.shrink();
+        self.kept.sort_unstable_by_key(|(_, state)| state.channel);
+        (self.kept, self.dropped.is_some())
+    }
+}
+
+/// A user's own marks, asked for in order of channels.
+struct Owns<'v> {
+    rows: Scan<'v, Own>,
+    next: Option<(UserChannel, Own)>,
+}
+
+impl<'v> Owns<'v> {
+    /// From `first` on.
+    fn new(view: &'v View, first: UserChannel) -> Result<Owns<'v>> {
+        let mut rows = view.scan::<Own>(first, 0)?;
+        let next = rows.next()?;
+        Ok(Owns { rows, next })
+    }
+
+    /// Adds the user's own mark to a row.
+    fn add(&mut self, at: UserChannel, row: &mut Membership) -> Result<()> {
+        if self.next.as_ref().is_some_and(|(other, _)| *other < at) {
+            self.rows.seek(at)?;
+            self.next = self.rows.next()?;
+        }
+        if let Some((_, own)) = self.next.as_ref().filter(|(other, _)| *other == at) {
+            row.set_own(own);
+        }
+        Ok(())
+    }
+}
+
+/// Visits the states of all channels of which a user has a row, by channel; if it is wanted, with the user's own marks.
+pub(super) fn each_state(
+    view: &View,
+    user: UserId,
+    with_owns: bool,
+    mut visit: impl FnMut(&Standing),
+) -> Result<()> {
+    let first = key(ChannelId(0), user);
+    let mut rows = view.scan::<Membership>(first, 0)?;
+    let mut owns = if with_owns { Some(Owns::new(view, first)?) } else { None };
+    let empty = Standing { channel: FLOOR, row: Membership::default(), head: Head::default() };
+    let mut states = Vec::with_capacity(TOGETHER);
+    loop {
+        let mut count = 0;
+        while count < TOGETHER {
+            if count == states.len() {
+                states.push(empty.clone());
+            }
+            let Standing { channel, row, .. } = &mut states[count];
+            let Some(at) = rows.next_into(row)?.filter(|at| at.channel != FLOOR) else { break };
+            if let Some(owns) = &mut owns {
+                owns.add(at, row)?;
+            }
+            *channel = at.channel;
+            count += 1;
+        }
+        let filled = &mut states[..count];
+        view.add_heads(filled, |state| (state.channel, &mut state.head));
+        filled.iter().for_each(&mut visit);
+        if count < TOGETHER {
+            return Ok(());
+        }
+    }
+}
+
+/// Adds the user's own marks to states that are in order of channels.
+pub(super) fn add_owns<'s>(
+    view: &View,
+    user: UserId,
+    states: impl Iterator<Item = &'s mut Standing>,
+) -> Result<()> {
+    let mut states = states.peekable();
+    let Some(first) = states.peek() else { return Ok(()) };
+    let mut owns = Owns::new(view, key(first.channel, user))?;
+    states.try_for_each(|state| owns.add(key(state.channel, user), &mut state.row))
+}
+
+/// The states of the channels that may be due; `None` if dropped tombstones leave that unknown.
+pub(super) fn changed_states(view: &View, user: &[u8], from: &Seen) -> Result<Option<Vec<Standing>>> {
+    let Some(user) = view.user(user)? else { return Ok(Some(Vec::new())) };
+    if from.gap.is_none() && from.version == view.version() {
+        return Ok(Some(Vec::new()));
+    }
+    let mut changed = BTreeMap::new();
+    let mut rows = view.scan::<Membership>(key(ChannelId(0), user), from.version)?;
+    while let Some((at, row)) = rows.next()? {
+        if at.channel == FLOOR {
+            return Ok(None);
+        }
+        changed.insert(at.channel, row);
+    }
+    if !tombstones_kept(view, changed.values(), from.version) {
+        return Ok(None);
+    }
+    if from.gap.is_some() {
+        let mut states = Vec::new();
+        each_state(view, user, true, |state| states.push(state.clone()))?;
+        return Ok(Some(states));
+    }
+    add_changed_channels(view, user, from.version, &mut changed)?;
+    let state = |(channel, row)| Standing { channel, row, head: Head::default() };
+    let mut states: Vec<_> = changed.into_iter().map(state).collect();
+    add_owns(view, user, states.iter_mut())?;
+    view.add_heads(&mut states, |state| (state.channel, &mut state.head));
+    Ok(Some(states))
+}
+
+/// Adds the user's rows of channels that changed after `version`: two sorted lists, each leaping to where the other is.
+fn add_changed_channels(
+    view: &View,
+    user: UserId,
+    version: u64,
+    found: &mut BTreeMap<ChannelId, Membership>,
+) -> Result<()> {
+    let Some(first) = view.next_changed(ChannelId(0), version) else { return Ok(()) };
+    let mut rows = view.scan::<Membership>(key(first, user), 0)?;
+    let mut next = Some(first);
+    while let Some(changed) = next {
+        rows.seek(key(changed, user))?;
+        let Some(at) = rows.peek() else { return Ok(()) };
+        let mut from = at.channel;
+        if at.channel == changed {
+            found.extend(rows.next()?.map(|(at, row)| (at.channel, row)));
+            from = ChannelId(changed.0 + 1);
+        }
+        next = view.next_changed(from, version);
+    }
+    Ok(())
+}
+
+/// Whether all tombstones newer than `version` are still kept. They are dropped in merges, but what counts is when they may
+/// be dropped, so that the answer does not depend on the merges.
+fn tombstones_kept<'r>(view: &View, rows: impl Iterator<Item = &'r Membership>, version: u64) -> bool {
+    let options = &view.kernel.options;
+    let age = i64::try_from(options.tombstone_age.as_millis()).unwrap_or(i64::MAX);
+    let oldest = options.env.unix_ms().saturating_sub(age);
+    let left: Vec<i64> = rows.filter_map(|row| row.leaving_since(version)).collect();
+    left.len() <= options.tombstones && left.iter().all(|at| *at > oldest)
+}
+
+impl Standing {
+    /// The version of the newest change, of message or row.
+    pub(super) fn version(&self) -> u64 {
+        self.head.changed.max(self.row.version)
+    }
+
+    /// What the list is ordered by.
+    pub(super) fn order(&self) -> u64 {
+        self.row.order(&self.head)
+    }
+
+    pub(super) fn listed(&self, unread_only: bool) -> bool {
+        self.row.visible(&self.head) && (!unread_only || self.row.is_unread(&self.head))
+    }
+
+    /// What is to be told to a client that has seen `from`.
+    pub(super) fn due(&self, from: &Seen, unread_only: bool) -> Option<Due> {
+        if self.listed(unread_only) {
+            let version = self.version();
+            let missed = |gap: Gap| self.order() < gap.below && version > gap.above;
+            let due = version > from.version || from.gap.is_some_and(missed);
+            return due.then_some(Due { version, removed: false });
+        }
+        // It is not in the list now, because all is read, or because it was taken off.
+        let read = self.row.visible(&self.head);
+        let version = if read { self.version() } else { self.row.gone_at() };
+        (version > from.version).then_some(Due { version, removed: true })
+    }
+}
+
+impl Seen {
+    /// What a client has seen who got an answer of a view in full.
+    pub(super) fn of(view: &View) -> Seen {
+        let (session, version) = (view.session(), view.version());
+        Seen { store: view.kernel.store, session, version, at: version, gap: None }
+    }
+
+    /// The same, from an answer that was made at a view.
+    pub(super) fn seen_at(&self, view: &View) -> Seen {
+        Seen { session: view.session(), at: self.at.max(view.version()), ..*self }
+    }
+
+    /// What a client has seen who asked from here and got all changes up to `last`, which a limit made the last.
+    pub(super) fn told_up_to(&self, last: u64, view: &View) -> Seen {
+        match self.gap {
+            Some(gap) if last <= self.version => {
+                Seen { gap: Some(Gap { above: last, ..gap }), ..self.seen_at(view) }
+            }
+            _ => Seen { version: last.min(view.version()), ..Seen::of(view) },
+        }
+    }
+
+    /// Whether it is of a state that a view's store went through.
+    pub(super) fn known(&self, view: &View) -> bool {
+        let ended = || view.kernel.sessions.iter().rev().find(|session| session.id == self.session);
+        let end = match self.session == view.session() {
+            true => Some(view.version().max(ended().map_or(0, |session| session.last))),
+            false => ended().map(|session| session.last),
+        };
+        self.store == view.kernel.store && end.is_some_and(|end| self.at <= end)
+    }
+}
