@@ -291,3 +291,28 @@ fn a_view_ends_with_its_store() {
     assert!(matches!(view.history("left").list(), Err(Error::Closed)));
     assert!(matches!(store.view(), Err(Error::Closed)));
 }
+
+/// Files of this process below a directory that have no name any more.
+fn removed_and_open(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let open = std::fs::read_dir("/proc/self/fd").unwrap();
+    let targets = open.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+    targets.filter(|to| to.starts_with(dir) && to.to_string_lossy().ends_with("(deleted)")).collect()
+}
+
+#[test]
+fn what_only_views_of_the_past_held_is_let_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Options::new().background(false).open(dir.path()).unwrap();
+    let send = |n: i64| drop(store.commit(Batch::new().append("c", Draft::new("u", n, "text"))).unwrap());
+    for n in 0..10 {
+        send(n);
+        let view = store.view().unwrap();
+        store.seal().unwrap();
+        assert!(!removed_and_open(dir.path()).is_empty(), "the view holds the log that was sealed");
+        drop(view);
+        send(n);
+        store.seal().unwrap();
+    }
+    // Nothing more happens than one change of files, which the last view does not see.
+    assert_eq!(removed_and_open(dir.path()), [""; 0].map(std::path::PathBuf::from));
+}

@@ -327,15 +327,14 @@ impl Kernel {
     /// Replaces the set of files.
     pub fn edit_files(&self, edit: impl FnOnce(&mut FileSet)) {
         self.install(|files, _| edit(files));
-        self.collect();
     }
 
     /// Frees the layers and files that nobody needs any more. Takes time, but no lock.
     pub fn collect(&self) {
-        if self.current.read().garbage.is_empty() {
-            return;
-        }
-        let garbage = std::mem::take(&mut self.current.write().garbage);
+        let mut current = self.current.write();
+        current.forget();
+        let garbage = std::mem::take(&mut current.garbage);
+        drop(current);
         drop(garbage);
     }
 

@@ -152,23 +152,24 @@ impl Engine {
     pub fn seal_step(&self) -> Result<bool> {
         let sealed = self.upkeep.seal(&mut |_| self.check_pace());
         self.signals.sealed(sealed.as_ref().err().cloned());
-        self.woken(sealed)
+        self.after_step(sealed)
     }
 
     /// Merges segments once, if a merge is due.
     pub fn merge_segments(&self) -> Result<bool> {
         let mut rest = Rest::new(self);
-        self.woken(self.upkeep.merge_segments(&mut |bytes| rest.pause(bytes)))
+        self.after_step(self.upkeep.merge_segments(&mut |bytes| rest.pause(bytes)))
     }
 
     /// Merges runs once, if a merge is due.
     pub fn merge_runs(&self) -> Result<bool> {
         let mut rest = Rest::new(self);
-        self.woken(self.upkeep.merge_runs(&mut |bytes| rest.pause(bytes)))
+        self.after_step(self.upkeep.merge_runs(&mut |bytes| rest.pause(bytes)))
     }
 
-    /// Wakes whoever waits for a commit, if a step of upkeep poisoned the store.
-    fn woken<T>(&self, result: Result<T>) -> Result<T> {
+    /// Frees what a step of upkeep replaced, and wakes whoever waits for a commit if it poisoned the store.
+    fn after_step<T>(&self, result: Result<T>) -> Result<T> {
+        self.kernel.collect();
         if let Err(Error::Poisoned { .. }) = &result {
             self.syncer().poisoned();
         }
