@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use chanlog::env::{Op as Disk, PowerLoss, SimEnv};
 use chanlog::{Batch, Commit, Draft, Durability, Error, ListChange, Options, Store, SyncToken, Update};
-use hooks::{DIR, Gate, Hooked, a_moment, append, content, files, kill, long, noise, options, texts};
+use hooks::{DIR, Gate, Hooked, a_moment, append, content, files, gated, kill, long, noise, options, texts};
 
 /// Ends the process without a close, and cuts the power.
 fn lose(sim: &SimEnv, store: Store, loss: PowerLoss) {
@@ -88,13 +88,7 @@ mod acknowledgements {
     #[test]
     fn do_not_come_from_a_sync_that_ends_after_another_thread_failed() {
         let (sim, gate) = (SimEnv::new(1), Arc::new(Gate::default()));
-        let at = gate.clone();
-        let env = Hooked::new(&sim, move |op, name| {
-            if op == Disk::Sync && name.starts_with("log-") {
-                at.pass();
-            }
-            Ok(())
-        });
+        let env = gated(&sim, &gate, "log-");
         let store = options(env).open(DIR).unwrap();
         append(&store, "c", "first", Durability::Sync).unwrap();
         append(&store, "c", &long(), Durability::Sync).unwrap();

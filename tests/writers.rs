@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use chanlog::env::{Access, Env, Op as Disk, PowerLoss, SimEnv};
 use chanlog::{Batch, Draft, Durability, Error, Options, Store, Update};
-use hooks::{DIR, Gate, Hooked, a_moment, append, content, files, kill, long, noise, options, texts};
+use hooks::{DIR, Gate, Hooked, a_moment, append, content, files, gated, kill, long, noise, options, texts};
 
 /// Ends the machine with all that was not synced lost.
 fn lose(sim: &SimEnv, store: Store) {
@@ -34,13 +34,7 @@ mod closes {
     #[test]
     fn that_come_second_wait_for_the_first() {
         let (sim, gate) = (SimEnv::new(1), Arc::new(Gate::default()));
-        let at = gate.clone();
-        let env = Hooked::new(&sim, move |op, _| {
-            if op == Disk::Sync {
-                at.pass();
-            }
-            Ok(())
-        });
+        let env = gated(&sim, &gate, "");
         let store = buffered(env);
         gate.shut();
         thread::scope(|scope| {
@@ -315,13 +309,7 @@ mod failures {
     #[test]
     fn of_a_rolls_directory_sync_stop_the_sealer_too() {
         let (sim, gate) = (SimEnv::new(1), Arc::new(Gate::default()));
-        let at = gate.clone();
-        let env = Hooked::new(&sim, move |op, name| {
-            if op == Disk::Sync && name.starts_with("run-") {
-                at.pass();
-            }
-            Ok(())
-        });
+        let env = gated(&sim, &gate, "run-");
         let store = options(env).open(DIR).unwrap();
         append(&store, "c", "first", Durability::Sync).unwrap();
         append(&store, "c", &long(), Durability::Sync).unwrap();

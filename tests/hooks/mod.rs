@@ -188,6 +188,17 @@ impl Gate {
     }
 }
 
+/// A simulated disk on which syncs of files whose names begin so stop at a gate.
+pub fn gated(sim: &Arc<SimEnv>, gate: &Arc<Gate>, prefix: &'static str) -> Arc<Hooked> {
+    let gate = gate.clone();
+    Hooked::new(sim, move |op, name| {
+        if op == Disk::Sync && name.starts_with(prefix) {
+            gate.pass();
+        }
+        Ok(())
+    })
+}
+
 /// Time enough for another thread to come to where it must wait. One that need not wait is not hurt by it.
 pub fn a_moment() {
     std::thread::sleep(Duration::from_millis(50));
