@@ -73,7 +73,7 @@ impl<'a> Change<'a> {
             Change::Patch { table, wide, key, fields } => {
                 out.put_u8(table | if wide { WIDE_PATCH } else { PATCH });
                 out.put_varint(key.a.into());
-                out.put_varint(key.b.into());
+                out.put_varint(key.b);
                 if wide {
                     out.put_varint(key.c);
                 }
@@ -107,7 +107,11 @@ fn name<'a>(named: Named, r: &mut Reader<'a>) -> Option<Change<'a>> {
 }
 
 fn patch<'a>(table: u8, wide: bool, r: &mut Reader<'a>) -> Option<Change<'a>> {
-    let key = Key { a: r.varint32()?, b: r.varint32()?, c: if wide { r.varint()? } else { 0 } };
+    let a = r.varint32()?;
+    let key = match wide {
+        true => Key { a, b: r.varint()?, c: r.varint()? },
+        false => Key { a, b: r.varint32()?.into(), c: 0 },
+    };
     let len = usize::try_from(r.varint()?).ok()?;
     Some(Change::Patch { table, wide, key, fields: r.bytes(len)? })
 }
@@ -122,7 +126,7 @@ mod tests {
     proptest! {
         #[test]
         fn changes_round_trip(ids in any::<(u32, u32)>(), seq: u64, at: i64, name in proptest::collection::vec(any::<u8>(), 1..=255)) {
-            let key = Key { a: ids.0, b: ids.1, c: 0 };
+            let key = Key { a: ids.0, b: ids.1.into(), c: 0 };
             let record = Record {
                 channel: ChannelId(ids.0), sender: UserId(ids.1), mark: Mark { seq, ordinal: seq / 3 }, version: 9,
                 timestamp: at, silent: true, id: Some(seq), client_id: None, fields: &[], payload: &name,
@@ -132,7 +136,7 @@ mod tests {
                 Change::Name { named: Named::Channel, id: ids.0, name: &name },
                 Change::Name { named: Named::User, id: ids.1, name: &name },
                 Change::Patch { table: 1, wide: false, key, fields: &name },
-                Change::Patch { table: 31, wide: true, key: Key { c: seq, ..key }, fields: &name },
+                Change::Patch { table: 31, wide: true, key: Key { b: seq, c: seq, ..key }, fields: &name },
             ];
             let mut bytes = Vec::new();
             changes.iter().for_each(|change| change.encode(&mut bytes));

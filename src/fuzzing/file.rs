@@ -303,7 +303,7 @@ fn example_section(builder: &mut RunBuilder<'_>, table: u8, wide: bool) -> Resul
             let (tag, image) = row::row(table, version, &mut input);
             let cs = if wide { &[0, 1, u64::from(b) << 40][..] } else { &[0] };
             for (place, c) in cs.iter().enumerate().filter(|(place, _)| *place < 2 || b > 0) {
-                let key = Key { a, b, c: *c };
+                let key = Key { a, b: b.into(), c: *c };
                 builder.put(RunEntry { key, tag: tag ^ place as u8 & 1, version, image: &image })?;
             }
         }
@@ -314,7 +314,7 @@ fn example_section(builder: &mut RunBuilder<'_>, table: u8, wide: bool) -> Resul
 /// Reads a section: all of it, a range of keys, and what is newer than a version there.
 fn read_section(run: &Run, table: u8, input: &mut Input<'_>) -> Result<()> {
     let section = run.section(table);
-    let mut key = || Key { a: input.number() as u32, b: input.number() as u32, c: input.number() };
+    let mut key = || Key { a: input.number() as u32, b: input.number(), c: input.number() };
     let (from, to, seek) = (key(), key(), key());
     section.get(from)?;
     let newer_than = input.number();

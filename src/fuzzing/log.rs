@@ -175,7 +175,10 @@ fn patch(out: &mut Vec<u8>, input: &mut Input<'_>, expected: &mut Expected) {
         0..=239 => tables[usize::from(choice) % tables.len()],
         _ => (input.u8() % 32, choice.is_multiple_of(2)),
     };
-    let key = Key { a: id(input), b: id(input), c: if wide { input.number() } else { 0 } };
+    let mut key = Key { a: id(input), b: id(input).into(), c: 0 };
+    if wide {
+        (key.b, key.c) = (input.number(), input.number());
+    }
     let fields = row::patch(table, input);
     expected.version += 1;
     Change::Patch { table, wide, key, fields: &fields }.encode(out);

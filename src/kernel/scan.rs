@@ -70,7 +70,7 @@ impl<'v, T: Table> Scan<'v, T> {
             if section.entries() == 0 || newer_than > 0 && section.newest() <= newer_than {
                 continue;
             }
-            let last = Key { a: from.group(), b: u32::MAX, c: u64::MAX };
+            let last = Key { a: from.group(), b: u64::MAX, c: u64::MAX };
             let mut rows =
                 RunRows { run, cursor: section.range(from.raw(), last, newer_than), current: None };
             rows.step()?;

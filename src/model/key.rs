@@ -7,22 +7,22 @@ use super::ids::{ChannelId, UserId};
 pub struct Key {
     /// The first part, which groups rows that are read together.
     pub a: u32,
-    /// The second part.
-    pub b: u32,
+    /// The second part; below 2^32 in tables whose keys have two.
+    pub b: u64,
     /// The third part; 0 in tables whose keys have two.
     pub c: u64,
 }
 
 impl Key {
     /// The greatest key.
-    pub const MAX: Key = Key { a: u32::MAX, b: u32::MAX, c: u64::MAX };
+    pub const MAX: Key = Key { a: u32::MAX, b: u64::MAX, c: u64::MAX };
 }
 
 /// A table's own key.
 pub trait TableKey: Copy + Eq + Ord + std::hash::Hash + std::fmt::Debug + Send + Sync + 'static {
     /// What orders the keys of one group.
     type Minor: Copy + Ord + std::fmt::Debug + Send + Sync;
-    /// Whether the third part of [`Key`] is used.
+    /// Whether the second part of [`Key`] may be large and the third one is used.
     const WIDE: bool;
     /// The first part.
     fn group(self) -> u32;
@@ -76,11 +76,11 @@ macro_rules! pair {
             }
 
             fn raw(self) -> Key {
-                Key { a: self.$a.0, b: self.$b.0, c: 0 }
+                Key { a: self.$a.0, b: self.$b.0.into(), c: 0 }
             }
 
             fn from_raw(raw: Key) -> Self {
-                $name { $a: $first(raw.a), $b: $second(raw.b) }
+                $name { $a: $first(raw.a), $b: $second(raw.b as u32) }
             }
 
             fn ids(self) -> (ChannelId, UserId) {

@@ -38,7 +38,7 @@ struct LeftRows {
 impl Filter for LeftRows {
     fn group<'a>(&mut self, tombstones: &mut dyn Iterator<Item = RunEntry<'a>>) -> Option<()> {
         self.surplus = Surplus::new(self.keep.count);
-        let left = tombstones.filter(|entry| entry.key.b != FLOOR.0);
+        let left = tombstones.filter(|entry| entry.key.b != FLOOR.0.into());
         left.for_each(|entry| self.surplus.add(entry.version));
         Some(())
     }
@@ -46,7 +46,7 @@ impl Filter for LeftRows {
     fn keep(&mut self, tombstone: &RunEntry<'_>) -> Option<bool> {
         let row = Membership::decode(tombstone.version, tombstone.image)?;
         let gone = row.left_at? <= self.keep.before_ms || self.surplus.holds(row.version);
-        if gone || tombstone.key.b == FLOOR.0 {
+        if gone || tombstone.key.b == FLOOR.0.into() {
             self.user = tombstone.key.a;
             self.floor = self.floor.max(Some(row.version));
             return Some(false);

@@ -130,8 +130,7 @@ impl<'a> Cursor<'a> {
         let r = &mut self.reader;
         let lead = r.varint()?;
         let (step, tag) = (u32::try_from(lead >> 2).ok()?, (lead & 3) as u8);
-        let b = r.varint32()?;
-        let c = if self.wide { r.varint()? } else { 0 };
+        let (b, c) = if self.wide { (r.varint()?, r.varint()?) } else { (r.varint32()?.into(), 0) };
         let last = self.last;
         let key = match (step, b) {
             (0, 0) if self.fresh != (c == 0) => return None,
@@ -140,6 +139,9 @@ impl<'a> Cursor<'a> {
             (0, _) => Key { a: last.a, b: last.b.checked_add(b)?, c },
             _ => Key { a: last.a.checked_add(step)?, b, c },
         };
+        if !self.wide && key.b > u32::MAX.into() {
+            return None;
+        }
         let version = self.newest.checked_sub(r.varint()?)?;
         let len = usize::try_from(r.varint()?).ok()?;
         let image = r.bytes(len)?;

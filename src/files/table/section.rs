@@ -8,11 +8,11 @@
 //!   version varint   the block's newest version - version
 //!   len     varint   of the image
 //!   image            opaque here
-//! index    24 B a block, 32 B in a wide section: the key of its first entry u32 u32, in a wide section and u64; its
+//! index    24 B a block, 36 B in a wide section: the key of its first entry u32 u32, in a wide section u32 u64 u64; its
 //!          offset from the section's start u64; the newest version in it u64
 //! ```
 //!
-//! Invariants: keys strictly ascend, through blocks too; in a section that is not wide all third parts are 0. The first
+//! Invariants: keys strictly ascend, through blocks too; in a section that is not wide second parts have 32 bits and third parts are 0. The first
 //! entry's differences are to the key in the index, and so all are zero; no other entry's are. No version is above its
 //! block's newest, nor that above the section's, which the footer holds: so what is skipped by them is not newer.
 
@@ -50,7 +50,7 @@ pub struct RunEntry<'a> {
 pub struct SectionPlace {
     /// The table's number.
     pub table: u8,
-    /// Whether keys have three parts.
+    /// Whether keys have three parts, the second one of 64 bits.
     pub wide: bool,
     /// The offset in the file of the first block.
     pub start: u64,
@@ -96,7 +96,7 @@ impl SectionPlace {
 
     /// The length of an entry of the index.
     const fn index_len(wide: bool) -> usize {
-        if wide { 32 } else { 24 }
+        if wide { 36 } else { 24 }
     }
 
     /// The offset in the file of a block's entry in the index.
@@ -120,17 +120,20 @@ impl RowBlock {
     /// Appends it to an index.
     pub fn encode(&self, wide: bool, out: &mut Vec<u8>) {
         out.put_u32(self.first.a);
-        out.put_u32(self.first.b);
-        if wide {
-            out.put_u64(self.first.c);
+        match wide {
+            true => {
+                out.put_u64(self.first.b);
+                out.put_u64(self.first.c);
+            }
+            false => out.put_u32(self.first.b as u32),
         }
         out.put_u64(self.offset);
         out.put_u64(self.newest);
     }
 
     fn decode(wide: bool, r: &mut Reader<'_>) -> Option<RowBlock> {
-        let (a, b) = (r.u32()?, r.u32()?);
-        let c = if wide { r.u64()? } else { 0 };
+        let a = r.u32()?;
+        let (b, c) = if wide { (r.u64()?, r.u64()?) } else { (r.u32()?.into(), 0) };
         Some(RowBlock { first: Key { a, b, c }, offset: r.u64()?, newest: r.u64()? })
     }
 }

@@ -45,7 +45,12 @@ struct Model {
 }
 
 fn key(a: u32, b: u32, c: u64) -> Key {
-    Key { a, b, c }
+    Key { a, b: b.into(), c }
+}
+
+/// The key of a wide section, where great second parts take more than 32 bits.
+fn wide_key(a: u32, b: u32, c: u64) -> Key {
+    Key { a, b: if b < 300 { b.into() } else { u64::from(b) << 8 }, c }
 }
 
 fn entry<'a>((key, (tag, version, image)): (&Key, &'a Value)) -> RunEntry<'a> {
@@ -119,7 +124,7 @@ fn table(versions: (u64, u64), most: usize) -> impl Strategy<Value = Table> {
         prop_oneof![20 => vec(any::<u8>(), 0..12), 2 => vec(any::<u8>(), 130), 1 => vec(any::<u8>(), 3000)];
     let value = (0..4u8, versions.0..=versions.1, image);
     (any::<bool>(), btree_map((id(), id(), c), value, 0..most)).prop_map(|(wide, entries)| {
-        let key = |(a, b, c)| key(a, b, if wide { c } else { 0 });
+        let key = |(a, b, c)| if wide { wide_key(a, b, c) } else { key(a, b, 0) };
         Table { wide, entries: entries.into_iter().map(|(of, value)| (key(of), value)).collect() }
     })
 }
@@ -227,9 +232,9 @@ proptest! {
         to in (id(), id(), any::<u64>()), newer_than in 0..60u64,
     ) {
         let run = run_of(&Model { versions: (1, 50), tables: [(9, table.clone())].into(), ..Model::default() });
-        let (section, to) = (run.section(9), key(to.0, to.1, to.2));
+        let (section, to) = (run.section(9), wide_key(to.0, to.1, to.2));
         for (seek, (a, b, c)) in seeks.into_iter().zip(keys) {
-            let (from, seek) = (key(a, b, c), key(seek.0, seek.1, seek.2));
+            let (from, seek) = (wide_key(a, b, c), wide_key(seek.0, seek.1, seek.2));
             let known = table.entries.get(&from).map(|value| (from, value.clone()));
             prop_assert_eq!(section.get(from)?.map(value), known);
             for to in [to, Key::MAX, Key { c: u64::MAX, ..from }].into_iter().filter(|to| *to >= from) {
@@ -256,8 +261,8 @@ proptest! {
         let mut cursor = run.section(0).all();
         let mut last = None;
         for (a, b, c) in seeks {
-            cursor.seek(key(a, b, c))?;
-            let expected = table.entries.range(key(a, b, c)..).find(|(key, _)| Some(**key) > last);
+            cursor.seek(wide_key(a, b, c))?;
+            let expected = table.entries.range(wide_key(a, b, c)..).find(|(key, _)| Some(**key) > last);
             let found = cursor.next()?;
             prop_assert_eq!(found, expected.map(entry));
             last = found.map_or(last, |entry| Some(entry.key));
@@ -275,11 +280,13 @@ struct Newest {
     bound: u64,
     /// The group, if some went.
     gone: Option<u32>,
+    /// Whether the section is wide.
+    wide: bool,
 }
 
 impl Newest {
-    fn new(keep: usize) -> Self {
-        Newest { keep, bound: u64::MAX, gone: None }
+    fn new(keep: usize, wide: bool) -> Self {
+        Newest { keep, bound: u64::MAX, gone: None, wide }
     }
 
     /// The least version that stays.
@@ -291,8 +298,8 @@ impl Newest {
 }
 
 /// The key of the entry that the filter appends. Nothing else has it.
-fn end_of(a: u32) -> Key {
-    Key { a, b: u32::MAX, c: 0 }
+fn end_of(a: u32, wide: bool) -> Key {
+    Key { a, b: if wide { u64::MAX } else { u32::MAX.into() }, c: 0 }
 }
 
 impl Filter for Newest {
@@ -300,7 +307,7 @@ impl Filter for Newest {
         if self.keep > 0 {
             let tombstones: Vec<RunEntry<'a>> = tombstones.collect();
             assert!(tombstones.iter().all(|entry| entry.tag & TOMBSTONE != 0));
-            let left = tombstones.iter().filter(|entry| entry.key != end_of(entry.key.a));
+            let left = tombstones.iter().filter(|entry| entry.key != end_of(entry.key.a, self.wide));
             self.bound = self.bound(left.map(|entry| entry.version));
         }
         Some(())
@@ -309,13 +316,13 @@ impl Filter for Newest {
     fn keep(&mut self, tombstone: &RunEntry<'_>) -> Option<bool> {
         assert!(tombstone.tag & TOMBSTONE != 0);
         let a = tombstone.key.a;
-        let stays = tombstone.version >= self.bound && tombstone.key != end_of(a);
+        let stays = tombstone.version >= self.bound && tombstone.key != end_of(a, self.wide);
         self.gone = if stays { self.gone } else { Some(a) };
         Some(stays)
     }
 
     fn last(&mut self) -> Option<Last> {
-        let key = end_of(self.gone.take()?);
+        let key = end_of(self.gone.take()?, self.wide);
         Some(Last { key, tag: TOMBSTONE, version: 1, image: vec![7] })
     }
 }
@@ -335,7 +342,7 @@ fn merged(inputs: &[Model], keep: Option<usize>) -> Model {
         sum.users.1.extend(input.users.1);
     }
     for (_, table) in sum.tables.iter_mut().filter(|(number, _)| *number % 2 == 0) {
-        keep.into_iter().for_each(|keep| trim(&mut table.entries, Newest::new(keep)));
+        keep.into_iter().for_each(|keep| trim(&mut table.entries, Newest::new(keep, table.wide)));
     }
     sum
 }
@@ -344,20 +351,22 @@ fn trim(entries: &mut BTreeMap<Key, Value>, filter: Newest) {
     let groups: BTreeSet<u32> = entries.keys().map(|key| key.a).collect();
     for a in groups {
         let tombstone = |key: &Key, value: &Value| key.a == a && value.0 & TOMBSTONE != 0;
-        let had = entries.remove(&end_of(a)).is_some();
+        let had = entries.remove(&end_of(a, filter.wide)).is_some();
         let left = entries.iter().filter(|(key, value)| tombstone(key, value));
         let bound = filter.bound(left.map(|(_, value)| value.1));
         let before = entries.len();
         entries.retain(|key, value| !tombstone(key, value) || value.1 >= bound);
         if had || entries.len() < before {
-            entries.insert(end_of(a), (TOMBSTONE, 1, vec![7]));
+            entries.insert(end_of(a, filter.wide), (TOMBSTONE, 1, vec![7]));
         }
     }
 }
 
 fn run_merge(dir: &Path, id: u64, inputs: &[Arc<Run>], keep: Option<usize>) -> Result<Arc<Run>> {
-    let filter =
-        |table: u8, keep| table.is_multiple_of(2).then(|| Box::new(Newest::new(keep)) as Box<dyn Filter>);
+    let wide = |table| inputs.iter().any(|run| run.section(table).is_wide());
+    let filter = |table: u8, keep| {
+        table.is_multiple_of(2).then(|| Box::new(Newest::new(keep, wide(table))) as Box<dyn Filter>)
+    };
     let mut filters = |table| keep.and_then(|keep| filter(table, keep));
     let len = merge(&*open_dir(dir), STORE, id, KEY, inputs, &mut filters, &mut |_| Ok(()))?;
     Ok(Arc::new(open(dir, id, len)?))

@@ -29,7 +29,7 @@ struct PendingEntry {
 }
 
 impl SectionWriter {
-    /// An empty section of a table. In a wide one keys have a third part.
+    /// An empty section of a table. In a wide one keys have three parts.
     pub fn new(table: u8, wide: bool) -> Self {
         SectionWriter {
             place: SectionPlace { table, wide, ..SectionPlace::NONE },
@@ -47,7 +47,7 @@ impl SectionWriter {
         if self.last >= Some(key) {
             return Err(Error::invalid("a key of a run is out of order"));
         }
-        if tag > MAX_TAG || (key.c > 0 && !self.place.wide) {
+        if tag > MAX_TAG || (!self.place.wide && (key.c > 0 || key.b > u32::MAX.into())) {
             return Err(Error::invalid("a tag or a key does not fit its section"));
         }
         self.last = Some(key);
@@ -93,7 +93,7 @@ fn put_key(out: &mut Vec<u8>, wide: bool, last: Key, key: Key, tag: u8) {
     let step = key.a - last.a;
     let b = if step == 0 { key.b - last.b } else { key.b };
     out.put_varint((u64::from(step) << 2) | u64::from(tag));
-    out.put_varint(u64::from(b));
+    out.put_varint(b);
     if wide {
         out.put_varint(if step == 0 && b == 0 { key.c - last.c } else { key.c });
     }

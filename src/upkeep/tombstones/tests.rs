@@ -45,12 +45,12 @@ impl Model {
         let mut rows = run.section(Membership::TABLE).all();
         while let Some(entry) = rows.next()? {
             let row = Membership::decode(entry.version, entry.image).unwrap();
-            model.rows.insert((entry.key.a, entry.key.b), row);
+            model.rows.insert((entry.key.a, entry.key.b as u32), row);
         }
         let mut members = run.section(Member::TABLE).all();
         while let Some(entry) = members.next()? {
             let member = Member::decode(entry.version, entry.image).unwrap();
-            model.members.insert((entry.key.a, entry.key.b), !member.left);
+            model.members.insert((entry.key.a, entry.key.b as u32), !member.left);
         }
         Ok(model)
     }
@@ -63,7 +63,12 @@ fn open_dir(path: &Path) -> Arc<dyn Dir> {
 fn put(builder: &mut RunBuilder<'_>, (a, b): (u32, u32), row: &impl Image) -> Result<()> {
     let mut image = Vec::new();
     row.encode(&mut image);
-    builder.put(RunEntry { key: Key { a, b, c: 0 }, tag: row.tag(), version: row.version(), image: &image })
+    builder.put(RunEntry {
+        key: Key { a, b: b.into(), c: 0 },
+        tag: row.tag(),
+        version: row.version(),
+        image: &image,
+    })
 }
 
 /// The model of a merge.
