@@ -47,12 +47,14 @@ mod write;
 pub use error::{Error, Result};
 pub use kernel::View;
 pub use model::batch::{Argument, Batch, Durability};
+pub use model::channel::{Channel, MAX_CHANNEL_ATTRIBUTES};
 pub use model::head::{BUFFERED_WINDOW, Head};
 pub use model::mark::Mark;
 pub use model::membership::{MAX_ATTRIBUTES, Membership};
 pub use model::message::{Draft, Message};
 pub use model::ops::join::{HistoryFrom, JoinOptions};
 pub use model::outcome::{Outcome, Receipt};
+pub use model::user::User;
 pub use options::{MAX_PAYLOAD, Options};
 pub use read::{
     Continuation, Conversation, Conversations, History, List, ListChange, Listing, MemberEntry, SyncToken,

@@ -51,6 +51,9 @@ enum Plan {
     FlagUnread { channel: u8, user: u8, on: bool },
     ReadAt { channel: u8, user: u8, to: Place },
     SetUnread { channel: u8, user: u8, count: u64 },
+    Class { channel: u8, class: u8 },
+    ChannelAttributes { channel: u8, len: usize },
+    UserAttributes { user: u8, len: usize },
 }
 
 /// A batch to be: its operations, whether those that the model would refuse are left out, and its durability.
@@ -173,6 +176,11 @@ fn plan() -> impl Strategy<Value = Plan> {
             .prop_map(|((channel, user), count)| Plan::SetUnread { channel, user, count }),
         2 => (pair.clone(), prop::bool::weighted(0.8))
             .prop_map(|((channel, user), on)| Plan::FlagUnread { channel, user, on }),
+        1 => (pair.clone(), 0u8..3).prop_map(|((channel, _), class)| Plan::Class { channel, class }),
+        1 => (pair.clone(), select(vec![0usize, 1, 100, 65_536]))
+            .prop_map(|((channel, _), len)| Plan::ChannelAttributes { channel, len }),
+        1 => (pair.clone(), select(vec![0usize, 1, 100, 3000]))
+            .prop_map(|((_, user), len)| Plan::UserAttributes { user, len }),
         1 => (pair, select(vec![0usize, 1, 100, 4096]))
             .prop_map(|((channel, user), len)| Plan::Attributes { channel, user, len }),
     ]
@@ -289,6 +297,13 @@ fn settle(model: &Model, plan: &Plan) -> Op {
         }
         Plan::SetUnread { channel, user, count } => {
             Op::SetUnread { channel: channel_name(channel), user: user_name(user), count }
+        }
+        Plan::Class { channel, class } => Op::Class { channel: channel_name(channel), class },
+        Plan::ChannelAttributes { channel, len } => {
+            Op::ChannelAttributes { channel: channel_name(channel), attributes: vec![channel; len].into() }
+        }
+        Plan::UserAttributes { user, len } => {
+            Op::UserAttributes { user: user_name(user), attributes: vec![user; len].into() }
         }
         Plan::Attributes { channel, user, len } => {
             let attributes = vec![user; len].into();

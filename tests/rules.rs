@@ -9,8 +9,8 @@ use std::path::Path;
 use bytes::Bytes;
 use chanlog::{
     Argument, Batch, Continuation, Conversation, Draft, Durability, Error, Head, HistoryFrom, JoinOptions,
-    List, ListChange, MAX_ATTRIBUTES, Mark, Membership, Message, Options, Outcome, Receipt, Store, SyncToken,
-    Unread, Update,
+    List, ListChange, MAX_ATTRIBUTES, MAX_CHANNEL_ATTRIBUTES, Mark, Membership, Message, Options, Outcome,
+    Receipt, Store, SyncToken, Unread, Update,
 };
 use tempfile::TempDir;
 
@@ -1600,5 +1600,101 @@ mod stores {
             verification.faults.is_empty() && verification.files > 0 && verification.bytes > 0,
             "{verification:?}"
         );
+    }
+}
+
+/// What a server keeps with channels and users, beside memberships.
+mod kept {
+    use super::*;
+
+    #[test]
+    fn a_channel_is_there_once_something_is_kept_with_it() {
+        let store = fresh();
+        assert!(store.channel("general").unwrap().is_none());
+        commit(&store, |batch| batch.class("general", 0));
+        assert!(store.has_channel("general").unwrap());
+        assert_eq!(store.channel("general").unwrap().unwrap().class, 0);
+        assert_eq!(store.head("general").unwrap().last, Mark::default());
+    }
+
+    #[test]
+    fn the_same_again_changes_nothing() {
+        let store = fresh();
+        let mut batch = Batch::new();
+        batch.class("general", 3).channel_attributes("general", "a").user_attributes("bob", "b");
+        store.commit(&batch).unwrap();
+        let receipt = store.commit(&batch).unwrap();
+        assert!(receipt.outcomes().iter().all(|outcome| *outcome == Outcome::Unchanged));
+    }
+
+    #[test]
+    fn members_are_told_that_the_channel_changed_and_its_place_stays() {
+        let store = fresh();
+        commit(&store, |batch| batch.join("general", "bob").append("general", Draft::new("alice", 0, "one")));
+        commit(&store, |batch| batch.join("random", "bob").append("random", Draft::new("alice", 0, "two")));
+        let list = store.conversations("bob").list().unwrap();
+        commit(&store, |batch| batch.channel_attributes("general", "title=General"));
+        let Update::Changes { changes, .. } = store.conversations("bob").since(&list.as_of).unwrap() else {
+            panic!("the token is good")
+        };
+        assert!(matches!(&changes[..], [ListChange::Entry(entry)] if entry.channel == "general"));
+        let again = store.conversations("bob").list().unwrap();
+        let names = |list: &List| list.entries.iter().map(|entry| entry.channel.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&again), names(&list));
+    }
+
+    #[test]
+    fn what_a_user_keeps_is_in_nobodys_list() {
+        let store = fresh();
+        commit(&store, |batch| batch.join("general", "bob").activate("general", "bob"));
+        let list = store.conversations("bob").list().unwrap();
+        commit(&store, |batch| batch.user_attributes("bob", "device=1"));
+        assert_eq!(store.user("bob").unwrap().unwrap().attributes, "device=1");
+        let Update::Changes { changes, .. } = store.conversations("bob").since(&list.as_of).unwrap() else {
+            panic!("the token is good")
+        };
+        assert!(changes.is_empty());
+    }
+
+    #[test]
+    fn attributes_have_a_bound_and_a_class_has_one_byte() {
+        let store = fresh();
+        let longest = vec![1; MAX_CHANNEL_ATTRIBUTES];
+        commit(&store, |batch| {
+            batch.channel_attributes("general", &longest).user_attributes("bob", &longest)
+        });
+        let longer = vec![1; MAX_CHANNEL_ATTRIBUTES + 1];
+        for batch in [
+            Batch::new().channel_attributes("general", &longer).clone(),
+            Batch::new().user_attributes("bob", &longer).clone(),
+        ] {
+            assert!(matches!(store.commit(&batch), Err(Error::TooLarge { op: Some(0), .. })));
+        }
+        let mut batch = Batch::new();
+        let fields = &mut |field: &str| match field {
+            "channel" => Some(Argument::Bytes(b"general")),
+            _ => Some(Argument::Number(256)),
+        };
+        batch.operation("class", fields).unwrap();
+        assert!(matches!(store.commit(&batch), Err(Error::InvalidArgument { op: Some(0), .. })));
+        assert_eq!(store.channel("general").unwrap().unwrap().attributes, longest);
+    }
+
+    #[test]
+    fn a_page_of_one_class_skips_the_others() {
+        let store = fresh();
+        for n in 0..20 {
+            let name = format!("channel {n:02}");
+            commit(&store, |batch| batch.class(&name, n % 4).join(&name, "bob"));
+            if n == 9 {
+                store.seal().unwrap();
+            }
+        }
+        let page = store.channels().class(3).limit(2).list().unwrap();
+        assert_eq!(page, ["channel 03", "channel 07"]);
+        let page = store.channels().class(3).limit(2).after(&page[1]).list().unwrap();
+        assert_eq!(page, ["channel 11", "channel 15"]);
+        let page = store.channels_of("bob").class(3).class(1).limit(3).list().unwrap();
+        assert_eq!(page, ["channel 01", "channel 03", "channel 05"]);
     }
 }

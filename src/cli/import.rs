@@ -31,7 +31,8 @@ use crate::text;
 ///
 /// A line is a commit: {"channel":C,"user":U,"ts":UNIX_MS,"text":T} sends a message; a sender who is no member joins just
 /// before. Further keys: "op" ("send", "join", "read", or any other operation by its name, such as "leave", "clear", "hide",
-/// "activate", with the operation's fields as keys), "history" ("now", "all") of a join, "seq" of a read (to the end without
+/// "activate", "class", with the operation's fields as keys; "attributes" of a membership, a channel or a user, by which names
+/// are given), "history" ("now", "all") of a join, "seq" of a read (to the end without
 /// it), "silent", "id" (the client's id of the message), "payload_base64" in place of "text". Names and ids that are not UTF-8 come as "channel_base64", "user_base64", "id_base64". Keys that an op does not
 /// need are ignored, a key with null counts as absent. Blank lines are skipped, and counted as lines. A payload has at most
 /// 1 MiB, a line about 6.
@@ -230,41 +231,46 @@ impl<'a> Import<'a> {
 fn parse(line: &[u8]) -> Parsed<Batch> {
     let line = std::str::from_utf8(line).map_err(|e| e.to_string())?;
     let fields = Fields(serde_json::from_str(line).map_err(|e| syntax(&e))?);
-    let channel = fields.bytes(Key::Channel, Key::ChannelBase64)?.ok_or("no channel")?;
-    let user = fields.bytes(Key::User, Key::UserBase64)?.ok_or("no user")?;
+    let op = fields.text(Key::Op)?.unwrap_or_else(|| "send".into());
+    let channel = fields.bytes(Key::Channel, Key::ChannelBase64)?;
+    let user = fields.bytes(Key::User, Key::UserBase64)?;
     let mut batch = Batch::new();
-    match fields.text(Key::Op)?.as_deref().unwrap_or("send") {
+    if !["send", "join", "read"].contains(&&op[..]) {
+        other(&mut batch, &op, line, (channel.as_deref(), user.as_deref()))?;
+        return Ok(batch);
+    }
+    let (channel, user) = (channel.ok_or("no channel")?, user.ok_or("no user")?);
+    match &op[..] {
         // Joining again as a member changes nothing, so nobody needs to look who is one.
         "send" => batch.join(&channel, &user).append(&channel, fields.draft(&user)?),
         "join" => batch.join_with(&channel, &user, JoinOptions::new().history(fields.history()?)),
-        "read" => batch.read(&channel, &user, fields.seq()?.unwrap_or(u64::MAX)),
-        op => other(&mut batch, op, line, &channel, &user)?,
+        _ => batch.read(&channel, &user, fields.seq()?.unwrap_or(u64::MAX)),
     };
     Ok(batch)
 }
 
-/// Any further operation that the store knows, with its fields by their names.
-fn other<'b>(
-    batch: &'b mut Batch,
-    op: &str,
-    line: &str,
-    channel: &[u8],
-    user: &[u8],
-) -> Parsed<&'b mut Batch> {
+/// Any further operation that the store knows, with its fields by their names. Attributes are those of a membership, a channel
+/// or a user, by which names are given.
+fn other(batch: &mut Batch, op: &str, line: &str, names: (Option<&[u8]>, Option<&[u8]>)) -> Parsed<()> {
+    let op = match (op, names) {
+        ("attributes", (Some(_), None)) => "channel_attributes",
+        ("attributes", (None, Some(_))) => "user_attributes",
+        _ => op,
+    };
     if !Batch::OPERATIONS.contains(&op) {
         return Err(format!("unknown op {op:?}"));
     }
     let given: serde_json::Map<String, Value> = serde_json::from_str(line).map_err(|e| syntax(&e))?;
     let argument = |field: &str| match (field, given.get(field)) {
-        ("channel", _) => Some(Argument::Bytes(channel)),
-        ("user", _) => Some(Argument::Bytes(user)),
+        ("channel", _) => names.0.map(Argument::Bytes),
+        ("user", _) => names.1.map(Argument::Bytes),
         (_, Some(Value::String(text))) => Some(Argument::Bytes(text.as_bytes())),
         (_, Some(Value::Bool(flag))) => Some(Argument::Flag(*flag)),
         (_, Some(Value::Number(number))) => number.as_i128().map(Argument::Number),
         _ => None,
     };
     let added = batch.operation(op, &mut { argument });
-    added.map_err(|error| error.to_string())
+    added.map(drop).map_err(|error| error.to_string())
 }
 
 /// The parser counts lines too, from the start of this one; that number would only confuse.

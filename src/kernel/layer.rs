@@ -42,6 +42,12 @@ impl Counts {
             Named::User => self.users,
         }
     }
+
+    /// Whether there were the channel and the user that a key names.
+    pub fn know(&self, key: impl TableKey) -> bool {
+        let (channel, user) = key.ids();
+        channel.is_none_or(|channel| channel.0 < self.channels) && user.is_none_or(|user| user.0 < self.users)
+    }
 }
 
 /// A log segment and the index of what it says.

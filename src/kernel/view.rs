@@ -444,12 +444,12 @@ impl View {
     }
 
     /// The channel of a name.
-    pub(crate) fn channel(&self, name: &[u8]) -> Result<Option<ChannelId>> {
+    pub(crate) fn channel_id(&self, name: &[u8]) -> Result<Option<ChannelId>> {
         Ok(self.find(Named::Channel, name)?.map(ChannelId))
     }
 
     /// The user of a name.
-    pub(crate) fn user(&self, name: &[u8]) -> Result<Option<UserId>> {
+    pub(crate) fn user_id(&self, name: &[u8]) -> Result<Option<UserId>> {
         Ok(self.find(Named::User, name)?.map(UserId))
     }
 

@@ -25,6 +25,8 @@ pub struct Head {
     pub changed: u64,
     /// The number of present members.
     pub members: u32,
+    /// The channel's class, as the server gave it; 0 to begin with.
+    pub class: u8,
 }
 
 /// An end of a session that may have taken buffered messages which somebody saw.
@@ -42,6 +44,8 @@ pub(crate) struct Loss {
 pub(crate) const HEADS: u8 = 0;
 /// The field of [`Head::order`], where it is not [`Head::changed`].
 const ORDER: u8 = 1;
+/// The field of [`Head::class`].
+const CLASS: u8 = 2;
 
 impl Head {
     /// The seq of the channel's next message, which gets version `version`: after a loss it is a window further.
@@ -72,18 +76,22 @@ impl Head {
         if self.order != self.changed {
             put_field(out, ORDER, Value::Number(self.order));
         }
+        if self.class > 0 {
+            put_field(out, CLASS, Value::Number(self.class.into()));
+        }
     }
 
     /// The head of an image; `None` if it is not valid.
     pub(crate) fn decode(changed: u64, image: &[u8]) -> Option<Head> {
         let mut r = Reader::new(image);
         let last = Mark::with_lag(r.varint()?, r.varint()?)?;
-        let mut head = Head { last, order: changed, changed, members: r.varint32()? };
+        let mut head = Head { last, order: changed, changed, members: r.varint32()?, class: 0 };
         while !r.is_empty() {
             match take_field(&mut r)? {
                 (ORDER, Value::Number(order)) => head.order = order,
                 // What a newer release added as optional.
-                (ORDER, _) => return None,
+                (CLASS, Value::Number(class)) => head.class = class.try_into().ok()?,
+                (ORDER | CLASS, _) => return None,
                 _ => {}
             }
         }
@@ -103,9 +111,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn heads_round_trip(seq: u64, ordinal: u64, order: u64, changed: u64, members: u32) {
+        fn heads_round_trip(seq: u64, ordinal: u64, order: u64, changed: u64, members: u32, class: u8) {
             let last = Mark { seq, ordinal: ordinal.min(seq) };
-            let head = Head { last, order: order.min(changed), changed, members };
+            let head = Head { last, order: order.min(changed), changed, members, class };
             let mut image = Vec::new();
             head.encode(&mut image);
             prop_assert_eq!(Head::decode(changed, &image), Some(head));

@@ -34,8 +34,8 @@ pub trait TableKey: Copy + Eq + Ord + std::hash::Hash + std::fmt::Debug + Send +
     fn raw(self) -> Key;
     /// The key of what a file holds.
     fn from_raw(raw: Key) -> Self;
-    /// The channel and the user that it names.
-    fn ids(self) -> (ChannelId, UserId);
+    /// The channel and the user that it names, as far as it names any.
+    fn ids(self) -> (Option<ChannelId>, Option<UserId>);
 }
 
 /// A user and a channel, by user: a user's rows lie together.
@@ -83,8 +83,8 @@ macro_rules! pair {
                 $name { $a: $first(raw.a), $b: $second(raw.b as u32) }
             }
 
-            fn ids(self) -> (ChannelId, UserId) {
-                (self.channel, self.user)
+            fn ids(self) -> (Option<ChannelId>, Option<UserId>) {
+                (Some(self.channel), Some(self.user))
             }
         }
     };
@@ -92,3 +92,39 @@ macro_rules! pair {
 
 pair!(UserChannel, user: UserId, channel: ChannelId);
 pair!(ChannelUser, channel: ChannelId, user: UserId);
+
+/// Makes an id a table's key.
+macro_rules! single {
+    ($name:ident: $ids:expr) => {
+        impl TableKey for $name {
+            type Minor = ();
+            const WIDE: bool = false;
+
+            fn group(self) -> u32 {
+                self.0
+            }
+
+            fn minor(self) {}
+
+            fn of(group: u32, _: ()) -> Self {
+                $name(group)
+            }
+
+            fn raw(self) -> Key {
+                Key { a: self.0, ..Key::default() }
+            }
+
+            fn from_raw(raw: Key) -> Self {
+                $name(raw.a)
+            }
+
+            fn ids(self) -> (Option<ChannelId>, Option<UserId>) {
+                let ids: fn($name) -> (Option<ChannelId>, Option<UserId>) = $ids;
+                ids(self)
+            }
+        }
+    };
+}
+
+single!(ChannelId: |channel| (Some(channel), None));
+single!(UserId: |user| (None, Some(user)));

@@ -4,6 +4,7 @@
 //! `tables`; an operation is a file in `ops` with an `operation!` and a line in `operations`.
 
 pub mod batch;
+pub mod channel;
 pub mod codec;
 pub mod follow;
 pub mod head;
@@ -18,8 +19,11 @@ pub mod op;
 pub mod ops;
 pub mod outcome;
 pub mod state;
+pub mod user;
 
+use channel::Channel;
 use codec::{Put, Reader};
+use ids::{ChannelId, UserId};
 use image::Image;
 use key::UserChannel;
 use member::{Member, own::Own};
@@ -27,6 +31,7 @@ use membership::Membership;
 use op::{Decoder, Encoder, Fields, Limits, Operation};
 use outcome::Outcome;
 use state::{State, Transaction};
+use user::User;
 
 use crate::error::Result;
 
@@ -127,11 +132,25 @@ tables! {
         }
 
         fn fits(&self, key: UserChannel, state: &impl State) -> bool {
-            state.knows(key.channel, key.user) && Membership::fits(self, &state.head(key.channel))
+            state.knows(key) && Membership::fits(self, &state.head(key.channel))
         }
     },
     members: Member,
     owns: Own,
+    channels: Channel {
+        fn follow(_: Option<&Self>, after: &Self, key: ChannelId, state: &mut impl State) {
+            Channel::follow(after, key, state);
+        }
+
+        fn fits(&self, key: ChannelId, state: &impl State) -> bool {
+            state.knows(key)
+        }
+    },
+    users: User {
+        fn fits(&self, key: UserId, state: &impl State) -> bool {
+            state.knows(key)
+        }
+    },
 }
 
 /// Makes the enum of all operations.
@@ -211,6 +230,9 @@ operations! {
     FlagUnread in flag_unread,
     ReadAt in read_at,
     SetUnread in set_unread,
+    Class in class,
+    ChannelAttributes in channel_attributes,
+    UserAttributes in user_attributes,
 }
 
 impl<'a> Op<'a> {

@@ -5,6 +5,7 @@ use super::Table;
 use super::head::Head;
 use super::ids::{ChannelId, UserId};
 use super::image::Patch;
+use super::key::TableKey;
 use super::mark::Mark;
 use super::message::NewMessage;
 use super::outcome::Outcome;
@@ -18,8 +19,8 @@ pub trait State {
     fn set_head(&mut self, channel: ChannelId, head: Head);
     /// Replaces a row.
     fn put<T: Table>(&mut self, key: T::Key, image: T);
-    /// Whether there are such a channel and such a user.
-    fn knows(&self, _channel: ChannelId, _user: UserId) -> bool {
+    /// Whether there are the channel and the user that a key names.
+    fn knows(&self, _key: impl TableKey) -> bool {
         true
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::standing::{Due, Newest, Standing, add_owns, changed_states, each_state};
 use super::token::{Continuation, Cut, Gap, Seen, SyncToken};
-use super::{At, Senders};
+use super::{At, Classes, Senders};
 use crate::error::{Error, Result};
 use crate::kernel::View;
 use crate::model::head::Head;
@@ -25,6 +25,8 @@ use crate::model::message::Message;
 pub struct Conversation {
     /// The channel's name.
     pub channel: Bytes,
+    /// The channel's class.
+    pub class: u8,
     /// The channel's last seq, whether the user may see that message or not.
     pub last_seq: u64,
     /// Everything up to this seq counts as read.
@@ -45,8 +47,8 @@ pub struct Conversation {
 impl PartialEq for Conversation {
     /// Faults are alike if there are any: errors of the system can't be compared.
     fn eq(&self, other: &Self) -> bool {
-        (&self.channel, self.last_seq, self.read_seq, self.unread, self.version)
-            == (&other.channel, other.last_seq, other.read_seq, other.unread, other.version)
+        (&self.channel, self.class, self.last_seq, self.read_seq, self.unread, self.version)
+            == (&other.channel, other.class, other.last_seq, other.read_seq, other.unread, other.version)
             && (&self.last, &self.membership) == (&other.last, &other.membership)
             && self.fault.is_some() == other.fault.is_some()
     }
@@ -76,6 +78,15 @@ pub struct Unread {
     pub conversations: u64,
     /// The number of conversations that the user flagged as unread, with unread messages or without.
     pub flagged: u64,
+}
+
+impl Unread {
+    fn add(&mut self, state: &Standing) {
+        let messages = state.row.unread(&state.head);
+        self.messages = self.messages.saturating_add(messages);
+        self.conversations += u64::from(messages > 0);
+        self.flagged += u64::from(state.row.flagged > 0);
+    }
 }
 
 /// One change of a conversation list.
@@ -125,11 +136,13 @@ pub struct Conversations<'a> {
     limit: usize,
     after: Option<Continuation>,
     unread_only: bool,
+    classes: Classes,
 }
 
 impl<'a> Conversations<'a> {
     pub(crate) fn new(at: At<'a>, user: &[u8]) -> Self {
-        Conversations { at, user: user.into(), limit: usize::MAX, after: None, unread_only: false }
+        let (user, classes) = (user.into(), Classes::default());
+        Conversations { at, user, limit: usize::MAX, after: None, unread_only: false, classes }
     }
 
     /// At most so many entries.
@@ -148,6 +161,26 @@ impl<'a> Conversations<'a> {
     pub fn unread_only(mut self) -> Self {
         self.unread_only = true;
         self
+    }
+
+    /// Only channels of this class; called again, of that one too. A change of class takes an entry away, or brings it, without
+    /// a word in an update: give a channel its class when it is made.
+    pub fn class(mut self, class: u8) -> Self {
+        self.classes.add(class);
+        self
+    }
+
+    /// How much of the list is unread, in sums. Costs one step for each row of the user; no message is read.
+    pub fn unread(self) -> Result<Unread> {
+        let view = self.at.view()?;
+        let mut sums = Unread::default();
+        let Some(user) = view.user_id(&self.user)? else { return Ok(sums) };
+        each_state(&view, user, true, |state| {
+            if state.listed(true) && self.classes.have(&state.head) {
+                sums.add(state);
+            }
+        })?;
+        Ok(sums)
     }
 
     /// The list, newest first.
@@ -173,11 +206,12 @@ impl<'a> Conversations<'a> {
             }
         };
         let mut newest = Newest::new(self.limit);
-        let user = view.user(&self.user)?;
+        let user = view.user_id(&self.user)?;
         if let Some(user) = user {
             each_state(&view, user, self.unread_only, |state| {
                 let order = state.order();
-                if order < below && newest.wants(order, state.channel) && state.listed(self.unread_only) {
+                let wanted = order < below && newest.wants(order, state.channel);
+                if wanted && state.listed(self.unread_only) && self.classes.have(&state.head) {
                     newest.push(order, state);
                 }
             })?;
@@ -217,7 +251,8 @@ impl<'a> Conversations<'a> {
             return Ok(Update::Reset);
         }
         let Some(states) = changed_states(&view, &self.user, &from)? else { return Ok(Update::Reset) };
-        let told = states.iter().filter_map(|state| Some((state, state.due(&from, self.unread_only)?)));
+        let states = states.iter().filter(|state| self.classes.have(&state.head));
+        let told = states.filter_map(|state| Some((state, state.due(&from, self.unread_only)?)));
         let mut due: Vec<_> = told.collect();
         due.sort_unstable_by_key(|(_, due)| due.version);
         let cut = due.len() > self.limit;
@@ -237,26 +272,13 @@ impl<'a> Conversations<'a> {
 
 /// The entry of one channel in a user's list.
 pub(super) fn entry(view: &View, user: &[u8], channel: &[u8]) -> Result<Option<Conversation>> {
-    let (Some(user), Some(channel)) = (view.user(user)?, view.channel(channel)?) else { return Ok(None) };
+    let (Some(user), Some(channel)) = (view.user_id(user)?, view.channel_id(channel)?) else {
+        return Ok(None);
+    };
     let key = key(channel, user);
     let Some(row) = view.row::<Membership>(key)? else { return Ok(None) };
     let state = Standing { channel, row: view.with_own(key, row)?, head: view.head_of(channel) };
     Ok(state.listed(false).then(|| load(view, &state, &mut Senders::new(view))))
-}
-
-/// What of a user's list is unread.
-pub(super) fn unread(view: &View, user: &[u8]) -> Result<Unread> {
-    let mut sums = Unread::default();
-    let Some(user) = view.user(user)? else { return Ok(sums) };
-    each_state(view, user, true, |state| {
-        if state.listed(true) {
-            let messages = state.row.unread(&state.head);
-            sums.messages = sums.messages.saturating_add(messages);
-            sums.conversations += u64::from(messages > 0);
-            sums.flagged += u64::from(state.row.flagged > 0);
-        }
-    })?;
-    Ok(sums)
 }
 
 fn tell(view: &View, state: &Standing, due: &Due, senders: &mut Senders<'_>) -> Result<ListChange> {
@@ -283,6 +305,7 @@ fn load(view: &View, state: &Standing, senders: &mut Senders<'_>) -> Conversatio
     });
     Conversation {
         channel: name,
+        class: head.class,
         last_seq: head.last.seq,
         read_seq: row.cursor().seq,
         unread: row.unread(head),

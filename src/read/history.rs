@@ -101,7 +101,7 @@ impl<'a> History<'a> {
     /// ```
     pub fn visit(self, visit: &mut dyn FnMut(Message) -> Result<ControlFlow<()>>) -> Result<()> {
         let view = self.at.view()?;
-        let Some(channel) = view.channel(&self.channel)? else { return Ok(()) };
+        let Some(channel) = view.channel_id(&self.channel)? else { return Ok(()) };
         let Some(from) = self.first_seen(&view, channel)? else { return Ok(()) };
         let (mut count, mut bytes) = (0, 0);
         let mut senders = Senders::new(&view);
@@ -123,7 +123,7 @@ impl<'a> History<'a> {
     fn first_seen(&self, view: &View, channel: ChannelId) -> Result<Option<u64>> {
         let from = self.from.max(1);
         let Some(viewer) = &self.viewer else { return Ok(Some(from)) };
-        let Some(user) = view.user(viewer)? else { return Ok(None) };
+        let Some(user) = view.user_id(viewer)? else { return Ok(None) };
         let row = view.row::<Membership>(key(channel, user))?.filter(Membership::present);
         Ok(row.map(|row| from.max(row.floor().seq.saturating_add(1))))
     }

@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use super::At;
+use super::{At, Classes};
 use crate::error::{Error, Result};
 use crate::files::table::NamesCursor;
 use crate::kernel::View;
@@ -51,11 +51,12 @@ pub struct Listing<'a> {
     of: Of,
     after: Option<Vec<u8>>,
     limit: usize,
+    classes: Classes,
 }
 
 impl<'a> Listing<'a> {
     pub(crate) fn new(at: At<'a>, of: Of) -> Self {
-        Listing { at, of, after: None, limit: usize::MAX }
+        Listing { at, of, after: None, limit: usize::MAX, classes: Classes::default() }
     }
 
     /// Begins after this name, the last one of the page before. A name that the store never met gives an empty list of
@@ -68,6 +69,13 @@ impl<'a> Listing<'a> {
     /// At most so many names.
     pub fn limit(mut self, names: usize) -> Self {
         self.limit = names;
+        self
+    }
+
+    /// Only channels of this class; called again, of that one too. Means nothing in lists of users and members. A page
+    /// of all channels by class costs a step for each name that was made since the last seal.
+    pub fn class(mut self, class: u8) -> Self {
+        self.classes.add(class);
         self
     }
 
@@ -121,11 +129,11 @@ impl<'a> Listing<'a> {
     /// The keys of the memberships that are listed, and the ids of what they are listed by.
     fn by_row(&self, view: &View) -> Result<Vec<(UserChannel, u32)>> {
         match &self.of {
-            Of::Members(channel) => match view.channel(channel)? {
+            Of::Members(channel) => match view.channel_id(channel)? {
                 Some(channel) => self.members(view, channel),
                 None => Ok(Vec::new()),
             },
-            Of::Channels(user) => match view.user(user)? {
+            Of::Channels(user) => match view.user_id(user)? {
                 Some(user) => self.channels(view, user),
                 None => Ok(Vec::new()),
             },
@@ -137,14 +145,19 @@ impl<'a> Listing<'a> {
         let after = self.after.as_deref().unwrap_or_default();
         let end = view.moment.counts.names(named);
         let mut sources = Vec::new();
+        // How many names a page of some classes takes is not known beforehand.
+        let most = if self.classes.0.is_empty() { self.limit } else { usize::MAX };
         for layer in view.layers() {
-            let names = layer.names_after(named, after, self.limit, end);
+            let names = layer.names_after(named, after, most, end);
             sources.push(NameSource::Memory(names.into_iter()));
         }
         for run in &view.moment.files.runs {
             sources.push(NameSource::Run(names(run, named).iter(Bound::Excluded(after))?));
         }
-        merge_names(sources, self.limit)
+        merge_names(sources, self.limit, |id| match named {
+            Named::Channel => self.classes.have(&view.head_of(ChannelId(id))),
+            Named::User => true,
+        })
     }
 
     fn members(&self, view: &View, channel: ChannelId) -> Result<Vec<(UserChannel, u32)>> {
@@ -168,7 +181,7 @@ impl<'a> Listing<'a> {
         while found.len() < self.limit
             && let Some((key, row)) = rows.next()?
         {
-            if row.present() && key.channel != FLOOR {
+            if row.present() && key.channel != FLOOR && self.classes.have(&view.head_of(key.channel)) {
                 found.push((key, key.channel.0));
             }
         }
@@ -191,22 +204,27 @@ enum NameSource<'a> {
 }
 
 impl NameSource<'_> {
-    fn next(&mut self) -> Result<Option<Bytes>> {
+    fn next(&mut self) -> Result<Option<(Bytes, u32)>> {
         match self {
-            NameSource::Memory(names) => Ok(names.next().map(|(name, _)| name)),
-            NameSource::Run(cursor) => Ok(cursor.next()?.map(|(name, _)| name)),
+            NameSource::Memory(names) => Ok(names.next()),
+            NameSource::Run(cursor) => cursor.next(),
         }
     }
 }
 
-/// Merges sources that have no name in common.
-fn merge_names(mut sources: Vec<NameSource<'_>>, limit: usize) -> Result<Vec<Bytes>> {
+/// Merges sources that have no name in common, of those ids that are `wanted`.
+fn merge_names(
+    mut sources: Vec<NameSource<'_>>,
+    limit: usize,
+    wanted: impl Fn(u32) -> bool,
+) -> Result<Vec<Bytes>> {
     let mut heads = sources.iter_mut().map(NameSource::next).collect::<Result<Vec<_>>>()?;
     let mut names = Vec::new();
     while names.len() < limit {
         let least = heads.iter().enumerate().filter_map(|(at, head)| Some((head.as_ref()?, at))).min();
         let Some((_, at)) = least else { break };
-        names.extend(std::mem::replace(&mut heads[at], sources[at].next()?));
+        let next = std::mem::replace(&mut heads[at], sources[at].next()?);
+        names.extend(next.filter(|(_, id)| wanted(*id)).map(|(name, _)| name));
     }
     Ok(names)
 }

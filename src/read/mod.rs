@@ -22,6 +22,7 @@ use crate::env::sync::Arc;
 use crate::error::Result;
 use crate::files::record::{self, Record};
 use crate::kernel::{Kernel, View};
+use crate::model::head::Head;
 use crate::model::ids::{Named, UserId};
 use crate::model::message::Message;
 
@@ -43,6 +44,22 @@ impl At<'_> {
                 Ok((*view).clone())
             }
         }
+    }
+}
+
+/// The classes that a question is about.
+#[derive(Clone, Debug, Default)]
+struct Classes(Vec<u8>);
+
+impl Classes {
+    /// Also this one.
+    fn add(&mut self, class: u8) {
+        self.0.push(class);
+    }
+
+    /// Whether a channel with this head is meant. If no class was named, all are.
+    fn have(&self, head: &Head) -> bool {
+        self.0.is_empty() || self.0.contains(&head.class)
     }
 }
 

@@ -3,32 +3,48 @@
 use super::{At, Conversation, Conversations, History, Listing, Unread, conversation};
 use crate::error::Result;
 use crate::kernel::View;
+use crate::model::channel::Channel;
 use crate::model::head::Head;
 use crate::model::ids::{ChannelId, Named};
 use crate::model::key::UserChannel;
 use crate::model::member::own::Own;
 use crate::model::membership::{FLOOR, Membership, key};
+use crate::model::user::User;
 use crate::read::listing::Of;
 
 impl View {
     /// As [`Store::head`](crate::Store::head), as of this view.
     pub fn head(&self, channel: impl AsRef<[u8]>) -> Result<Head> {
         self.check()?;
-        let id = self.channel(channel.as_ref())?;
+        let id = self.channel_id(channel.as_ref())?;
         Ok(id.map_or_else(Head::default, |id| self.head_of(id)))
+    }
+
+    /// As [`Store::channel`](crate::Store::channel), as of this view.
+    pub fn channel(&self, channel: impl AsRef<[u8]>) -> Result<Option<Channel>> {
+        self.check()?;
+        let Some(id) = self.channel_id(channel.as_ref())? else { return Ok(None) };
+        Ok(Some(self.row::<Channel>(id)?.unwrap_or_default()))
+    }
+
+    /// As [`Store::user`](crate::Store::user), as of this view.
+    pub fn user(&self, user: impl AsRef<[u8]>) -> Result<Option<User>> {
+        self.check()?;
+        let Some(id) = self.user_id(user.as_ref())? else { return Ok(None) };
+        Ok(Some(self.row::<User>(id)?.unwrap_or_default()))
     }
 
     /// As [`Store::has_channel`](crate::Store::has_channel), as of this view.
     pub fn has_channel(&self, channel: impl AsRef<[u8]>) -> Result<bool> {
         self.check()?;
-        Ok(self.channel(channel.as_ref())?.is_some())
+        Ok(self.channel_id(channel.as_ref())?.is_some())
     }
 
     /// As [`Store::heads`](crate::Store::heads), as of this view.
     pub fn heads<N: AsRef<[u8]>>(&self, channels: impl IntoIterator<Item = N>) -> Result<Vec<Head>> {
         self.check()?;
         // No channel has the last id, so that its head is empty.
-        let id = |name: N| Ok((self.channel(name.as_ref())?.unwrap_or(FLOOR), Head::default()));
+        let id = |name: N| Ok((self.channel_id(name.as_ref())?.unwrap_or(FLOOR), Head::default()));
         let mut found: Vec<_> = channels.into_iter().map(id).collect::<Result<_>>()?;
         self.add_heads(&mut found, |(channel, head)| (*channel, head));
         Ok(found.into_iter().map(|(_, head)| head).collect())
@@ -46,7 +62,8 @@ impl View {
         user: impl AsRef<[u8]>,
     ) -> Result<Option<Membership>> {
         self.check()?;
-        let (Some(channel), Some(user)) = (self.channel(channel.as_ref())?, self.user(user.as_ref())?) else {
+        let (Some(channel), Some(user)) = (self.channel_id(channel.as_ref())?, self.user_id(user.as_ref())?)
+        else {
             return Ok(None);
         };
         let key = key(channel, user);
@@ -77,8 +94,7 @@ impl View {
 
     /// As [`Store::unread`](crate::Store::unread), as of this view.
     pub fn unread(&self, user: impl AsRef<[u8]>) -> Result<Unread> {
-        self.check()?;
-        conversation::unread(self, user.as_ref())
+        self.conversations(user).unread()
     }
 
     /// As [`Store::members`](crate::Store::members), as of this view.
@@ -104,7 +120,7 @@ impl View {
     /// As [`Store::has_memberships`](crate::Store::has_memberships), as of this view.
     pub fn has_memberships(&self, user: impl AsRef<[u8]>) -> Result<bool> {
         self.check()?;
-        let Some(user) = self.user(user.as_ref())? else { return Ok(false) };
+        let Some(user) = self.user_id(user.as_ref())? else { return Ok(false) };
         Ok(self.scan::<Membership>(key(ChannelId(0), user), 0)?.peek().is_some())
     }
 }

@@ -155,7 +155,7 @@ pub(super) fn add_owns<'s>(
 
 /// The states of the channels that may be due; `None` if dropped tombstones leave that unknown.
 pub(super) fn changed_states(view: &View, user: &[u8], from: &Seen) -> Result<Option<Vec<Standing>>> {
-    let Some(user) = view.user(user)? else { return Ok(Some(Vec::new())) };
+    let Some(user) = view.user_id(user)? else { return Ok(Some(Vec::new())) };
     if from.gap.is_none() && from.version == view.version() {
         return Ok(Some(Vec::new()));
     }

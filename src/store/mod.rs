@@ -13,10 +13,12 @@ use crate::env::sync::Arc;
 use crate::error::Result;
 use crate::kernel::View;
 use crate::model::batch::Batch;
+use crate::model::channel::Channel;
 use crate::model::head::Head;
 use crate::model::ids::Named;
 use crate::model::membership::Membership;
 use crate::model::outcome::Receipt;
+use crate::model::user::User;
 use crate::options::Options;
 use crate::read::{At, Conversation, Conversations, History, Listing, Of, Unread};
 use crate::upkeep::report::{Recovery, Stat};
@@ -181,7 +183,31 @@ impl Store {
         self.now()?.head(channel)
     }
 
-    /// Whether there is a channel of this name: whether anybody ever joined it or sent to it. Tells an empty channel from an
+    /// What a server keeps with a channel; `None` if there is no such channel, and defaults if nothing was ever kept. Costs
+    /// two look-ups.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = chanlog::Store::open(dir.path())?;
+    /// # use chanlog::Batch;
+    /// store.commit(Batch::new().channel_attributes("general", "title=General").join("random", "bob"))?;
+    /// assert_eq!(store.channel("general")?.expect("it is there").attributes, "title=General");
+    /// assert_eq!(store.channel("random")?.expect("it is there").class, 0);
+    /// assert!(store.channel("unheard of")?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn channel(&self, channel: impl AsRef<[u8]>) -> Result<Option<Channel>> {
+        self.now()?.channel(channel)
+    }
+
+    /// What a server keeps with a user; `None` if there is no such user, and defaults if nothing was ever kept. Costs two
+    /// look-ups.
+    pub fn user(&self, user: impl AsRef<[u8]>) -> Result<Option<User>> {
+        self.now()?.user(user)
+    }
+
+    /// Whether there is a channel of this name: whether anybody ever joined it, sent to it, or kept
+    /// something with it. Tells an empty channel from an
     /// unknown one, whose heads are alike. Costs a look-up of the name.
     pub fn has_channel(&self, channel: impl AsRef<[u8]>) -> Result<bool> {
         self.now()?.has_channel(channel)
@@ -272,7 +298,7 @@ impl Store {
     }
 
     /// How much of a user's conversation list is unread, in sums: what a badge shows. Costs one step for each row of the
-    /// user; no message is read.
+    /// user; no message is read. [`Conversations::unread`] counts some classes of channels only.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;

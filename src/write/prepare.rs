@@ -14,8 +14,7 @@ use crate::kernel::messages;
 use crate::kernel::{Counts, Kernel, Moment, View};
 use crate::model::batch::Batch;
 use crate::model::head::{Head, Loss};
-use crate::model::ids::{ChannelId, Named, UserId};
-use crate::model::key::TableKey;
+use crate::model::ids::{ChannelId, Named};
 use crate::model::mark::Mark;
 use crate::model::op::{Limits, NamesOf};
 use crate::model::{EachTable, EachTableMut, Family, Table, Tables};
@@ -264,12 +263,6 @@ impl<'a> Staging<'a> {
             .take_while(move |layer| layer.log.header.segment >= since)
     }
 
-    /// Whether there were such a channel and such a user when the batch was prepared.
-    fn knew(&self, (channel, user): (ChannelId, UserId)) -> bool {
-        let counts = &self.prepared.counts;
-        channel.0 < counts.channels && user.0 < counts.users
-    }
-
     fn miss(&mut self) -> Error {
         self.again = true;
         Error::ViewExpired
@@ -300,7 +293,7 @@ impl Source for &mut Staging<'_> {
             return Ok(Some(row));
         }
         // A name that was made since has no row in any file.
-        if !self.knew(key.ids()) {
+        if !self.prepared.counts.know(key) {
             return Ok(None);
         }
         let next = T::of_mut(&mut self.again_rows);

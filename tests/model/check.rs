@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use chanlog::{
-    Continuation, Conversation, Conversations, Head, History, ListChange, Listing, Membership, Result, Store,
-    SyncToken, Unread, Update, View,
+    Channel, Continuation, Conversation, Conversations, Head, History, ListChange, Listing, Membership,
+    Result, Store, SyncToken, Unread, Update, User, View,
 };
 
 use super::{Entry, Event, Member, Model, Msg, Name, Range};
@@ -23,6 +23,8 @@ pub trait Reads {
     fn has_channel(&self, channel: &[u8]) -> Result<bool>;
     fn conversation(&self, user: &[u8], channel: &[u8]) -> Result<Option<Conversation>>;
     fn unread(&self, user: &[u8]) -> Result<Unread>;
+    fn kept(&self, channel: &[u8]) -> Result<Option<Channel>>;
+    fn user(&self, user: &[u8]) -> Result<Option<User>>;
 }
 
 macro_rules! reads {
@@ -67,6 +69,12 @@ macro_rules! reads {
             fn unread(&self, user: &[u8]) -> Result<Unread> {
                 $type::unread(self, user)
             }
+            fn kept(&self, channel: &[u8]) -> Result<Option<Channel>> {
+                $type::channel(self, channel)
+            }
+            fn user(&self, user: &[u8]) -> Result<Option<User>> {
+                $type::user(self, user)
+            }
         }
     };
 }
@@ -100,6 +108,7 @@ impl From<&Conversation> for Entry {
         assert!(c.fault.is_none(), "{}: {:?}", text(&c.channel), c.fault);
         Entry {
             channel: c.channel.to_vec(),
+            class: c.class,
             last_seq: c.last_seq,
             read_seq: c.read_seq,
             unread: c.unread,
@@ -165,6 +174,8 @@ pub fn channel(store: &impl Reads, model: &Model, channel: &Name, users: &[Name]
     let row = |user: Name| model.membership(channel, &user).map(|row| (user, row));
     let expected: Vec<_> = members.into_iter().filter_map(row).collect();
     assert_eq!(rows, expected, "rows of the members of {}", text(channel));
+    let kept = store.kept(channel).unwrap().map(|kept| (kept.class, kept.attributes));
+    assert_eq!(kept, model.kept(channel), "what is kept with {}", text(channel));
     let known = model.channels().contains(channel);
     assert_eq!(store.has_channel(channel).unwrap(), known, "whether there is {}", text(channel));
     for user in users {
@@ -176,12 +187,35 @@ pub fn channel(store: &impl Reads, model: &Model, channel: &Name, users: &[Name]
 pub fn user(store: &impl Reads, model: &Model, user: &Name) {
     let channels = names(store.channels_of(user).list().unwrap());
     assert_eq!(channels, model.channels_of(user), "channels of {}", text(user));
+    let kept = store.user(user).unwrap().map(|kept| kept.attributes);
+    assert_eq!(kept, model.attributes_of(user), "what is kept with {}", text(user));
     let known = store.has_memberships(user).unwrap();
     assert_eq!(known, model.has_memberships(user), "whether {} has memberships", text(user));
     for unread_only in [false, true] {
         list(store, model, user, unread_only);
     }
     entries_and_sums(store, model, user);
+    classes(store, model, user);
+}
+
+/// Compares lists, sums and listings of some classes with the whole ones.
+fn classes(store: &impl Reads, model: &Model, user: &Name) {
+    let listed = model.conversations(user, false);
+    for class in [vec![0], vec![1], vec![0, 2], vec![9]] {
+        let question = class.iter().fold(store.conversations(user), |q, class| q.class(*class));
+        let expected: Vec<_> = listed.iter().filter(|entry| class.contains(&entry.class)).cloned().collect();
+        assert_eq!(entries(&question.clone().list().unwrap().entries), expected, "list of classes {class:?}");
+        let messages: u64 = expected.iter().map(|entry| entry.unread).sum();
+        assert_eq!(question.unread().unwrap().messages, messages, "unread of classes {class:?}");
+        let of = |name: &Name| class.contains(&model.head(name).class);
+        for (listing, all) in
+            [(store.channels(), model.channels()), (store.channels_of(user), model.channels_of(user))]
+        {
+            let found = class.iter().fold(listing, |q, class| q.class(*class)).list().unwrap();
+            let expected: Vec<_> = all.into_iter().filter(of).collect();
+            assert_eq!(names(found), expected, "channels of classes {class:?}");
+        }
+    }
 }
 
 /// Compares the single entries of a list, and its sums.

@@ -59,6 +59,9 @@ pub enum Op {
     FlagUnread { channel: Name, user: Name, on: bool },
     ReadAt { channel: Name, user: Name, seq: u64 },
     SetUnread { channel: Name, user: Name, count: u64 },
+    Class { channel: Name, class: u8 },
+    ChannelAttributes { channel: Name, attributes: Bytes },
+    UserAttributes { user: Name, attributes: Bytes },
 }
 
 /// The batch that asks a store for `ops`.
@@ -84,6 +87,9 @@ pub fn batch(ops: &[Op], durability: Durability) -> Batch {
             Op::FlagUnread { channel, user, on } => batch.flag_unread(channel, user, on),
             Op::ReadAt { channel, user, seq } => batch.read_at(channel, user, seq),
             Op::SetUnread { channel, user, count } => batch.set_unread(channel, user, count),
+            Op::Class { channel, class } => batch.class(channel, class),
+            Op::ChannelAttributes { channel, attributes } => batch.channel_attributes(channel, attributes),
+            Op::UserAttributes { user, attributes } => batch.user_attributes(user, attributes),
         };
     }
     batch
@@ -140,6 +146,7 @@ impl From<&Message> for Msg {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Entry {
     pub channel: Name,
+    pub class: u8,
     pub last_seq: u64,
     pub read_seq: u64,
     pub unread: u64,
@@ -150,11 +157,11 @@ pub struct Entry {
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Entry { channel, last_seq, read_seq, unread, version, last, member } = self;
+        let Entry { channel, class, last_seq, read_seq, unread, version, last, member } = self;
         let channel = check::text(channel);
         write!(
             f,
-            "{channel}: last_seq {last_seq}, read_seq {read_seq}, unread {unread}, version {version}, "
+            "{channel}: class {class}, last_seq {last_seq}, read_seq {read_seq}, unread {unread}, version {version}, "
         )?;
         write!(f, "{last:?}, {member:?}")
     }
@@ -218,6 +225,10 @@ struct Channel {
     messages: BTreeMap<u64, Msg>,
     /// Seqs up to here may have been seen before a loss of power.
     reserved: u64,
+    class: u8,
+    attributes: Bytes,
+    /// Whether anything was ever kept with it, and when last.
+    kept: Option<u64>,
 }
 
 impl Channel {
@@ -229,8 +240,13 @@ impl Channel {
         self.last().map_or(0, |m| m.seq)
     }
 
-    fn version(&self) -> u64 {
+    fn order(&self) -> u64 {
         self.last().map_or(0, |m| m.version)
+    }
+
+    /// The version of the last change that its members are told of.
+    fn changed(&self) -> u64 {
+        self.order().max(self.kept.unwrap_or(0))
     }
 
     /// The mark at `seq`, its ordinal taken from the last message that is not beyond it.
@@ -308,8 +324,9 @@ impl Row {
 
 #[derive(Clone, Debug)]
 struct Touch {
-    channel: usize,
-    /// Whose row changed; `None` for a message.
+    /// `None` for what is kept with a user.
+    channel: Option<usize>,
+    /// Whose row changed; `None` for a message, and for what is kept with the channel.
     user: Option<usize>,
 }
 
@@ -323,6 +340,8 @@ pub struct Model {
     /// By user, then channel. A row that is no member is a tombstone.
     rows: BTreeMap<(usize, usize), Row>,
     changes: Vec<Touch>,
+    /// What is kept with users.
+    attributes: BTreeMap<usize, Bytes>,
     /// How many tombstones a store must keep for each user.
     tombstones: usize,
     /// By user, the newest tombstone that a store may have dropped.
@@ -346,6 +365,7 @@ impl Model {
             user_ids: BTreeMap::new(),
             rows: BTreeMap::new(),
             changes: Vec::new(),
+            attributes: BTreeMap::new(),
             tombstones,
             forgotten: BTreeMap::new(),
         }
@@ -357,6 +377,7 @@ impl Model {
         for (i, op) in ops.iter().enumerate() {
             match op {
                 Op::Append { post, .. } if !post.members_only => {}
+                Op::Class { .. } | Op::ChannelAttributes { .. } | Op::UserAttributes { .. } => {}
                 Op::Append { channel, post } => {
                     let known = present.get(&(channel, &post.sender)).copied();
                     if !known.unwrap_or_else(|| self.is_member(channel, &post.sender)) {
@@ -412,6 +433,13 @@ impl Model {
             Op::FlagUnread { channel, user, on } => self.flag_unread(channel, user, *on),
             Op::ReadAt { channel, user, seq } => self.read_at(channel, user, *seq),
             Op::SetUnread { channel, user, count } => self.set_unread(channel, user, *count),
+            Op::Class { channel, class } => {
+                self.set_channel(channel, |place| std::mem::replace(&mut place.class, *class) != *class)
+            }
+            Op::ChannelAttributes { channel, attributes } => self.set_channel(channel, |place| {
+                std::mem::replace(&mut place.attributes, attributes.clone()) != attributes
+            }),
+            Op::UserAttributes { user, attributes } => self.user_attributes(user, attributes),
         }
     }
 
@@ -596,6 +624,26 @@ impl Model {
         })
     }
 
+    fn set_channel(&mut self, channel: &Name, set: impl FnOnce(&mut Channel) -> bool) -> Outcome {
+        let c = self.make_channel(channel);
+        if !set(&mut self.channels[c]) && self.channels[c].kept.is_some() {
+            return Outcome::Unchanged;
+        }
+        let version = self.touch(c, None);
+        self.channels[c].kept = Some(version);
+        Outcome::Changed { version }
+    }
+
+    fn user_attributes(&mut self, user: &Name, attributes: &Bytes) -> Outcome {
+        let u = self.make_user(user);
+        if self.attributes.get(&u) == Some(attributes) {
+            return Outcome::Unchanged;
+        }
+        self.changes.push(Touch { channel: None, user: Some(u) });
+        self.attributes.insert(u, attributes.clone());
+        Outcome::Changed { version: self.version() }
+    }
+
     /// The row of a member.
     fn present(&self, channel: &Name, user: &Name) -> &Row {
         self.row(channel, user).expect("refused for others")
@@ -611,7 +659,7 @@ impl Model {
     }
 
     fn touch(&mut self, channel: usize, user: Option<usize>) -> u64 {
-        self.changes.push(Touch { channel, user });
+        self.changes.push(Touch { channel: Some(channel), user });
         self.version()
     }
 
@@ -674,6 +722,17 @@ impl Model {
         self.rows.range((user, 0)..=(user, usize::MAX)).map(|((_, c), row)| (*c, row))
     }
 
+    /// What is kept with a channel: class and attributes.
+    pub fn kept(&self, channel: &[u8]) -> Option<(u8, Bytes)> {
+        self.channel(channel).map(|place| (place.class, place.attributes.clone()))
+    }
+
+    /// What is kept with a user.
+    pub fn attributes_of(&self, user: &[u8]) -> Option<Bytes> {
+        let user = self.user_ids.get(user)?;
+        Some(self.attributes.get(user).cloned().unwrap_or_default())
+    }
+
     /// The seq of a channel's last message, or 0.
     pub fn end(&self, channel: &[u8]) -> u64 {
         self.channel(channel).map_or(0, Channel::end)
@@ -684,7 +743,7 @@ impl Model {
         let members = self.members(channel).len() as u32;
         let mut head = Head::default();
         (head.last, head.members) = (place.mark(place.end()), members);
-        (head.order, head.changed) = (place.version(), place.version());
+        (head.order, head.changed, head.class) = (place.order(), place.changed(), place.class);
         head
     }
 
@@ -749,7 +808,8 @@ impl Model {
             last_seq: place.end(),
             read_seq: row.cursor(),
             unread: place.unread(row.cursor()),
-            version: place.version().max(row.version),
+            version: place.changed().max(row.version),
+            class: place.class,
             last: place.last().filter(|m| m.seq > row.floor()).cloned(),
             member: place.member(row),
         }
@@ -772,9 +832,10 @@ impl Model {
         let Some(&u) = self.user_ids.get(user) else { return Vec::new() };
         let mut touched = BTreeMap::new();
         for (i, touch) in self.changes.iter().enumerate().skip(version as usize) {
-            let Some(row) = self.rows.get(&(u, touch.channel)) else { continue };
+            let Some(channel) = touch.channel else { continue };
+            let Some(row) = self.rows.get(&(u, channel)) else { continue };
             if touch.user == Some(u) || (touch.user.is_none() && row.member) {
-                touched.insert(touch.channel, i as u64 + 1);
+                touched.insert(channel, i as u64 + 1);
             }
         }
         let event = |(c, at): (usize, u64)| {

@@ -3,6 +3,8 @@
 pub mod activate;
 pub mod append;
 pub mod attributes;
+pub mod channel_attributes;
+pub mod class;
 pub mod clear;
 pub mod flag_unread;
 pub mod hide;
@@ -14,6 +16,7 @@ pub mod read;
 pub mod read_at;
 pub mod role;
 pub mod set_unread;
+pub mod user_attributes;
 
 use super::ids::ChannelId;
 use super::image::Patch;

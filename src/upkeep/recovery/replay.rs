@@ -11,9 +11,9 @@ use crate::files::record::Record;
 use crate::kernel::{Counts, Kernel, Layer};
 use crate::model::follow::follow_message;
 use crate::model::head::Head;
-use crate::model::ids::{ChannelId, MAX_IDS, Named, UserId};
+use crate::model::ids::{ChannelId, MAX_IDS, Named};
 use crate::model::image::patched;
-use crate::model::key::{Key, TableKey};
+use crate::model::key::{Key, TableKey, UserChannel};
 use crate::model::message::Placed;
 use crate::model::state::State;
 use crate::model::{Table, WithTable, with_table};
@@ -115,7 +115,7 @@ impl Replay<'_> {
 
     fn message(&mut self, record: &Record<'_>, offset: u32) -> Option<()> {
         let Record { channel, sender, mark, version, .. } = *record;
-        if !self.knows(channel, sender) {
+        if !self.knows(UserChannel { user: sender, channel }) {
             return None;
         }
         let head = self.head(channel);
@@ -148,8 +148,8 @@ impl State for Replay<'_> {
         self.layer.put_row(key, row, self.version, self.keep);
     }
 
-    fn knows(&self, channel: ChannelId, user: UserId) -> bool {
-        channel.0 < self.counts.channels && user.0 < self.counts.users
+    fn knows(&self, key: impl TableKey) -> bool {
+        self.counts.know(key)
     }
 }
 
