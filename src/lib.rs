@@ -61,6 +61,7 @@ pub use read::{
     Unread, Update,
 };
 pub use store::{Commit, Store};
+pub use upkeep::backup::Backup;
 pub use upkeep::report::{Files, Recovery, Stat};
 pub use upkeep::verify::{Verification, verify};
 

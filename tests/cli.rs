@@ -874,3 +874,92 @@ fn faults_give_their_status_even_if_nobody_reads_them() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stderr).unwrap().contains("fault"));
 }
+
+mod backups {
+    use super::*;
+
+    fn filled(place: &Place) -> Store {
+        let store = Store::open(place.store()).unwrap();
+        for n in 0..3 {
+            store.commit(Batch::new().append("general", Draft::new("alice", n, "hi"))).unwrap();
+            store.seal().unwrap();
+        }
+        store
+    }
+
+    fn ran(args: &[&str], paths: &[(&str, &Path)]) -> Ran {
+        let mut all: Vec<&OsStr> = args.iter().map(OsStr::new).collect();
+        for (flag, path) in paths {
+            all.extend([OsStr::new(*flag), path.as_os_str()]);
+        }
+        run_with(&all, b"")
+    }
+
+    #[test]
+    fn a_backup_is_made_added_to_and_restored() {
+        let place = Place::new();
+        filled(&place).close().unwrap();
+        let (store, backup, restored) =
+            (place.store(), place.dir.path().join("backup"), place.dir.path().join("restored"));
+        let to = [("--store", &*store), ("--to", &*backup)];
+        let first = ran(&["backup", "--json"], &to).json();
+        assert_eq!((&first[0]["version"], &first[0]["kept"]), (&Value::from(3), &Value::from(0)));
+        let second = ran(&["backup", "--json"], &to).json();
+        assert_eq!((&second[0]["linked"], &second[0]["kept"]), (&Value::from(0), &first[0]["linked"]));
+        let back = [("--from", &*backup), ("--to", &*restored)];
+        assert_eq!(ran(&["restore"], &back).lines().len(), 1);
+        assert_eq!(Store::open(&restored).unwrap().head("general").unwrap().last.seq, 3);
+        // What is there is not replaced.
+        assert!(ran(&["restore"], &back).failed(1).contains("not empty"));
+        // The backup stays one.
+        ran(&["backup"], &to).lines();
+    }
+
+    #[test]
+    fn a_damaged_backup_is_not_restored() {
+        let place = Place::new();
+        filled(&place).close().unwrap();
+        let (store, backup) = (place.store(), place.dir.path().join("backup"));
+        ran(&["backup"], &[("--store", &store), ("--to", &backup)]).lines();
+        let segment = fs::read_dir(&backup).unwrap().map(|file| file.unwrap().path());
+        let segment = segment.into_iter().find(|path| path.to_string_lossy().contains("seg-")).unwrap();
+        let mut bytes = fs::read(&segment).unwrap();
+        bytes[70] ^= 1;
+        // A file of its own: the store has the other name.
+        fs::remove_file(&segment).unwrap();
+        fs::write(&segment, bytes).unwrap();
+        let to = place.dir.path().join("restored");
+        assert!(ran(&["restore"], &[("--from", &backup), ("--to", &to)]).failed(1).contains("damaged"));
+        assert!(!to.exists());
+    }
+
+    #[test]
+    fn a_store_that_is_open_is_not_backed_up_or_compacted_from_outside() {
+        let place = Place::new();
+        let _open = filled(&place);
+        let backup = place.dir.path().join("backup");
+        let store = place.store();
+        assert!(
+            ran(&["backup"], &[("--store", &store), ("--to", &backup)]).failed(1).contains("open elsewhere")
+        );
+        assert!(ran(&["compact"], &[("--store", &store)]).failed(1).contains("open elsewhere"));
+    }
+
+    #[test]
+    fn compacting_leaves_few_files() {
+        let place = Place::new();
+        filled(&place).close().unwrap();
+        let found = ran(&["compact", "--json"], &[("--store", &place.store())]).json();
+        assert_eq!((&found[0]["segments"], &found[0]["runs"]), (&Value::from(1), &Value::from(1)));
+    }
+}
+
+#[test]
+fn shells_and_man_learn_the_arguments() {
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(run(&["completions", shell]).lines().iter().any(|line| line.contains("conversations")));
+    }
+    assert!(run(&["man"]).lines().iter().any(|line| line.starts_with(".TH")));
+    assert!(run(&["man", "import"]).lines().iter().any(|line| line.contains("skip")));
+    assert!(run(&["man", "dance"]).failed(1).contains("no command"));
+}

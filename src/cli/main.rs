@@ -5,6 +5,8 @@
 //! goes to stderr. Each command is one module with its arguments and a `run`; below them lie `output` (stdout), `json` and
 //! `text` (how things are written there), `open` (finding a store) and `failure`.
 
+mod backup;
+mod compact;
 mod conversations;
 mod demo;
 mod experiment;
@@ -17,6 +19,7 @@ mod members;
 mod open;
 mod output;
 mod progress;
+mod shell;
 mod stat;
 mod text;
 mod verify;
@@ -45,6 +48,11 @@ enum Command {
     Members(members::Args),
     Stat(stat::Args),
     Verify(verify::Args),
+    Backup(backup::Args),
+    Restore(backup::RestoreArgs),
+    Compact(compact::Args),
+    Completions(shell::CompletionsArgs),
+    Man(shell::ManArgs),
 }
 
 fn main() -> ExitCode {
@@ -65,6 +73,11 @@ fn run(command: &Command) -> Result {
         Command::Members(args) => members::run(args),
         Command::Stat(args) => stat::run(args),
         Command::Verify(args) => verify::run(args),
+        Command::Backup(args) => backup::run(args),
+        Command::Restore(args) => backup::restore(args),
+        Command::Compact(args) => compact::run(args),
+        Command::Completions(args) => shell::completions::<Cli>(args),
+        Command::Man(args) => shell::man::<Cli>(args),
     }
 }
 

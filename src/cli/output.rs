@@ -30,6 +30,11 @@ impl Output {
         self.out.write_all(b"\n")
     }
 
+    /// Writes bytes as they are.
+    pub fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.out.write_all(bytes)
+    }
+
     /// Makes all that was written visible to the reader.
     pub fn flush(&mut self) -> io::Result<()> {
         self.out.flush()

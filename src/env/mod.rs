@@ -12,6 +12,7 @@ pub(crate) mod sync;
 #[cfg(test)]
 mod tests;
 
+use std::any::Any;
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
@@ -69,7 +70,7 @@ pub trait Env: Send + Sync + 'static {
 /// An open directory. It stays the same one whatever its path leads to later.
 ///
 /// Names are those of entries of this very directory: one that is empty, `.`, `..` or has a slash in it is `InvalidInput`.
-pub trait Dir: Send + Sync {
+pub trait Dir: Any + Send + Sync {
     /// The absolute path at the time of opening, for messages only.
     fn path(&self) -> &Path;
     /// The names in it.
@@ -81,6 +82,11 @@ pub trait Dir: Send + Sync {
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>>;
     /// Gives a file another name, atomically, replacing what had it.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Gives a file of this directory a name in another one too, of the same file system: two names for one file. What has
+    /// the name there already is `AlreadyExists`; where it can't be done, any other error.
+    fn link(&self, _name: &str, _into: &dyn Dir) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Removes a file. Whoever has it open or mapped keeps it.
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes its names durable.

@@ -5,6 +5,7 @@
 //! * Every descriptor is closed by an exec.
 //! * What a signal interrupts is tried again. Beyond that a failed sync is never tried again.
 
+use std::any::Any;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -174,6 +175,13 @@ impl Dir for OsDir {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         check_name(from).and_then(|()| check_name(to))?;
         uninterrupted(|| Ok(rustix::fs::renameat(&self.file, from, &self.file, to)?))
+    }
+
+    fn link(&self, name: &str, into: &dyn Dir) -> io::Result<()> {
+        check_name(name)?;
+        let into: &dyn Any = into;
+        let into = into.downcast_ref::<OsDir>().ok_or(io::ErrorKind::Unsupported)?;
+        uninterrupted(|| Ok(rustix::fs::linkat(&self.file, name, &into.file, name, AtFlags::empty())?))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

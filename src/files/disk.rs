@@ -115,6 +115,10 @@ impl Dir for Disk {
         self.dir.rename(from, to)
     }
 
+    fn link(&self, name: &str, into: &dyn Dir) -> io::Result<()> {
+        self.dir.link(name, into)
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         self.health.check_io()?;
         self.dir.remove(name)

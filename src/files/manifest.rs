@@ -54,7 +54,7 @@ pub struct Manifest {
     /// The key of the hashes in table runs, so that no caller can choose names that collide.
     pub key: [u8; 16],
     pub next_file: u64,
-    /// The oldest log segment that is not sealed; 0 until the first one was made.
+    /// The oldest log segment that is not sealed; 0 until the first one was made, as in a backup.
     pub first_log: u64,
     pub totals: Totals,
     /// The sessions of sealed log segments that ended, oldest first.
@@ -103,7 +103,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Whether a crash cut the store's creation before its first log segment was there. Nothing was written to it yet.
+    /// Whether there is no log yet: a crash cut the store's creation before its first segment was there, or it is a backup.
     pub fn unborn(&self) -> bool {
         self.first_log == 0
     }
@@ -219,8 +219,7 @@ impl Manifest {
         let files = || self.segments.iter().chain(&self.runs);
         let counts = [self.next_file, self.first_log, logged, sealed, merged, user, messages];
         let bytes = files().try_fold(0u64, |sum, file| sum.checked_add(file.len));
-        !(self.unborn() && files().next().is_some())
-            && files().all(|file| file.id < self.next_file)
+        files().all(|file| file.id < self.next_file)
             && files().map(|file| file.versions.1).chain(counts).all(|count| count < BOUND)
             && bytes.is_some_and(|bytes| bytes < BOUND)
     }

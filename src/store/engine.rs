@@ -11,8 +11,9 @@ use crate::files::note::{Note, NoteWriter};
 use crate::kernel::Kernel;
 use crate::model::batch::Batch;
 use crate::options::Options;
+use crate::upkeep::backup::Backup;
 use crate::upkeep::report::{Recovery, Stat, stat};
-use crate::upkeep::{Upkeep, recovery};
+use crate::upkeep::{Due, Upkeep, recovery};
 use crate::write::sync::Syncer;
 use crate::write::{Committer, Help, Submitted};
 
@@ -148,6 +149,23 @@ impl Engine {
         Ok(())
     }
 
+    /// Seals all there is, and merges as long as that leaves fewer files.
+    pub fn compact(&self) -> Result<()> {
+        self.seal()?;
+        while self.after_step(self.upkeep.merge_runs(Due::Any, &mut |_| self.check_pace()))? {}
+        while self.after_step(self.upkeep.merge_segments(Due::Any, &mut |_| self.check_pace()))? {}
+        Ok(())
+    }
+
+    /// Seals all there is, and makes a directory hold it too.
+    pub fn back_up(&self, to: &Path) -> Result<Backup> {
+        self.kernel.check_open()?;
+        if !self.options.read_only {
+            self.seal()?;
+        }
+        self.upkeep.back_up(to)
+    }
+
     /// Seals the oldest full log segment, if there is one.
     pub fn seal_step(&self) -> Result<bool> {
         let sealed = self.upkeep.seal(&mut |_| self.check_pace());
@@ -158,13 +176,13 @@ impl Engine {
     /// Merges segments once, if a merge is due.
     pub fn merge_segments(&self) -> Result<bool> {
         let mut rest = Rest::new(self);
-        self.after_step(self.upkeep.merge_segments(&mut |bytes| rest.pause(bytes)))
+        self.after_step(self.upkeep.merge_segments(Due::Worthwhile, &mut |bytes| rest.pause(bytes)))
     }
 
     /// Merges runs once, if a merge is due.
     pub fn merge_runs(&self) -> Result<bool> {
         let mut rest = Rest::new(self);
-        self.after_step(self.upkeep.merge_runs(&mut |bytes| rest.pause(bytes)))
+        self.after_step(self.upkeep.merge_runs(Due::Worthwhile, &mut |bytes| rest.pause(bytes)))
     }
 
     /// Frees what a step of upkeep replaced, and wakes whoever waits for a commit if it poisoned the store.

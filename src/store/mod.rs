@@ -21,6 +21,7 @@ use crate::model::outcome::Receipt;
 use crate::model::user::User;
 use crate::options::Options;
 use crate::read::{At, Conversation, Conversations, History, Listing, Of, Unread};
+use crate::upkeep::backup::Backup;
 use crate::upkeep::report::{Recovery, Stat};
 use crate::write::Submitted;
 use engine::Engine;
@@ -363,6 +364,56 @@ impl Store {
     /// Ends the present log segment and seals all there is, whatever its size.
     pub fn seal(&self) -> Result<()> {
         self.handle.engine.seal()
+    }
+
+    /// Seals all there is and merges all that may be merged, without rest, in the caller's thread: before a backup, or when
+    /// there is time for it. Reads are quicker by that and take less memory, and tombstones that are old enough go. Costs up
+    /// to a rewrite of all rows, and of all messages that were not yet merged.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = chanlog::Store::open(dir.path())?;
+    /// # use chanlog::{Batch, Draft};
+    /// for text in ["one", "two", "three"] {
+    ///     store.commit(Batch::new().append("general", Draft::new("alice", 0, text)))?;
+    ///     store.seal()?;
+    /// }
+    /// store.compact()?;
+    /// let stat = store.stat()?;
+    /// assert_eq!((stat.segments.count, stat.runs.count), (1, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn compact(&self) -> Result<()> {
+        self.handle.engine.compact()
+    }
+
+    /// Makes `dir` hold the store as it is now, while it goes on: a directory that opens as a store, for a backup, or for a
+    /// copy to look at. It is made if absent, and must be empty or hold an earlier backup of this store, of which the files
+    /// that are still used stay.
+    ///
+    /// All that was committed is sealed first. Sealed files never change, so they get a second name in `dir`, which costs
+    /// neither time nor space; on another file system they are copied. To restore, open `dir`, or a copy of it; a backup
+    /// that was opened for writing is a store of its own, and no backup goes into it any more.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let (path, backup) = (dir.path().join("store"), dir.path().join("backup"));
+    /// use chanlog::{Batch, Draft, Options, Store};
+    /// let store = Store::open(&path)?;
+    /// store.commit(Batch::new().append("general", Draft::new("alice", 0, "hi")))?;
+    /// store.backup(&backup)?;
+    /// let copy = Options::new().read_only(true).open(&backup)?;
+    /// assert_eq!(copy.head("general")?.last.seq, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NotAStore`](crate::Error::NotAStore) and [`Error::InvalidArgument`](crate::Error::InvalidArgument) for a
+    /// directory that holds anything else, [`Error::Locked`](crate::Error::Locked) for one that is open; nothing was changed.
+    /// After any other error the directory holds the earlier backup, or this one; that of a first one may hold files that
+    /// make no store, to be removed.
+    pub fn backup(&self, dir: impl AsRef<Path>) -> Result<Backup> {
+        self.handle.engine.back_up(dir.as_ref())
     }
 
     /// Closes the store for all handles and tells of errors. Dropping the last handle does the same, but can't tell.

@@ -23,14 +23,30 @@ const SMALL_RUN: u64 = 64 << 10;
 /// So many segments that were never merged make a merge, however small they are.
 const SEGMENTS: usize = 32;
 
+/// Which merges are due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Those that pay for what they write.
+    Worthwhile,
+    /// All that leave fewer files, as somebody asked for that.
+    Any,
+}
+
+impl Due {
+    /// The least number of neighbours that are merged, where `usual` would be worthwhile.
+    fn least(self, usual: usize) -> usize {
+        if self == Due::Any { 2 } else { usual }
+    }
+}
+
 impl Upkeep {
     /// Does one merge of runs, if one is due, and tells whether it did.
-    pub fn merge_runs(&self, pace: &mut Pace<'_>) -> Result<bool> {
+    pub fn merge_runs(&self, due: Due, pace: &mut Pace<'_>) -> Result<bool> {
         let _alone = self.merging_runs.lock();
         self.check()?;
         let (files, manifest) = self.lists();
         let entries = &manifest.runs[..files.runs.len()];
-        let Some(range) = due_runs(entries, |entry| self.is_damaged(entry)) else { return Ok(false) };
+        let Some(range) = due_runs(entries, due, |entry| self.is_damaged(entry)) else { return Ok(false) };
         let inputs = &manifest.runs[range.clone()];
         let (key, store) = (files.key, manifest.store);
         // Without the oldest run a tombstone still hides an older row.
@@ -56,12 +72,12 @@ impl Upkeep {
     }
 
     /// Does one merge of segments, if one is due, and tells whether it did.
-    pub fn merge_segments(&self, pace: &mut Pace<'_>) -> Result<bool> {
+    pub fn merge_segments(&self, due: Due, pace: &mut Pace<'_>) -> Result<bool> {
         let _alone = self.merging_segments.lock();
         self.check()?;
         let (files, manifest) = self.lists();
         let cap = self.options.message_segment;
-        let Some(range) = due_segments(&files.segments, cap, |entry| self.is_damaged(entry)) else {
+        let Some(range) = due_segments(&files.segments, cap, due, |entry| self.is_damaged(entry)) else {
             return Ok(false);
         };
         let inputs = &manifest.segments[range.clone()];
@@ -127,17 +143,22 @@ impl Upkeep {
 }
 
 /// The segments to merge next: neighbours that were never merged, enough of them to reach `cap` together, or many.
-fn due_segments(parts: &[Part], cap: u64, damaged: impl Fn(&FileEntry) -> bool) -> Option<Range<usize>> {
+fn due_segments(
+    parts: &[Part],
+    cap: u64,
+    due: Due,
+    damaged: impl Fn(&FileEntry) -> bool,
+) -> Option<Range<usize>> {
     // One that fills the cap by itself is left alone, and what many small ones made may merge again while it is small.
     let fresh = |part: &Part| {
         let small = part.entry.level == 0 && part.entry.len < cap || part.entry.len < cap / SEGMENTS as u64;
         part.segment.is_ok() && small && !damaged(&part.entry)
     };
     let sizes: Vec<_> = parts.iter().map(|part| fresh(part).then_some(part.entry.len)).collect();
-    due_neighbours(&sizes, cap)
+    due_neighbours(&sizes, cap, due)
 }
 
-fn due_neighbours(sizes: &[Option<u64>], cap: u64) -> Option<Range<usize>> {
+fn due_neighbours(sizes: &[Option<u64>], cap: u64, due: Due) -> Option<Range<usize>> {
     let (mut start, mut sum) = (0, 0);
     for (index, size) in sizes.iter().enumerate() {
         let Some(size) = size else {
@@ -145,7 +166,9 @@ fn due_neighbours(sizes: &[Option<u64>], cap: u64) -> Option<Range<usize>> {
             continue;
         };
         sum += size;
-        if sum >= cap && index > start || index - start + 1 >= SEGMENTS {
+        let last = sizes.get(index + 1).is_none_or(Option::is_none);
+        let many = if last { due.least(SEGMENTS) } else { SEGMENTS };
+        if sum >= cap && index > start || index - start + 1 >= many {
             return Some(start..index + 1);
         }
     }
@@ -155,13 +178,13 @@ fn due_neighbours(sizes: &[Option<u64>], cap: u64) -> Option<Range<usize>> {
 /// The runs to merge next: the newest and its neighbours that are not of a larger tier. So a row is rewritten about once
 /// for each factor of four by which the table grows, and there are at most three runs of each tier. A damaged run parts its
 /// neighbours.
-fn due_runs(entries: &[FileEntry], damaged: impl Fn(&FileEntry) -> bool) -> Option<Range<usize>> {
+fn due_runs(entries: &[FileEntry], due: Due, damaged: impl Fn(&FileEntry) -> bool) -> Option<Range<usize>> {
     let tier =
         |entry: &FileEntry| (entry.len / SMALL_RUN).checked_ilog(RUNS as u64).map_or(0, |tier| tier + 1);
     let newest = entries.last().filter(|entry| !damaged(entry)).map(tier)?;
-    let mergeable = |entry: &&FileEntry| tier(entry) <= newest && !damaged(entry);
+    let mergeable = |entry: &&FileEntry| (due == Due::Any || tier(entry) <= newest) && !damaged(entry);
     let count = entries.iter().rev().take_while(mergeable).count();
-    (count >= RUNS).then(|| entries.len() - count..entries.len())
+    (count >= due.least(RUNS)).then(|| entries.len() - count..entries.len())
 }
 
 #[cfg(test)]
@@ -180,20 +203,36 @@ mod tests {
 
     #[test]
     fn segments_wait_until_they_fill_a_merge() {
-        let due = |sizes: &[u64]| due_neighbours(&sizes.iter().copied().map(Some).collect::<Vec<_>>(), 200);
+        let due = |sizes: &[u64]| {
+            due_neighbours(&sizes.iter().copied().map(Some).collect::<Vec<_>>(), 200, Due::Worthwhile)
+        };
         assert_eq!(due(&[60, 60]), None);
         assert_eq!(due(&[60, 60, 60, 60, 60]), Some(0..4));
         assert_eq!(due(&[1; SEGMENTS]), Some(0..SEGMENTS));
-        assert_eq!(due_neighbours(&[Some(150), None, Some(150), Some(60)], 200), Some(2..4));
-        assert_eq!(due_neighbours(&[None; 9], 200), None);
+        let parted = [Some(150), None, Some(150), Some(60)];
+        assert_eq!(due_neighbours(&parted, 200, Due::Worthwhile), Some(2..4));
+        assert_eq!(due_neighbours(&[None; 9], 200, Due::Worthwhile), None);
+    }
+
+    #[test]
+    fn who_asks_gets_all_that_leave_fewer_files() {
+        let due = |sizes: &[Option<u64>]| due_neighbours(sizes, 200, Due::Any);
+        assert_eq!(due(&[Some(60), Some(60)]), Some(0..2));
+        assert_eq!(due(&[Some(60); 5]), Some(0..4));
+        assert_eq!(due(&[Some(60), None, Some(60)]), None);
+        assert_eq!(due(&[None, Some(6), Some(6), None, Some(60), Some(6)]), Some(1..3));
+        let runs = entries(&[SMALL_RUN << 9, 1], 0);
+        assert_eq!(due_runs(&runs, Due::Worthwhile, |_| false), None);
+        assert_eq!(due_runs(&runs, Due::Any, |_| false), Some(0..2));
+        assert_eq!(due_runs(&runs[..1], Due::Any, |_| false), None);
     }
 
     #[test]
     fn a_damaged_run_parts_its_neighbours() {
         let runs = entries(&[1; 9], 0);
-        assert_eq!(due_runs(&runs, |_| false), Some(0..9));
-        assert_eq!(due_runs(&runs, |entry| entry.id == 4), Some(5..9));
-        assert_eq!(due_runs(&runs, |entry| entry.id == 8), None);
+        assert_eq!(due_runs(&runs, Due::Worthwhile, |_| false), Some(0..9));
+        assert_eq!(due_runs(&runs, Due::Worthwhile, |entry| entry.id == 4), Some(5..9));
+        assert_eq!(due_runs(&runs, Due::Worthwhile, |entry| entry.id == 8), None);
     }
 
     #[test]
@@ -202,7 +241,7 @@ mod tests {
         let (mut written, mut most) = (0, 0);
         for _ in 0..4096 {
             runs.push(SMALL_RUN);
-            while let Some(range) = due_runs(&entries(&runs, 0), |_| false) {
+            while let Some(range) = due_runs(&entries(&runs, 0), Due::Worthwhile, |_| false) {
                 let sum = runs[range.clone()].iter().sum();
                 written += sum;
                 runs.splice(range, [sum]);

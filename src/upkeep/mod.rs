@@ -1,8 +1,9 @@
 //! What keeps a store in shape: opening it, sealing, merging, and checking every byte.
 //!
-//! `files` owns the set of files and the manifest; `seal` and `merge` are its steps; `tombstones` says what a merge drops;
+//! `backup` makes a second directory of a store; `files` owns the set of files and the manifest; `seal` and `merge` are its steps; `tombstones` says what a merge drops;
 //! `recovery` opens a store; `verify` reads all of one; `report` holds the numbers that are told about a store.
 
+pub mod backup;
 mod files;
 mod merge;
 pub mod recovery;
@@ -12,3 +13,4 @@ mod tombstones;
 pub mod verify;
 
 pub use files::Upkeep;
+pub use merge::Due;

@@ -92,11 +92,10 @@ impl Check<'_> {
             self.run(&manifest, entry);
         }
         let messages: u64 = manifest.segments.iter().map(|entry| self.segment(&manifest, entry)).sum();
-        if manifest.unborn() {
-            self.found.faults.extend(recovery::check_unborn(self.opening.disk, survey).err());
-            return;
+        match manifest.unborn() {
+            true => self.found.faults.extend(recovery::check_unborn(self.opening.disk, survey).err()),
+            false => self.logs(&manifest, survey),
         }
-        self.logs(&manifest, survey);
         // What every file says by itself is right; now whether they fit together.
         if self.found.faults.is_empty() && messages != manifest.totals.messages {
             let path = self.opening.disk.path().join(manifest::NAME);

@@ -19,6 +19,8 @@ pub enum Op {
     Open,
     /// [`Dir::rename`](crate::env::Dir::rename).
     Rename,
+    /// [`Dir::link`](crate::env::Dir::link).
+    Link,
     /// [`Dir::remove`](crate::env::Dir::remove).
     Remove,
     /// [`Dir::sync`](crate::env::Dir::sync), and that of each directory above one that may be made.
@@ -37,12 +39,13 @@ pub enum Op {
 
 impl Op {
     /// Every kind.
-    pub const ALL: [Op; 12] = [
+    pub const ALL: [Op; 13] = [
         Op::CreateDir,
         Op::List,
         Op::Create,
         Op::Open,
         Op::Rename,
+        Op::Link,
         Op::Remove,
         Op::SyncDir,
         Op::Lock,

@@ -155,6 +155,17 @@ impl Machine {
         self.names.rename(&from, &to)
     }
 
+    pub fn link(&mut self, dir: DirHandle, name: &str, into: DirHandle) -> io::Result<()> {
+        let (from, to) = (self.path(dir, name)?, self.path(into, name)?);
+        self.faults.admit(Op::Link)?;
+        let ino = self.names.file(&from)?;
+        if self.names.get(&to)?.is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.names.set(&to, Some(Node::File(ino)));
+        Ok(())
+    }
+
     pub fn remove(&mut self, dir: DirHandle, name: &str) -> io::Result<()> {
         let path = self.path(dir, name)?;
         self.faults.admit(Op::Remove)?;

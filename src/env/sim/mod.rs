@@ -9,6 +9,7 @@ mod names;
 #[cfg(test)]
 mod tests;
 
+use std::any::Any;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -250,6 +251,12 @@ impl Dir for SimDir {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.on(|machine, dir| machine.rename(dir, from, to))
+    }
+
+    fn link(&self, name: &str, into: &dyn Dir) -> io::Result<()> {
+        let into: &dyn Any = into;
+        let into = into.downcast_ref::<SimDir>().ok_or(io::ErrorKind::Unsupported)?;
+        self.on(|machine, dir| machine.link(dir, name, into.handle))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

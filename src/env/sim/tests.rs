@@ -279,6 +279,7 @@ fn attempt(sim: &SimEnv, dir: &dyn Dir, file: &dyn File, op: Op) -> io::Result<(
         Op::Create => dir.create("c").map(drop),
         Op::Open => dir.open("f", Access::Read).map(drop),
         Op::Rename => dir.rename("f", "g"),
+        Op::Link => dir.link("f", &*sim.open_dir(std::path::Path::new("/"), false)?),
         Op::Remove => dir.remove("f"),
         Op::SyncDir => dir.sync(),
         Op::Lock => dir.lock().map(drop),

@@ -72,6 +72,9 @@ pub fn open_logs(
     survey: &Survey,
     faults: &mut Damage,
 ) -> Result<Vec<Arc<LogFile>>> {
+    if manifest.unborn() {
+        return Ok(Vec::new());
+    }
     let last = survey.logs.last().copied().unwrap_or(0).max(manifest.first_log);
     let mut logs = Vec::new();
     for id in manifest.first_log..=last {

@@ -29,8 +29,7 @@ use crate::files::manifest::{Manifest, Session};
 use crate::files::note::Note;
 use crate::files::sealed::PAGE;
 use crate::files::segment::BlockCache;
-use crate::kernel::heads::Heads;
-use crate::kernel::{Counts, FileSet, Kernel, Layer};
+use crate::kernel::{Counts, Kernel, Layer};
 use crate::model::batch::Durability;
 use crate::model::head::Loss;
 use crate::options::Options;
@@ -40,8 +39,8 @@ use crate::write::Start;
 use load::{load_heads, open_files, open_logs};
 pub use load::{open_run, open_segment};
 use replay::replay;
-pub use survey::{Survey, check_unborn, survey};
-use survey::{check_ours, lock, open_dir, orphans};
+use survey::open_dir;
+pub use survey::{Survey, check_ours, check_unborn, lock, orphans, survey};
 
 /// An open store's parts.
 pub struct Opened {
@@ -164,31 +163,35 @@ fn no_store(path: &Path) -> Error {
 
 type Parts = (Manifest, Arc<Kernel>, Start, Recovery);
 
-/// Makes the first log segment of a store that has a manifest, and says so in the manifest: if that segment is missing
-/// later, it was lost.
+/// Makes the first log segment of a store that has a manifest, a new one or a backup, and says so in the manifest: if that
+/// segment is missing later, it was lost.
 fn begin(opening: &Opening<'_>, mut manifest: Manifest) -> Result<Parts> {
     let Opening { options, disk, .. } = opening;
     let (salt, session) = (draw(&*options.env, disk)?, draw(&*options.env, disk)?);
+    let mut faults = Damage::default();
+    let files = open_files(opening, &manifest, &mut faults)?;
+    let (heads, counts) = load_heads(&files, &manifest, &mut faults)?;
     let buffered = options.durability == Durability::Buffered;
     let header = Header {
         segment: 1,
         salt,
         session,
         buffered,
-        base_version: 0,
-        channels: 0,
-        users: 0,
+        base_version: counts.version,
+        channels: counts.channels,
+        users: counts.users,
         previous_end: 0,
         capacity: options.log_segment.next_multiple_of(4096),
     };
     let log = Arc::new(LogFile::create(disk, manifest.store, header)?);
     manifest.first_log = 1;
     manifest.store(disk)?;
-    let files = FileSet { key: manifest.key, ..FileSet::default() };
     let identity = (Options::clone(options), manifest.store);
-    let layer = Arc::new(Layer::new(log.clone(), Counts::default()));
-    let kernel = Kernel::new(identity, Vec::new(), Heads::default(), files, layer, Counts::default());
-    let recovery = Recovery { created: true, clean: true, ..Recovery::default() };
+    let layer = Arc::new(Layer::new(log.clone(), counts));
+    let kernel = Kernel::new(identity, manifest.sessions.clone(), heads, files, layer, counts);
+    let created = counts == Counts::default();
+    let (losses, damaged) = (manifest.losses.len() as u64, faults.found.len() as u64);
+    let recovery = Recovery { created, clean: true, losses, damaged, ..Recovery::default() };
     Ok((manifest, Arc::new(kernel), Start { log, end: HEADER, begun: true, session }, recovery))
 }
 

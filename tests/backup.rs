@@ -1,0 +1,261 @@
+//! Backups: what they hold, what they leave alone, and what a crash leaves of them.
+
+#![cfg(feature = "sim")]
+
+mod model;
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+
+use chanlog::env::{Op as Disk, SimEnv};
+use chanlog::{Batch, Draft, Error, Options, Store, Update};
+use model::{Model, Op, Post, batch, check};
+
+const STORE: &str = "/store";
+const BACKUP: &str = "/backup";
+
+fn options(sim: &Arc<SimEnv>) -> Options {
+    Options::new().env(sim.clone()).background(false).log_segment(64 << 10)
+}
+
+/// A day's operations; `day` makes them differ.
+fn day(day: u64) -> Vec<Op> {
+    let (channel, user) = (format!("channel {}", day % 3).into_bytes(), format!("user {day}").into_bytes());
+    let post = Post {
+        sender: user.clone(),
+        timestamp: day as i64,
+        silent: false,
+        id: None,
+        client_id: None,
+        payload: vec![day as u8; 300].into(),
+        members_only: false,
+    };
+    vec![
+        Op::Join {
+            channel: channel.clone(),
+            user: user.clone(),
+            visible: Default::default(),
+            read: None,
+            role: None,
+        },
+        Op::Append { channel: channel.clone(), post },
+        Op::Class { channel: channel.clone(), class: day as u8 % 4 },
+        Op::Read { channel, user, seq: u64::MAX },
+    ]
+}
+
+fn live(store: &Store, model: &mut Model, days: std::ops::Range<u64>) {
+    for n in days {
+        let ops = day(n);
+        store.commit(&batch(&ops, chanlog::Durability::Sync)).unwrap();
+        model.apply(&ops).unwrap();
+    }
+}
+
+fn holds(sim: &Arc<SimEnv>, dir: &str, model: &Model) {
+    let store = options(sim).read_only(true).open(dir).unwrap();
+    check::everything(&store, model);
+    assert_eq!(chanlog::verify(dir, &options(sim)).unwrap().faults.len(), 0);
+}
+
+#[test]
+fn a_backup_is_the_store_of_that_moment() {
+    let sim = SimEnv::new(1);
+    let store = options(&sim).open(STORE).unwrap();
+    let mut model = Model::default();
+    live(&store, &mut model, 0..20);
+    let first = store.backup(BACKUP).unwrap();
+    assert_eq!((first.version, first.kept, first.copied), (model.version(), 0, 0));
+    let then = model.clone();
+    live(&store, &mut model, 20..30);
+    holds(&sim, BACKUP, &then);
+    check::everything(&store, &model);
+    // Of the moment, whatever the store does with its files later.
+    while store.maintain().unwrap() {}
+    holds(&sim, BACKUP, &then);
+}
+
+#[test]
+fn a_later_backup_adds_what_is_new_and_drops_what_is_not_named_any_more() {
+    let sim = SimEnv::new(1);
+    let store = options(&sim).open(STORE).unwrap();
+    let mut model = Model::default();
+    live(&store, &mut model, 0..5);
+    let first = store.backup(BACKUP).unwrap();
+    let second = store.backup(BACKUP).unwrap();
+    assert_eq!((second.linked, second.kept), (0, first.linked), "nothing changed");
+    for n in 1..6 {
+        live(&store, &mut model, 5 * n..5 * n + 5);
+        store.backup(BACKUP).unwrap();
+        holds(&sim, BACKUP, &model);
+    }
+    while store.maintain().unwrap() {}
+    let last = store.backup(BACKUP).unwrap();
+    holds(&sim, BACKUP, &model);
+    let files = sim.files().iter().filter(|path| path.starts_with(BACKUP)).count() as u64;
+    assert_eq!(files, last.linked + last.kept + 1, "sealed files and the manifest");
+}
+
+#[test]
+fn tokens_from_before_a_backup_are_good_in_it_and_later_ones_are_not() {
+    let sim = SimEnv::new(1);
+    let store = options(&sim).open(STORE).unwrap();
+    let mut model = Model::default();
+    live(&store, &mut model, 0..3);
+    let before = store.conversations("user 0").list().unwrap().as_of;
+    live(&store, &mut model, 3..6);
+    store.backup(BACKUP).unwrap();
+    live(&store, &mut model, 6..9);
+    let after = store.conversations("user 0").list().unwrap().as_of;
+    let copy = options(&sim).open(BACKUP).unwrap();
+    let told = copy.conversations("user 0").since(&before).unwrap();
+    assert!(matches!(told, Update::Changes { changes, .. } if changes.len() == 1));
+    assert_eq!(copy.conversations("user 0").since(&after).unwrap(), Update::Reset);
+    // Each goes on for itself: what one gave a version is nothing to the other.
+    copy.commit(Batch::new().append("channel 0", Draft::new("eve", 0, "elsewhere"))).unwrap();
+    let elsewhere = copy.conversations("user 0").list().unwrap().as_of;
+    assert_eq!(store.conversations("user 0").since(&elsewhere).unwrap(), Update::Reset);
+    check::everything(&store, &model);
+}
+
+#[test]
+fn what_is_no_backup_of_this_store_is_left_alone() {
+    let sim = SimEnv::new(1);
+    let store = options(&sim).open(STORE).unwrap();
+    let mut model = Model::default();
+    live(&store, &mut model, 0..5);
+    let invalid = |error: Error| matches!(error, Error::InvalidArgument { .. });
+    assert!(matches!(store.backup(STORE), Err(Error::Locked { .. })));
+    sim.write_file("/other/file", "not ours").unwrap();
+    assert!(matches!(store.backup("/other"), Err(Error::NotAStore { .. })));
+    options(&sim).open("/second").unwrap().close().unwrap();
+    assert!(invalid(store.backup("/second").unwrap_err()));
+    store.backup(BACKUP).unwrap();
+    let copy = options(&sim).open(BACKUP).unwrap();
+    assert!(matches!(store.backup(BACKUP), Err(Error::Locked { .. })));
+    copy.commit(Batch::new().append("channel 0", Draft::new("eve", 0, "precious"))).unwrap();
+    copy.close().unwrap();
+    assert!(invalid(store.backup(BACKUP).unwrap_err()));
+    let copy = options(&sim).open(BACKUP).unwrap();
+    assert_eq!(copy.history("channel 0").last(1).unwrap()[0].payload, "precious");
+    copy.seal().unwrap();
+    copy.close().unwrap();
+    assert!(invalid(store.backup(BACKUP).unwrap_err()));
+    check::everything(&store, &model);
+}
+
+#[test]
+fn without_links_files_are_copied() {
+    let sim = SimEnv::new(1);
+    let store = options(&sim).open(STORE).unwrap();
+    let mut model = Model::default();
+    live(&store, &mut model, 0..20);
+    sim.fail_nth(&[Disk::Link], 1, ErrorKind::CrossesDevices);
+    let backup = store.backup(BACKUP).unwrap();
+    assert_eq!(backup.copied, 1);
+    holds(&sim, BACKUP, &model);
+    assert_eq!(store.backup(BACKUP).unwrap().kept, backup.copied + backup.linked, "a copy counts as there");
+}
+
+/// What a directory holds: one of the models, or, if `none` is allowed, no store.
+fn holds_one_of(sim: &Arc<SimEnv>, models: &[&Model], none: bool, at: u64) {
+    let store = match options(sim).read_only(true).open(BACKUP) {
+        Err(Error::NotAStore { .. }) if none => return,
+        opened => opened.unwrap_or_else(|e| panic!("after {at} operations: {e}")),
+    };
+    let version = store.stat().unwrap().version;
+    let model = models.iter().find(|model| model.version() == version);
+    check::everything(&store, model.unwrap_or_else(|| panic!("version {version} after {at} operations")));
+}
+
+#[test]
+fn a_crash_at_any_operation_leaves_the_earlier_backup_or_the_new_one() {
+    for earlier in [false, true] {
+        for cut in 0.. {
+            let sim = SimEnv::new(7 + cut);
+            let store = options(&sim).open(STORE).unwrap();
+            let mut model = Model::default();
+            live(&store, &mut model, 0..6);
+            if earlier {
+                store.backup(BACKUP).unwrap();
+            }
+            let before = model.clone();
+            live(&store, &mut model, 6..9);
+            sim.crash_after(cut);
+            let done = store.backup(BACKUP).is_ok();
+            drop(store);
+            if cut % 2 == 0 {
+                sim.crash()
+            } else {
+                sim.power_loss()
+            }
+            holds_one_of(&sim, &[&before, &model], !earlier, cut);
+            // The store is whole, and the next backup is too.
+            let store = options(&sim).open(STORE).unwrap();
+            check::everything(&store, &model);
+            if earlier {
+                store.backup(BACKUP).unwrap();
+                holds(&sim, BACKUP, &model);
+            }
+            if done {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_failed_operation_leaves_the_store_as_it_was() {
+    for op in [Disk::Create, Disk::Write, Disk::Sync, Disk::SyncDir, Disk::Rename, Disk::Remove, Disk::List] {
+        let sim = SimEnv::new(3);
+        let store = options(&sim).open(STORE).unwrap();
+        let mut model = Model::default();
+        live(&store, &mut model, 0..6);
+        store.seal().unwrap();
+        store.backup(BACKUP).unwrap();
+        for nth in 1..12 {
+            live(&store, &mut model, 6 + nth..7 + nth);
+            // Else the fault would strike the log.
+            store.seal().unwrap();
+            let before = model.clone();
+            sim.fail_nth(&[op], nth, ErrorKind::Other);
+            let backup = store.backup(BACKUP);
+            sim.clear_faults();
+            check::everything(&store, &model);
+            if backup.is_ok() {
+                holds(&sim, BACKUP, &before);
+            }
+        }
+        store.backup(BACKUP).unwrap();
+        holds(&sim, BACKUP, &model);
+    }
+}
+
+#[test]
+fn writers_go_on_beside_a_backup() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, backup) = (dir.path().join("store"), dir.path().join("backup"));
+    let store = Options::new().log_segment(256 << 10).open(&path).unwrap();
+    std::thread::scope(|scope| {
+        for writer in 0..2 {
+            let store = &store;
+            scope.spawn(move || {
+                for n in 0..400i64 {
+                    let draft = Draft::new(format!("user {writer}"), n, vec![b'x'; 500]);
+                    store.commit(Batch::new().append("general", draft)).unwrap();
+                }
+            });
+        }
+        for _ in 0..8 {
+            let before = store.head("general").unwrap().last.seq;
+            store.backup(&backup).unwrap();
+            let after = store.head("general").unwrap().last.seq;
+            let copy = Options::new().read_only(true).open(&backup).unwrap();
+            let seqs: Vec<u64> = copy.history("general").list().unwrap().iter().map(|m| m.seq).collect();
+            assert!((before..=after).contains(&(seqs.len() as u64)));
+            assert!(seqs.iter().zip(1..).all(|(seq, expected)| *seq == expected));
+        }
+    });
+    assert!(Path::new(&backup).join("chanlog.manifest").exists());
+}
