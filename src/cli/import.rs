@@ -32,7 +32,7 @@ use crate::text;
 /// A line is a commit: {"channel":C,"user":U,"ts":UNIX_MS,"text":T} sends a message; a sender who is no member joins just
 /// before. Further keys: "op" ("send", "join", "read", or any other operation by its name, such as "leave", "clear", "hide",
 /// "activate", "class", with the operation's fields as keys; "attributes" of a membership, a channel or a user, by which names
-/// are given), "history" ("now", "all") of a join, "seq" of a read (to the end without
+/// are given; "pin", "mute" and "unread" without "on":false set what they say; "set_unread" takes "n"), "history" ("now", "all") of a join, "seq" of a read (to the end without
 /// it), "silent", "id" (the client's id of the message), "payload_base64" in place of "text". Names and ids that are not UTF-8 come as "channel_base64", "user_base64", "id_base64". Keys that an op does not
 /// need are ignored, a key with null counts as absent. Blank lines are skipped, and counted as lines. A payload has at most
 /// 1 MiB, a line about 6.
@@ -255,13 +255,16 @@ fn other(batch: &mut Batch, op: &str, line: &str, names: (Option<&[u8]>, Option<
     let op = match (op, names) {
         ("attributes", (Some(_), None)) => "channel_attributes",
         ("attributes", (None, Some(_))) => "user_attributes",
+        ("unread", _) => "flag_unread",
         _ => op,
     };
     if !Batch::OPERATIONS.contains(&op) {
         return Err(format!("unknown op {op:?}"));
     }
     let given: serde_json::Map<String, Value> = serde_json::from_str(line).map_err(|e| syntax(&e))?;
-    let argument = |field: &str| match (field, given.get(field)) {
+    let argument = |field: &str| match (field, given.get(key(field))) {
+        // To say an op is to want it: only `false` takes it back.
+        ("on", None | Some(Value::Null)) => Some(Argument::Flag(true)),
         ("channel", _) => names.0.map(Argument::Bytes),
         ("user", _) => names.1.map(Argument::Bytes),
         (_, Some(Value::String(text))) => Some(Argument::Bytes(text.as_bytes())),
@@ -271,6 +274,14 @@ fn other(batch: &mut Batch, op: &str, line: &str, names: (Option<&[u8]>, Option<
     };
     let added = batch.operation(op, &mut { argument });
     added.map(drop).map_err(|error| error.to_string())
+}
+
+/// The key of a field, where lines have another word for it.
+fn key(field: &str) -> &str {
+    match field {
+        "count" => "n",
+        field => field,
+    }
 }
 
 /// The parser counts lines too, from the start of this one; that number would only confuse.
@@ -374,12 +385,32 @@ mod tests {
     fn a_send_joins_its_sender_first() {
         let batch = parse(br#"{"channel":"c","user":"u","ts":-5,"text":""}"#).unwrap();
         assert_eq!(batch.len(), 2);
-        for op in ["join", "leave", "read", "hide", "activate"] {
+        for op in ["join", "leave", "read", "hide", "activate", "pin", "mute", "unread", "clear"] {
             let line = format!(
                 r#"{{"channel":"c","user":"u","op":"{op}","ts":[],"text":7,"silent":1,"more":{{}}}}"#
             );
             assert_eq!(parse(line.as_bytes()).unwrap().len(), 1);
         }
+    }
+
+    #[test]
+    fn an_op_that_is_said_is_wanted_unless_it_says_otherwise() {
+        let same = |line: &str, expected: &mut Batch| {
+            assert_eq!(parse(line.as_bytes()).unwrap().as_bytes(), expected.as_bytes(), "{line}");
+        };
+        same(r#"{"channel":"c","user":"u","op":"pin"}"#, Batch::new().pin("c", "u", true));
+        same(r#"{"channel":"c","user":"u","op":"mute","on":false}"#, Batch::new().mute("c", "u", false));
+        same(r#"{"channel":"c","user":"u","op":"unread"}"#, Batch::new().flag_unread("c", "u", true));
+        same(r#"{"channel":"c","user":"u","op":"set_unread","n":3}"#, Batch::new().set_unread("c", "u", 3));
+        same(
+            r#"{"channel":"c","op":"attributes","attributes":"x"}"#,
+            Batch::new().channel_attributes("c", "x"),
+        );
+        same(r#"{"user":"u","op":"attributes","attributes":"x"}"#, Batch::new().user_attributes("u", "x"));
+        same(
+            r#"{"channel":"c","user":"u","op":"attributes","attributes":"x"}"#,
+            Batch::new().attributes("c", "u", "x"),
+        );
     }
 
     #[test]
