@@ -62,6 +62,7 @@ pub use read::{
 };
 pub use store::{Commit, Store};
 pub use upkeep::backup::Backup;
+pub use upkeep::inspect::{Inspection, inspect};
 pub use upkeep::report::{Files, Recovery, Stat};
 pub use upkeep::verify::{Verification, verify};
 

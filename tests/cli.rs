@@ -963,3 +963,30 @@ fn shells_and_man_learn_the_arguments() {
     assert!(run(&["man", "import"]).lines().iter().any(|line| line.contains("skip")));
     assert!(run(&["man", "dance"]).failed(1).contains("no command"));
 }
+
+#[test]
+fn every_file_of_a_store_can_be_looked_into() {
+    let place = Place::new();
+    let store = Store::open(place.store()).unwrap();
+    for text in ["a block holds this", "and this is a tail"] {
+        store.commit(Batch::new().append("general", Draft::new("alice", 0, text))).unwrap();
+    }
+    store.seal().unwrap();
+    store.commit(Batch::new().append("general", Draft::new("alice", 1, "there"))).unwrap();
+    let mut kinds = Vec::new();
+    for file in fs::read_dir(place.store()).unwrap() {
+        let path = file.unwrap().path();
+        if path.ends_with("chanlog.published") {
+            continue;
+        }
+        let path = path.to_str().unwrap();
+        let found = run(&["inspect", "--json", path]).json();
+        kinds.push(found[0]["kind"].as_str().unwrap().to_owned());
+        assert!(found.len() > 1, "{path}: {found:?}");
+        assert!(run(&["inspect", path, "--limit", "0"]).lines().last().unwrap().contains("more"));
+    }
+    kinds.sort();
+    assert_eq!(kinds, ["log segment", "manifest", "message segment", "table run"]);
+    assert!(run(&["inspect", "/etc/passwd"]).failed(1).contains("no name that a store gives"));
+    assert!(run(&["inspect", "/nowhere/log-0000000000000001"]).failed(1).contains("open"));
+}

@@ -13,6 +13,7 @@ mod experiment;
 mod failure;
 mod history;
 mod import;
+mod inspect;
 mod json;
 mod lines;
 mod members;
@@ -51,6 +52,7 @@ enum Command {
     Backup(backup::Args),
     Restore(backup::RestoreArgs),
     Compact(compact::Args),
+    Inspect(inspect::Args),
     Completions(shell::CompletionsArgs),
     Man(shell::ManArgs),
 }
@@ -76,6 +78,7 @@ fn run(command: &Command) -> Result {
         Command::Backup(args) => backup::run(args),
         Command::Restore(args) => backup::restore(args),
         Command::Compact(args) => compact::run(args),
+        Command::Inspect(args) => inspect::run(args),
         Command::Completions(args) => shell::completions::<Cli>(args),
         Command::Man(args) => shell::man::<Cli>(args),
     }

@@ -1,10 +1,11 @@
 //! What keeps a store in shape: opening it, sealing, merging, and checking every byte.
 //!
 //! `backup` makes a second directory of a store; `files` owns the set of files and the manifest; `seal` and `merge` are its steps; `tombstones` says what a merge drops;
-//! `recovery` opens a store; `verify` reads all of one; `report` holds the numbers that are told about a store.
+//! `recovery` opens a store; `verify` reads all of one; `inspect` shows the parts of one file; `report` holds the numbers that are told about a store.
 
 pub mod backup;
 mod files;
+pub mod inspect;
 mod merge;
 pub mod recovery;
 pub mod report;

@@ -322,6 +322,11 @@ impl Segment {
         handle.ok_or_else(|| self.sealed.corrupt(offset, "no entry of a block"))
     }
 
+    /// Where each block lies, and what is in it.
+    pub fn handles(&self) -> impl Iterator<Item = Result<Handle>> {
+        (0..self.footer.blocks).map(|n| self.handle(n))
+    }
+
     /// The first key of block `n`.
     fn first_key(&self, n: u64) -> Result<Key> {
         let offset = self.footer.index + n * Handle::LEN as u64;
