@@ -47,6 +47,7 @@ mod write;
 pub use error::{Error, Result};
 pub use kernel::View;
 pub use model::batch::{Argument, Batch, Durability};
+pub use model::blob::Blob;
 pub use model::channel::{Channel, MAX_CHANNEL_ATTRIBUTES};
 pub use model::head::{BUFFERED_WINDOW, Head};
 pub use model::mark::Mark;

@@ -68,6 +68,8 @@ fn hour(model: &Model, i: u64) -> Vec<Op> {
         0 => row(|channel, user| Op::Hide { channel, user }),
         1 => row(|channel, user| Op::Read { channel, user, seq: 2 }),
         2 => row(|channel, user| Op::Activate { channel, user }),
+        // Above 1,024 bytes they are a record of their own.
+        3 => row(|channel, user| Op::Attributes { channel, user, attributes: vec![7; 1100].into() }),
         _ => row(|channel, user| Op::Leave { channel, user }),
     });
     if model.refused(&ops).is_some() {
@@ -405,7 +407,7 @@ fn read_all(store: &Store, model: &Model) -> Result<(), Error> {
     }
     for user in model.users() {
         assert_eq!(check::names(store.channels_of(&user).list()?), model.channels_of(&user));
-        let found = store.conversations(&user).list()?.entries;
+        let found = store.conversations(&user).with_attributes().list()?.entries;
         assert_eq!(check::whole(&found)?, model.conversations(&user, false));
     }
     assert_eq!(check::names(store.channels().list()?), model.channels());

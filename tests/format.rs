@@ -230,7 +230,11 @@ impl Judge<'_> {
         }
         for user in &users {
             self.answer(store.channels_of(user).list().map(check::names), &model.channels_of(user));
-            let list = store.conversations(user).list().and_then(|list| check::whole(&list.entries));
+            let list = store
+                .conversations(user)
+                .with_attributes()
+                .list()
+                .and_then(|list| check::whole(&list.entries));
             self.answer(list, &model.conversations(user, false));
             for channel in &channels {
                 let found =

@@ -177,11 +177,11 @@ fn plan() -> impl Strategy<Value = Plan> {
         2 => (pair.clone(), prop::bool::weighted(0.8))
             .prop_map(|((channel, user), on)| Plan::FlagUnread { channel, user, on }),
         1 => (pair.clone(), 0u8..3).prop_map(|((channel, _), class)| Plan::Class { channel, class }),
-        1 => (pair.clone(), select(vec![0usize, 1, 100, 65_536]))
+        1 => (pair.clone(), select(vec![0usize, 1, 100, 1025, 65_536]))
             .prop_map(|((channel, _), len)| Plan::ChannelAttributes { channel, len }),
         1 => (pair.clone(), select(vec![0usize, 1, 100, 3000]))
             .prop_map(|((_, user), len)| Plan::UserAttributes { user, len }),
-        1 => (pair, select(vec![0usize, 1, 100, 4096]))
+        1 => (pair, select(vec![0usize, 1, 100, 1024, 1025, 4096]))
             .prop_map(|((channel, user), len)| Plan::Attributes { channel, user, len }),
     ]
 }
@@ -511,7 +511,7 @@ impl Machine {
     fn since(&self, store: &Store, pick: usize, limit: usize) {
         let Some(kept) = self.tokens.get(pick % self.tokens.len().max(1)) else { return };
         if kept.lost {
-            let answer = store.conversations(&kept.user).since(&kept.token).unwrap();
+            let answer = store.conversations(&kept.user).with_attributes().since(&kept.token).unwrap();
             assert_eq!(answer, Update::Reset, "a token of a state that was lost");
             return;
         }

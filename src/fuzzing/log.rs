@@ -13,11 +13,14 @@ use crate::files::change::Change;
 use crate::files::log::{self, FrameHeader, FrameKind, HEADER, LogFile, finish_frame, start_frame};
 use crate::files::manifest::Manifest;
 use crate::files::record::Record;
+use crate::files::table::{self, HashKey};
+use crate::kernel::values;
+use crate::model::blob::{Blob, Stored};
 use crate::model::ids::{ChannelId, Named, UserId};
 use crate::model::image::{Image, Patch};
 use crate::model::key::{Key, TableKey};
 use crate::model::mark::Mark;
-use crate::model::membership::Membership;
+use crate::model::membership::{Membership, field};
 use crate::store::Store;
 
 /// The length of the segment.
@@ -35,6 +38,8 @@ struct Expected {
     ends: [Mark; 4],
     /// How many channels and users have names.
     names: [u32; 2],
+    /// The store's.
+    key: HashKey,
 }
 
 /// An empty store whose only log segment gets the input's frames: it is opened, read, closed, opened again and written to.
@@ -86,7 +91,7 @@ fn write(sim: &Arc<SimEnv>, data: &[u8]) {
     bytes[SESSION] ^= choice / 2;
     bytes[FLAGS] = choice & 1;
     put_crc(&mut bytes[..HEADER_END]);
-    let mut expected = Expected::default();
+    let mut expected = Expected { key: manifest.key, ..Expected::default() };
     prelude(&mut bytes, &file, &mut expected);
     while !input.is_empty() && bytes.len() < CAPACITY {
         frame(&mut bytes, &file, &mut input, &mut expected);
@@ -121,8 +126,7 @@ fn frame(bytes: &mut Vec<u8>, file: &LogFile, input: &mut Input<'_>, expected: &
     let mut count = 0;
     if kind == FrameKind::Commit {
         for _ in 0..=choice / 8 % 4 {
-            change(bytes, input, expected);
-            count += 1;
+            count += change(bytes, input, expected);
         }
     } else if choice & 8 != 0 {
         bytes.extend_from_slice(input.bytes(16));
@@ -141,13 +145,14 @@ fn frame(bytes: &mut Vec<u8>, file: &LogFile, input: &mut Input<'_>, expected: &
     }
 }
 
-/// Appends a change: mostly one that fits, or one with a field that does not, or any bytes.
-fn change(out: &mut Vec<u8>, input: &mut Input<'_>, expected: &mut Expected) {
+/// Appends a change: mostly one that fits, or one with a field that does not, or any bytes. A value brings a second one. Tells
+/// how many there are.
+fn change(out: &mut Vec<u8>, input: &mut Input<'_>, expected: &mut Expected) -> u32 {
     let tag = input.u8();
     if tag >= 240 {
         let len = input.u8();
         out.extend_from_slice(input.bytes(len.into()));
-        return;
+        return 1;
     }
     match tag % 16 {
         0..=2 => {
@@ -155,9 +160,11 @@ fn change(out: &mut Vec<u8>, input: &mut Input<'_>, expected: &mut Expected) {
             let [channels, users] = expected.names;
             next_name(named, &[b'n', channels as u8, users as u8], out, expected);
         }
-        3..=7 => message(out, input, expected),
+        3..=6 => message(out, input, expected),
+        7 => return value(out, input, expected),
         _ => patch(out, input, expected),
     }
+    1
 }
 
 /// Appends a name with the next id.
@@ -182,6 +189,25 @@ fn patch(out: &mut Vec<u8>, input: &mut Input<'_>, expected: &mut Expected) {
     let fields = row::patch(table, input);
     expected.version += 1;
     Change::Patch { table, wide, key, fields: &fields }.encode(out);
+}
+
+/// Appends a value, mostly of the next version, and mostly a patch that names it.
+fn value(out: &mut Vec<u8>, input: &mut Input<'_>, expected: &mut Expected) -> u32 {
+    expected.version += 1;
+    let choice = input.u8();
+    let version = if choice & 15 == 15 { input.number() } else { expected.version };
+    let payload = input.bytes((choice / 16).into());
+    let record = values::record(version, 1, payload);
+    let record = if choice & 7 == 7 { Record { silent: true, ..record } } else { record };
+    Change::Message(record).encode(out);
+    let hash = table::hash(&expected.key, payload);
+    let stored = Stored::new(version, payload.len() as u32, hash).filter(|_| choice & 3 != 3);
+    let Some(stored) = stored else { return 1 };
+    expected.version += 1;
+    let patch = Patch::new().set(field::attributes, Blob::elsewhere(stored));
+    let (table, wide, key) = (Membership::TABLE, <Membership as Image>::Key::WIDE, Key::default());
+    Change::Patch { table, wide, key, fields: patch.bytes() }.encode(out);
+    2
 }
 
 fn id(input: &mut Input<'_>) -> u32 {

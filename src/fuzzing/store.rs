@@ -20,7 +20,7 @@ use crate::model::head::Head;
 use crate::model::message::{Draft, Message};
 use crate::model::ops::join::{HistoryFrom, JoinOptions};
 use crate::options::Options;
-use crate::read::{Conversation, ListChange, SyncToken, Update};
+use crate::read::{Conversation, ListChange, MemberEntry, SyncToken, Update};
 use crate::store::Store;
 
 /// Where stores lie on their simulated disks.
@@ -141,7 +141,7 @@ pub fn hour(i: u64) -> Batch {
         1 => batch.leave(&channel, user(i + 1)),
         2 => batch.activate(&channel, user(i)),
         3 => batch.hide(&channel, user(i + 1)),
-        _ => &mut batch,
+        _ => batch.attributes(&channel, user(i), vec![i as u8; 1020 + i as usize]),
     };
     batch
 }
@@ -258,6 +258,7 @@ struct Channel {
     head: Option<Head>,
     history: Option<Vec<Message>>,
     members: Option<Vec<Bytes>>,
+    rows: Option<Vec<MemberEntry>>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -311,7 +312,8 @@ impl Channel {
         let members = store.members(name).list().ok();
         let first = members.as_ref().and_then(|members| members.first());
         let _ = first.map(|first| store.members(name).after(first).limit(2).list());
-        Channel { head: store.head(name).ok(), history, members }
+        let rows = store.members(name).rows().ok();
+        Channel { head: store.head(name).ok(), history, members, rows }
     }
 }
 
@@ -327,7 +329,7 @@ impl User {
                 "{list:?}, by pages {pages:?}"
             );
         }
-        let _ = store.conversations(name).unread_only().list();
+        let _ = store.conversations(name).unread_only().with_attributes().list();
         if let Ok(first) = store.conversations(name).limit(1).list() {
             User::follow(store, name, &first.as_of);
         }

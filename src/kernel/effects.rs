@@ -29,6 +29,8 @@ pub struct Effects {
     pub rows: Tables<Changed>,
     /// New messages.
     pub messages: Vec<Placed>,
+    /// The version of each new value, and where its record lies.
+    pub values: Vec<(u64, u32)>,
     /// Bytes of payloads and ids.
     pub user_bytes: u64,
 }
@@ -58,6 +60,7 @@ impl Effects {
         }
         let mut count =
             Count(self.channels.len() + self.users.len() + self.heads.len() + self.messages.len());
+        count.0 += self.values.len();
         let _ = self.rows.each(&mut count);
         count.0
     }

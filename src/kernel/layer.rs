@@ -67,6 +67,8 @@ pub struct Content {
     pub rows: Tables<AllRows>,
     /// Heads, and where messages lie.
     pub chains: Chains,
+    /// The version of each value, ascending, and where its record lies.
+    pub values: Vec<(u64, u32)>,
     /// New channels.
     pub channels: LayerNames,
     /// New users.
@@ -98,13 +100,15 @@ impl Content {
         walk.each(&effects.users, |name| self.users.push(name.clone()));
         walk.each(&effects.heads, |(channel, head)| self.chains.set_head(*channel, *head));
         walk.each(&effects.messages, |placed| self.chains.push(placed));
+        walk.each(&effects.values, |value| self.values.push(*value));
         let mut rows = PutRows { walk, from: &effects.rows, version: effects.version, keep };
         let _ = self.rows.each_mut(&mut rows);
     }
 
     fn memory(&self) -> usize {
         let rows = self.sum(|size| size.0);
-        rows + self.chains.memory() + self.channels.memory() + self.users.memory()
+        let values = self.values.len() * size_of::<(u64, u32)>();
+        rows + values + self.chains.memory() + self.channels.memory() + self.users.memory()
     }
 
     /// Sums a size of each table: memory of rows, and of old images.
@@ -128,6 +132,7 @@ impl Layer {
         let content = Content {
             rows: Tables::default(),
             chains: Chains::default(),
+            values: Vec::new(),
             channels: LayerNames::new(start.channels),
             users: LayerNames::new(start.users),
             version: start.version,
@@ -227,6 +232,13 @@ impl Layer {
         self.content.read().chains.get(channel)?.offset(seq)
     }
 
+    /// The offset of the value of a version, if it is in this layer.
+    pub fn value(&self, version: u64) -> Option<u64> {
+        let content = self.content.read();
+        let at = content.values.binary_search_by_key(&version, |(version, _)| *version).ok()?;
+        Some(content.values[at].1.into())
+    }
+
     /// Puts a commit's images in, heads of the store apart: at most `slice` of them at once, after which whoever waits for
     /// the lock gets it. With `keep`, views older than the commit find what was there before.
     pub fn put(&self, effects: &Effects, slice: usize, keep: bool) {
@@ -255,6 +267,11 @@ impl Layer {
         let mut content = self.content.write();
         content.chains.push(placed);
         content.user_bytes += user_bytes;
+    }
+
+    /// Puts a replayed value in.
+    pub fn put_value(&self, version: u64, offset: u32) {
+        self.content.write().values.push((version, offset));
     }
 
     /// Puts a replayed head in.

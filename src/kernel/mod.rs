@@ -14,6 +14,7 @@ pub mod names;
 pub mod rows;
 pub mod scan;
 mod undo;
+pub mod values;
 pub mod view;
 
 pub use effects::Effects;

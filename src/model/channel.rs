@@ -2,8 +2,7 @@
 //!
 //! The head carries a copy of the class, so that a list is filtered without a look at rows.
 
-use bytes::Bytes;
-
+use super::blob::Blob;
 use super::ids::ChannelId;
 use super::image::image;
 use super::state::State;
@@ -16,7 +15,7 @@ image! {
         /// The channel's class, which means what the server says; 0 to begin with.
         class: u8 = 1,
         /// What the server keeps with the channel; empty to begin with.
-        attributes: Bytes = 2,
+        attributes: Blob = 2,
     }
     beside {}
     tombstone |_| false;

@@ -34,8 +34,12 @@ impl ChannelId {
     }
 }
 
-/// Ids stay below this bound, so that one value is left over as a sentinel.
+/// Ids stay below this bound, so that one value is left over as a sentinel. The last two below it are no name's either.
 pub const MAX_IDS: u32 = u32::MAX;
+
+/// Under this channel lie the values of rows ([`super::blob`]), each with its version as its seq. No channel ever has this
+/// id, and no name leads to it.
+pub const VALUES: ChannelId = ChannelId(MAX_IDS - 1);
 
 /// The longest channel or user name, in bytes.
 pub const MAX_NAME: usize = 255;

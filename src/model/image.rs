@@ -10,6 +10,7 @@
 //! patch    fields; field 0 sets the row back to its default first
 //! field    number * 8 + type u8, then by type:
 //!          0 = a number v    1 = a mark: seq v, lag v    2 = bytes: len v, bytes    3 = a signed number
+//!          4 = a value that lies elsewhere: version v, len v, hash u64 (see `blob`)
 //! ```
 //!
 //! The mark before is the last one that is not zero. A field that has its default value is not written. Fields that this
@@ -18,6 +19,7 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::blob::Stored;
 use super::codec::{Put, Reader};
 use super::key::TableKey;
 use super::mark::Mark;
@@ -67,6 +69,18 @@ pub enum Value<'a> {
     Bytes(&'a [u8]),
     /// Type 3.
     Signed(i64),
+    /// Type 4.
+    Stored(Stored),
+}
+
+impl Value<'_> {
+    /// `None` if it can't be that of a row with this version: what a row names is older.
+    pub fn before(self, version: u64) -> Option<Self> {
+        match self {
+            Value::Stored(stored) if stored.version >= version => None,
+            value => Some(value),
+        }
+    }
 }
 
 /// The type of a field in memory. A field that has its default is not written in images.
@@ -165,6 +179,7 @@ const NUMBER: u8 = 0;
 const MARK: u8 = 1;
 const BYTES: u8 = 2;
 const SIGNED: u8 = 3;
+const STORED: u8 = 4;
 /// The number of the field that sets a row back.
 const RESET: u8 = 0;
 
@@ -190,6 +205,12 @@ pub fn put_field(out: &mut impl Put, number: u8, value: Value<'_>) {
             out.put_u8(lead | SIGNED);
             out.put_signed(n);
         }
+        Value::Stored(Stored { version, len, hash }) => {
+            out.put_u8(lead | STORED);
+            out.put_varint(version);
+            out.put_varint(len.into());
+            out.put_u64(hash);
+        }
     }
 }
 
@@ -204,6 +225,7 @@ pub fn take_field<'a>(r: &mut Reader<'a>) -> Option<(u8, Value<'a>)> {
             Value::Bytes(r.bytes(len)?)
         }
         SIGNED => Value::Signed(r.signed()?),
+        STORED => Value::Stored(Stored::new(r.varint()?, r.varint32()?, r.u64()?)?),
         _ => return None,
     };
     Some((lead >> 3, value))
@@ -330,7 +352,7 @@ pub fn patched<I: Image>(before: Option<I>, patch: &[u8], version: u64) -> Optio
     while !r.is_empty() {
         match take_field(&mut r)? {
             (RESET, Value::Number(0)) => (image, since) = (I::default(), None),
-            (number, value) => image.set(number, value)?,
+            (number, value) => image.set(number, value.before(version)?)?,
         }
     }
     if let Some(since) = since {
@@ -418,7 +440,7 @@ macro_rules! image {
                 *self = $name { $($mark,)* version, ..$name::default() };
                 while !r.is_empty() {
                     let (number, value) = $crate::model::image::take_field(&mut r)?;
-                    self.set(number, value)?;
+                    self.set(number, value.before(version)?)?;
                 }
                 Some(())
             }

@@ -3,8 +3,7 @@
 //! Owns every rule about it: floor, cursor, unread, whether and where it is in the list, what a valid row is, and when a
 //! tombstone may be dropped.
 
-use bytes::Bytes;
-
+use super::blob::Blob;
 use super::head::Head;
 use super::ids::{ChannelId, UserId};
 use super::image::image;
@@ -47,7 +46,7 @@ image! {
         /// The member's role, as the server gave it; 0 to begin with.
         role: u8 = 13,
         /// What the server keeps with the membership; empty to begin with.
-        attributes: Bytes = 14,
+        attributes: Blob = 14,
         /// The version at which the user flagged the conversation as unread, or 0. It is a version so that a message of the
         /// user's own, which reads no row, ends the flag by being newer.
         flagged: u64 = 15,

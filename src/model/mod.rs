@@ -4,6 +4,7 @@
 //! `tables`; an operation is a file in `ops` with an `operation!` and a line in `operations`.
 
 pub mod batch;
+pub mod blob;
 pub mod channel;
 pub mod codec;
 pub mod follow;

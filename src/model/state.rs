@@ -2,6 +2,7 @@
 //! thread.
 
 use super::Table;
+use super::blob::{Blob, INLINE, Stored};
 use super::head::Head;
 use super::ids::{ChannelId, UserId};
 use super::image::Patch;
@@ -49,8 +50,26 @@ pub trait Transaction {
     fn mark(&mut self, channel: ChannelId, seq: u64) -> Result<Mark>;
     /// Appends a message.
     fn append(&mut self, message: NewMessage<'_>) -> Result<Outcome>;
+    /// Writes bytes as a value, which takes a version. `hash` is theirs.
+    fn store(&mut self, bytes: &[u8], hash: u64) -> Result<Stored>;
+    /// The hash of bytes under the store's random key: nobody can choose others with the same one.
+    fn hash(&self, bytes: &[u8]) -> u64;
     /// Changes a row.
     fn patch<T: Table>(&mut self, key: T::Key, patch: Patch) -> Result<Outcome>;
+
+    /// Keeps bytes for a field of a row that holds `before` so far, if there is a row: what to set it to, or `None` if it holds the same. Long
+    /// ones are written here, in front of the patch. No value is read for it.
+    fn keep(&mut self, before: Option<&Blob>, bytes: &[u8]) -> Result<Option<Blob>> {
+        if bytes.len() <= INLINE {
+            return Ok(before.is_none_or(|before| *before != bytes).then(|| Blob::here(bytes)));
+        }
+        let hash = self.hash(bytes);
+        let same = |stored: &Stored| (stored.len as usize, stored.hash) == (bytes.len(), hash);
+        if before.and_then(Blob::stored).is_some_and(same) {
+            return Ok(None);
+        }
+        self.store(bytes, hash).map(Blob::elsewhere).map(Some)
+    }
 
     /// The refusal of an operation on somebody who is no member.
     fn not_member(&self) -> Error {

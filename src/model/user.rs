@@ -1,7 +1,6 @@
 //! A user's own row: what a server keeps with a user, beside the memberships. Most users have none.
 
-use bytes::Bytes;
-
+use super::blob::Blob;
 use super::ids::UserId;
 use super::image::image;
 
@@ -11,7 +10,7 @@ image! {
     marks {}
     fields {
         /// What the server keeps with the user; empty to begin with.
-        attributes: Bytes = 1,
+        attributes: Blob = 1,
     }
     beside {}
     tombstone |_| false;

@@ -37,9 +37,9 @@ pub struct Conversation {
     pub version: u64,
     /// The last message that the user may see.
     pub last: Option<Message>,
-    /// The user's row in the channel.
+    /// The user's row in the channel. In a list its attributes are loaded only if they are short, or if that was asked for.
     pub membership: Membership,
-    /// Why the last message or the channel's name could not be read. The rest of the entry is right.
+    /// Why the last message, the channel's name or the attributes could not be read. The rest of the entry is right.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub fault: Option<Error>,
 }
@@ -137,12 +137,20 @@ pub struct Conversations<'a> {
     after: Option<Continuation>,
     unread_only: bool,
     classes: Classes,
+    attributes: bool,
 }
 
 impl<'a> Conversations<'a> {
     pub(crate) fn new(at: At<'a>, user: &[u8]) -> Self {
-        let (user, classes) = (user.into(), Classes::default());
-        Conversations { at, user, limit: usize::MAX, after: None, unread_only: false, classes }
+        Conversations {
+            at,
+            user: user.into(),
+            limit: usize::MAX,
+            after: None,
+            unread_only: false,
+            classes: Classes::default(),
+            attributes: false,
+        }
     }
 
     /// At most so many entries.
@@ -181,6 +189,13 @@ impl<'a> Conversations<'a> {
             }
         })?;
         Ok(sums)
+    }
+
+    /// Also loads attributes that are longer than 1,024 bytes: one look-up more for each such entry. Without it their
+    /// length is told, and [`Store::membership`](crate::Store::membership) loads those of one entry.
+    pub fn with_attributes(mut self) -> Self {
+        self.attributes = true;
+        self
     }
 
     /// The list, newest first.
@@ -224,7 +239,8 @@ impl<'a> Conversations<'a> {
         let gap = cut.then(|| Gap { below: ranked.last().map_or(below, |(order, _)| *order), above: 0 });
         let as_of = Seen { gap, ..seen.seen_at(&view) };
         let mut senders = Senders::new(&view);
-        let entries = ranked.iter().map(|(_, state)| load(&view, state, &mut senders)).collect();
+        let entries =
+            ranked.iter().map(|(_, state)| load(&view, state, &mut senders, self.attributes)).collect();
         let next = cut.then_some(Continuation(Cut::List(as_of)));
         Ok(List { entries, as_of: SyncToken(as_of), next })
     }
@@ -263,7 +279,7 @@ impl<'a> Conversations<'a> {
             Some((_, last)) => from.told_up_to(last.version, &view),
         };
         let mut senders = Senders::new(&view);
-        let changes = due.iter().map(|(state, due)| tell(&view, state, due, &mut senders));
+        let changes = due.iter().map(|(state, due)| tell(&view, state, due, &mut senders, self.attributes));
         let changes = changes.collect::<Result<_>>()?;
         let next = cut.then_some(Continuation(Cut::Changes(as_of)));
         Ok(Update::Changes { changes, as_of: SyncToken(as_of), next })
@@ -278,19 +294,25 @@ pub(super) fn entry(view: &View, user: &[u8], channel: &[u8]) -> Result<Option<C
     let key = key(channel, user);
     let Some(row) = view.row::<Membership>(key)? else { return Ok(None) };
     let state = Standing { channel, row: view.with_own(key, row)?, head: view.head_of(channel) };
-    Ok(state.listed(false).then(|| load(view, &state, &mut Senders::new(view))))
+    Ok(state.listed(false).then(|| load(view, &state, &mut Senders::new(view), true)))
 }
 
-fn tell(view: &View, state: &Standing, due: &Due, senders: &mut Senders<'_>) -> Result<ListChange> {
+fn tell(
+    view: &View,
+    state: &Standing,
+    due: &Due,
+    senders: &mut Senders<'_>,
+    attributes: bool,
+) -> Result<ListChange> {
     if due.removed {
         let channel = view.name(Named::Channel, state.channel.0)?;
         return Ok(ListChange::Removed { channel, version: due.version });
     }
-    Ok(ListChange::Entry(load(view, state, senders)))
+    Ok(ListChange::Entry(load(view, state, senders, attributes)))
 }
 
-/// Completes an entry with its name and its last message. What can't be read is the entry's own fault.
-fn load(view: &View, state: &Standing, senders: &mut Senders<'_>) -> Conversation {
+/// Completes an entry with its name and its last message, and with long attributes if they are wanted. What can't be read is the entry's own fault.
+fn load(view: &View, state: &Standing, senders: &mut Senders<'_>, attributes: bool) -> Conversation {
     let Standing { channel, row, head } = state;
     let mut fault = None;
     let mut good = |result: Result<Bytes>| result.map_err(|error| fault = Some(error)).unwrap_or_default();
@@ -303,6 +325,10 @@ fn load(view: &View, state: &Standing, senders: &mut Senders<'_>) -> Conversatio
         fault = Some(error);
         None
     });
+    let mut membership = row.clone();
+    if attributes && let Err(error) = view.load(&mut membership.attributes) {
+        fault = Some(error);
+    }
     Conversation {
         channel: name,
         class: head.class,
@@ -311,7 +337,7 @@ fn load(view: &View, state: &Standing, senders: &mut Senders<'_>) -> Conversatio
         unread: row.unread(head),
         version: state.version(),
         last,
-        membership: row.clone(),
+        membership,
         fault,
     }
 }

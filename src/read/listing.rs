@@ -23,7 +23,7 @@ pub(crate) enum Of {
 }
 
 /// A member of a channel, or a channel of a user. Made by [`Listing::rows`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct MemberEntry {
@@ -31,6 +31,17 @@ pub struct MemberEntry {
     pub name: Bytes,
     /// The row of that user in that channel.
     pub membership: Membership,
+    /// Why its attributes could not be read. The rest of the entry is right.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub fault: Option<Error>,
+}
+
+impl PartialEq for MemberEntry {
+    /// Faults are alike if there are any: errors of the system can't be compared.
+    fn eq(&self, other: &Self) -> bool {
+        (&self.name, &self.membership) == (&other.name, &other.membership)
+            && self.fault.is_some() == other.fault.is_some()
+    }
 }
 
 /// A list of names, to be read page by page. Made by [`Store::channels`](crate::Store::channels) and its kin.
@@ -89,7 +100,8 @@ impl<'a> Listing<'a> {
     }
 
     /// The members of a channel, or the channels of a user, each with the membership. Pages go on after the last name, as
-    /// those of names do. Costs two look-ups of a row for each beside the name.
+    /// those of names do. Costs two look-ups of a row for each beside the name, and one more where attributes are
+    /// longer than 1,024 bytes.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -113,8 +125,9 @@ impl<'a> Listing<'a> {
         let mut found = Vec::new();
         for (key, id) in self.by_row(&view)? {
             if let Some(row) = view.row::<Membership>(key)? {
-                let membership = view.with_own(key, row)?;
-                found.push(MemberEntry { name: self.name(&view, id)?, membership });
+                let mut membership = view.with_own(key, row)?;
+                let fault = view.load(&mut membership.attributes).err();
+                found.push(MemberEntry { name: self.name(&view, id)?, membership, fault });
             }
         }
         Ok(found)

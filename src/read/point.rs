@@ -24,14 +24,18 @@ impl View {
     pub fn channel(&self, channel: impl AsRef<[u8]>) -> Result<Option<Channel>> {
         self.check()?;
         let Some(id) = self.channel_id(channel.as_ref())? else { return Ok(None) };
-        Ok(Some(self.row::<Channel>(id)?.unwrap_or_default()))
+        let mut row = self.row::<Channel>(id)?.unwrap_or_default();
+        self.load(&mut row.attributes)?;
+        Ok(Some(row))
     }
 
     /// As [`Store::user`](crate::Store::user), as of this view.
     pub fn user(&self, user: impl AsRef<[u8]>) -> Result<Option<User>> {
         self.check()?;
         let Some(id) = self.user_id(user.as_ref())? else { return Ok(None) };
-        Ok(Some(self.row::<User>(id)?.unwrap_or_default()))
+        let mut row = self.row::<User>(id)?.unwrap_or_default();
+        self.load(&mut row.attributes)?;
+        Ok(Some(row))
     }
 
     /// As [`Store::has_channel`](crate::Store::has_channel), as of this view.
@@ -67,8 +71,10 @@ impl View {
             return Ok(None);
         };
         let key = key(channel, user);
-        let row = self.row::<Membership>(key)?.filter(Membership::present);
-        row.map(|row| self.with_own(key, row)).transpose()
+        let Some(row) = self.row::<Membership>(key)?.filter(Membership::present) else { return Ok(None) };
+        let mut row = self.with_own(key, row)?;
+        self.load(&mut row.attributes)?;
+        Ok(Some(row))
     }
 
     /// A membership with its user's own mark.

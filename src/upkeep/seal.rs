@@ -1,5 +1,7 @@
 //! Sealing: turning the oldest frozen layer into a message segment and a table run.
 
+use bytes::Bytes;
+
 use super::files::{Pace, Upkeep};
 use crate::env::Dir;
 use crate::env::sync::Arc;
@@ -14,7 +16,7 @@ use crate::kernel::layer::Content;
 use crate::kernel::rows::{AllRows, Rows};
 use crate::kernel::{FileSet, Layer, Place};
 use crate::model::head::{HEADS, Loss};
-use crate::model::ids::ChannelId;
+use crate::model::ids::{ChannelId, VALUES};
 use crate::model::key::{Key, TableKey};
 use crate::model::{EachTable, Table};
 
@@ -54,7 +56,7 @@ impl Upkeep {
             let versions = (frozen.start.version + 1, content.version);
             let entry = |(id, len)| FileEntry { id, versions, len, level: 0 };
             let run = entry(self.write(Kind::Run, |id| self.write_run(id, content, versions, pace))?);
-            if content.chains.messages() == 0 {
+            if content.chains.messages() == 0 && content.values.is_empty() {
                 return Ok((None, Some(run)));
             }
             let write = |id| self.write_segment(id, files, frozen, content, versions, pace);
@@ -83,12 +85,13 @@ impl Upkeep {
             let last = self.kernel.newest_head(channel).last.seq == chain.last_seq();
             builder.channel(channel, links(files, channel, chain.previous), last)?;
             for offset in chain.offsets() {
-                let record = bytes.get(offset as usize..).and_then(record::len);
-                let end = record.and_then(|len| (offset as usize).checked_add(len));
-                let end = end.filter(|end| *end <= bytes.len());
-                let end = end.ok_or_else(|| frozen.log.corrupt(offset, "no record"))?;
-                builder.add(bytes.slice(offset as usize..end))?;
+                builder.add(record_at(frozen, &bytes, offset)?)?;
             }
+        }
+        // The last of all channels. Nothing leads from part to part: a value is found by its version.
+        builder.channel(VALUES, Chain::default(), false)?;
+        for (_, offset) in &content.values {
+            builder.add(record_at(frozen, &bytes, u64::from(*offset))?)?;
         }
         builder.finish(versions)
     }
@@ -145,6 +148,15 @@ impl Upkeep {
             },
         )
     }
+}
+
+/// The encoded record at an offset of a layer's log.
+fn record_at(frozen: &Layer, log: &Bytes, offset: u64) -> Result<Bytes> {
+    let start = offset as usize;
+    let len = log.get(start..).and_then(record::len);
+    let end = len.and_then(|len| start.checked_add(len)).filter(|end| *end <= log.len());
+    let end = end.ok_or_else(|| frozen.log.corrupt(offset, "no record"))?;
+    Ok(log.slice(start..end))
 }
 
 /// Remembers the end of a session whose last segment goes: from now on the log does not tell of it any more.

@@ -13,6 +13,7 @@ use crate::files::sealed::Kind;
 use crate::files::segment::BlockCache;
 use crate::files::table::{Run, RunEntry};
 use crate::model::head::{HEADS, Head};
+use crate::model::ids::VALUES;
 use crate::model::image::Image;
 use crate::model::key::TableKey;
 use crate::model::{Table, WithTable, with_table};
@@ -133,7 +134,7 @@ impl Check<'_> {
         }
     }
 
-    /// Checks a segment, and tells how many messages it holds.
+    /// Checks a segment, and tells how many messages it holds, values apart.
     fn segment(&mut self, manifest: &Manifest, entry: &FileEntry) -> u64 {
         self.count(&Kind::Segment.name(entry.id));
         let faults = &mut self.found.faults;
@@ -144,7 +145,12 @@ impl Check<'_> {
             Err(fault) => faults.push(fault.clone()),
         }
         // A number that no check bears out is none.
-        segment.map_or(0, |segment| if faults.len() == before { segment.messages() } else { 0 })
+        let Some(segment) = segment.ok().filter(|_| faults.len() == before) else { return 0 };
+        let values = segment.count(VALUES).unwrap_or_else(|fault| {
+            faults.push(fault);
+            0
+        });
+        segment.messages().saturating_sub(values)
     }
 
     /// Checks the live log segments. Of those that are missing one after another the first is told: a stray file may have

@@ -10,6 +10,7 @@ use super::overlay::Overlay;
 use super::transaction::{Name, OpNames, Source, Transact, Trial};
 use crate::env::sync::Arc;
 use crate::error::{Error, Result};
+use crate::files::table::HashKey;
 use crate::kernel::messages;
 use crate::kernel::{Counts, Kernel, Moment, View};
 use crate::model::batch::Batch;
@@ -179,6 +180,10 @@ impl Source for &mut BatchReading {
         &self.view.moment.files.losses
     }
 
+    fn hash_key(&self) -> &HashKey {
+        &self.view.moment.files.key
+    }
+
     fn head(&self, channel: ChannelId) -> Head {
         self.view.head_of(channel)
     }
@@ -272,6 +277,10 @@ impl<'a> Staging<'a> {
 impl Source for &mut Staging<'_> {
     fn losses(&self) -> &[Loss] {
         &self.moment.files.losses
+    }
+
+    fn hash_key(&self) -> &HashKey {
+        &self.moment.files.key
     }
 
     fn head(&self, channel: ChannelId) -> Head {

@@ -6,7 +6,9 @@ use super::overlay::Overlay;
 use crate::error::{Error, Result};
 use crate::files::change::Change;
 use crate::files::record::Record;
-use crate::kernel::Effects;
+use crate::files::table::{self, HashKey};
+use crate::kernel::{Effects, values};
+use crate::model::blob::Stored;
 use crate::model::follow::follow_message;
 use crate::model::head::{Head, Loss};
 use crate::model::ids::{ChannelId, MAX_IDS, Named, UserId};
@@ -40,6 +42,8 @@ pub struct OpNames {
 pub trait Source {
     /// Ends that may have taken buffered messages.
     fn losses(&self) -> &[Loss];
+    /// The key of the store's hashes.
+    fn hash_key(&self) -> &HashKey;
     /// A head.
     fn head(&self, channel: ChannelId) -> Head;
     /// The id of a name that was unknown when it was looked up.
@@ -268,6 +272,20 @@ impl<S: Source> Transaction for Transact<'_, S> {
             (payload.len() + client_id.map_or(0, <[u8]>::len) + id.map_or(0, |_| 8)) as u64;
         follow_message(&placed, self);
         Ok(Outcome::Appended { seq: mark.seq, ordinal: mark.ordinal, version })
+    }
+
+    fn store(&mut self, bytes: &[u8], hash: u64) -> Result<Stored> {
+        let version = self.take_version();
+        let stored = u32::try_from(bytes.len()).ok().and_then(|len| Stored::new(version, len, hash));
+        let stored = stored.ok_or_else(|| Error::invalid("an operation made a value that is not valid"))?;
+        let offset = (self.origin + self.out.len() as u64 + 1) as u32;
+        self.encode(&Change::Message(values::record(version, self.now, bytes)));
+        self.effects.values.push((version, offset));
+        Ok(stored)
+    }
+
+    fn hash(&self, bytes: &[u8]) -> u64 {
+        table::hash(self.source.hash_key(), bytes)
     }
 
     fn patch<T: Table>(&mut self, key: T::Key, patch: Patch) -> Result<Outcome> {

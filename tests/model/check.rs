@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use chanlog::{
-    Channel, Continuation, Conversation, Conversations, Head, History, ListChange, Listing, Membership,
+    Blob, Channel, Continuation, Conversation, Conversations, Head, History, ListChange, Listing, Membership,
     Result, Store, SyncToken, Unread, Update, User, View,
 };
 
@@ -82,6 +82,11 @@ macro_rules! reads {
 reads!(Store);
 reads!(View);
 
+/// The bytes of a blob that must be there.
+fn loaded(blob: &Blob) -> Bytes {
+    blob.bytes().expect("attributes are loaded").clone()
+}
+
 impl From<&Membership> for Member {
     fn from(m: &Membership) -> Self {
         assert!(m.present(), "a tombstone is no membership");
@@ -96,7 +101,7 @@ impl From<&Membership> for Member {
             pinned: m.pinned,
             muted: m.muted,
             role: m.role,
-            attributes: m.attributes.clone(),
+            attributes: loaded(&m.attributes),
             flagged: m.flagged > 0,
             version: m.version,
         }
@@ -174,7 +179,7 @@ pub fn channel(store: &impl Reads, model: &Model, channel: &Name, users: &[Name]
     let row = |user: Name| model.membership(channel, &user).map(|row| (user, row));
     let expected: Vec<_> = members.into_iter().filter_map(row).collect();
     assert_eq!(rows, expected, "rows of the members of {}", text(channel));
-    let kept = store.kept(channel).unwrap().map(|kept| (kept.class, kept.attributes));
+    let kept = store.kept(channel).unwrap().map(|kept| (kept.class, loaded(&kept.attributes)));
     assert_eq!(kept, model.kept(channel), "what is kept with {}", text(channel));
     let known = model.channels().contains(channel);
     assert_eq!(store.has_channel(channel).unwrap(), known, "whether there is {}", text(channel));
@@ -187,7 +192,7 @@ pub fn channel(store: &impl Reads, model: &Model, channel: &Name, users: &[Name]
 pub fn user(store: &impl Reads, model: &Model, user: &Name) {
     let channels = names(store.channels_of(user).list().unwrap());
     assert_eq!(channels, model.channels_of(user), "channels of {}", text(user));
-    let kept = store.user(user).unwrap().map(|kept| kept.attributes);
+    let kept = store.user(user).unwrap().map(|kept| loaded(&kept.attributes));
     assert_eq!(kept, model.attributes_of(user), "what is kept with {}", text(user));
     let known = store.has_memberships(user).unwrap();
     assert_eq!(known, model.has_memberships(user), "whether {} has memberships", text(user));
@@ -265,7 +270,7 @@ pub fn history(store: &impl Reads, model: &Model, channel: &Name, range: &Range)
 
 /// Compares a whole conversation list, and returns its token.
 pub fn list(store: &impl Reads, model: &Model, user: &Name, unread_only: bool) -> SyncToken {
-    let mut question = store.conversations(user);
+    let mut question = store.conversations(user).with_attributes();
     if unread_only {
         question = question.unread_only();
     }
@@ -282,7 +287,7 @@ pub fn list_in_pages(store: &impl Reads, model: &Model, user: &Name, unread_only
     let mut found = Vec::new();
     let mut next: Option<Continuation> = None;
     loop {
-        let mut question = store.conversations(user).limit(limit);
+        let mut question = store.conversations(user).limit(limit).with_attributes();
         if unread_only {
             question = question.unread_only();
         }
@@ -315,7 +320,7 @@ pub fn since(
     let mut found: Vec<Event> = Vec::new();
     let mut next: Option<Continuation> = None;
     loop {
-        let mut question = store.conversations(user).limit(limit);
+        let mut question = store.conversations(user).limit(limit).with_attributes();
         if unread_only {
             question = question.unread_only();
         }

@@ -41,7 +41,7 @@ impl Client {
     }
 
     fn question<'a>(&self, store: &'a Store, limit: usize) -> Conversations<'a> {
-        let question = store.conversations(&self.user).limit(limit);
+        let question = store.conversations(&self.user).limit(limit).with_attributes();
         if self.unread_only { question.unread_only() } else { question }
     }
 

@@ -436,9 +436,14 @@ impl Model {
             Op::Class { channel, class } => {
                 self.set_channel(channel, |place| std::mem::replace(&mut place.class, *class) != *class)
             }
-            Op::ChannelAttributes { channel, attributes } => self.set_channel(channel, |place| {
-                std::mem::replace(&mut place.attributes, attributes.clone()) != attributes
-            }),
+            Op::ChannelAttributes { channel, attributes } => {
+                if self.kept(channel).is_none_or(|kept| kept.1 != attributes) {
+                    self.write_beside(attributes);
+                }
+                self.set_channel(channel, |place| {
+                    std::mem::replace(&mut place.attributes, attributes.clone()) != attributes
+                })
+            }
             Op::UserAttributes { user, attributes } => self.user_attributes(user, attributes),
         }
     }
@@ -583,6 +588,7 @@ impl Model {
         if self.present(channel, user).attributes == attributes {
             return Outcome::Unchanged;
         }
+        self.write_beside(attributes);
         self.change(channel, user, |row, _| row.attributes = attributes.clone())
     }
 
@@ -639,9 +645,17 @@ impl Model {
         if self.attributes.get(&u) == Some(attributes) {
             return Outcome::Unchanged;
         }
+        self.write_beside(attributes);
         self.changes.push(Touch { channel: None, user: Some(u) });
         self.attributes.insert(u, attributes.clone());
         Outcome::Changed { version: self.version() }
+    }
+
+    /// Long attributes are written beside the row, by a change that touches nobody.
+    fn write_beside(&mut self, attributes: &Bytes) {
+        if attributes.len() > 1024 {
+            self.changes.push(Touch { channel: None, user: None });
+        }
     }
 
     /// The row of a member.

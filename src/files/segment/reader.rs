@@ -72,6 +72,21 @@ impl Segment {
         Ok(self.find(channel)?.map(|entry| entry.extent))
     }
 
+    /// How many records of a channel it holds. Reads the blocks alone that the channel shares with others.
+    pub fn count(&self, channel: ChannelId) -> Result<u64> {
+        let Some(entry) = self.find(channel)? else { return Ok(0) };
+        let mut count = u64::from(entry.tail.is_some());
+        let Some((first, last)) = entry.blocks() else { return Ok(count) };
+        let (first, last) = ((channel, first), (channel, last));
+        for n in self.blocks(first, last)? {
+            count += match self.lies_within(n, first, last)? {
+                true => u64::from(self.handle(n)?.summary.records),
+                false => self.load(n)?.range(first, last).len() as u64,
+            };
+        }
+        Ok(count)
+    }
+
     /// Visits the last record of a channel, if there is one. If it is a tail, nothing is decompressed.
     pub fn last(&self, channel: ChannelId, visit: &mut Visit<'_>) -> Result<ControlFlow<()>> {
         let Some(entry) = self.find(channel)? else { return Ok(ControlFlow::Continue(())) };

@@ -1,7 +1,5 @@
 //! What a server keeps with a membership.
 
-use bytes::Bytes;
-
 use super::member;
 use crate::error::{Error, Result};
 use crate::model::batch::Batch;
@@ -25,11 +23,12 @@ operation! {
 
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
         let (key, row) = member(txn, self.channel, self.user)?;
-        if row.attributes == self.attributes {
-            return Ok(Outcome::Unchanged);
+        match txn.keep(Some(&row.attributes), self.attributes)? {
+            Some(attributes) => {
+                txn.patch::<Membership>(key, Patch::new().set(field::attributes, attributes))
+            }
+            None => Ok(Outcome::Unchanged),
         }
-        let attributes = Bytes::copy_from_slice(self.attributes);
-        txn.patch::<Membership>(key, Patch::new().set(field::attributes, attributes))
     }
 }
 
@@ -37,8 +36,9 @@ impl Batch {
     /// Replaces the attributes of a membership: up to [`MAX_ATTRIBUTES`] bytes that mean what the server says, such as a
     /// nickname, or a draft that all of the user's devices see. They begin empty, and end with the membership.
     ///
-    /// They are a part of the row: whatever changes it writes them to a layer, and each merge that meets it moves them. Keep
-    /// them small, and large ones few.
+    /// Up to 1,024 bytes are a part of the row, which each merge that meets it moves, and come with each entry of a list.
+    /// Longer ones are written once beside it, and take a version of their own; lists load them only if asked
+    /// ([`Conversations::with_attributes`](crate::Conversations::with_attributes)).
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;

@@ -1,7 +1,5 @@
 //! What a server keeps with a channel.
 
-use bytes::Bytes;
-
 use crate::error::{Error, Result};
 use crate::model::batch::Batch;
 use crate::model::channel::MAX_CHANNEL_ATTRIBUTES;
@@ -25,12 +23,10 @@ operation! {
 
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
         let channel = txn.make_channel(self.channel)?;
-        match txn.row::<Channel>(channel)? {
-            Some(row) if row.attributes == self.attributes => Ok(Outcome::Unchanged),
-            _ => {
-                let attributes = Bytes::copy_from_slice(self.attributes);
-                txn.patch::<Channel>(channel, Patch::new().set(field::attributes, attributes))
-            }
+        let row = txn.row::<Channel>(channel)?;
+        match txn.keep(row.as_ref().map(|row| &row.attributes), self.attributes)? {
+            Some(attributes) => txn.patch::<Channel>(channel, Patch::new().set(field::attributes, attributes)),
+            None => Ok(Outcome::Unchanged),
         }
     }
 }

@@ -1,10 +1,9 @@
 //! Ending a membership.
 
-use bytes::Bytes;
-
 use super::find_row;
 use crate::error::Result;
 use crate::model::batch::Batch;
+use crate::model::blob::Blob;
 use crate::model::image::Patch;
 use crate::model::membership::{Membership, field};
 use crate::model::op::operation;
@@ -21,7 +20,7 @@ operation! {
                 let mut patch = Patch::new().set(field::left_at, Some(txn.now())).set(field::activated, 0u64);
                 // Tombstones are to be small.
                 if !row.attributes.is_empty() {
-                    patch = patch.set(field::attributes, Bytes::new());
+                    patch = patch.set(field::attributes, Blob::default());
                 }
                 txn.patch::<Membership>(key, patch)
             }

@@ -1,7 +1,5 @@
 //! What a server keeps with a user.
 
-use bytes::Bytes;
-
 use crate::error::{Error, Result};
 use crate::model::batch::Batch;
 use crate::model::channel::MAX_CHANNEL_ATTRIBUTES;
@@ -25,12 +23,10 @@ operation! {
 
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
         let user = txn.make_user(self.user)?;
-        match txn.row::<User>(user)? {
-            Some(row) if row.attributes == self.attributes => Ok(Outcome::Unchanged),
-            _ => {
-                let attributes = Bytes::copy_from_slice(self.attributes);
-                txn.patch::<User>(user, Patch::new().set(field::attributes, attributes))
-            }
+        let row = txn.row::<User>(user)?;
+        match txn.keep(row.as_ref().map(|row| &row.attributes), self.attributes)? {
+            Some(attributes) => txn.patch::<User>(user, Patch::new().set(field::attributes, attributes)),
+            None => Ok(Outcome::Unchanged),
         }
     }
 }

@@ -8,10 +8,10 @@ use crate::error::Result;
 use crate::files::change::Change;
 use crate::files::log::{self, Frame, FrameKind, HEADER, LogScan};
 use crate::files::record::Record;
-use crate::kernel::{Counts, Kernel, Layer};
+use crate::kernel::{Counts, Kernel, Layer, values};
 use crate::model::follow::follow_message;
 use crate::model::head::Head;
-use crate::model::ids::{ChannelId, MAX_IDS, Named};
+use crate::model::ids::{ChannelId, MAX_IDS, Named, VALUES};
 use crate::model::image::patched;
 use crate::model::key::{Key, TableKey, UserChannel};
 use crate::model::message::Placed;
@@ -92,6 +92,7 @@ impl Replay<'_> {
     fn apply(&mut self, change: &Change<'_>, at: u64) -> Option<()> {
         match *change {
             Change::Name { named, id, name } => self.name(named, id, name),
+            Change::Message(record) if record.channel == VALUES => self.value(&record, at as u32 + 1),
             Change::Message(record) => self.message(&record, at as u32 + 1),
             Change::Patch { table, wide, key, fields } => {
                 self.counts.version += 1;
@@ -110,6 +111,15 @@ impl Replay<'_> {
         }
         *next += 1;
         self.layer.put_name(named, Bytes::copy_from_slice(name));
+        Some(())
+    }
+
+    fn value(&mut self, record: &Record<'_>, offset: u32) -> Option<()> {
+        self.counts.version += 1;
+        if record.version != self.counts.version || !values::is_value(record) {
+            return None;
+        }
+        self.layer.put_value(record.version, offset);
         Some(())
     }
 
