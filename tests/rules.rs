@@ -1700,3 +1700,228 @@ mod kept {
         assert_eq!(page, ["channel 01", "channel 03", "channel 05"]);
     }
 }
+
+/// Attributes longer than 1,024 bytes, which lie beside the rows.
+mod values {
+    use super::*;
+
+    const LENS: [usize; 5] = [0, 1, 1024, 1025, MAX_ATTRIBUTES];
+
+    fn channel(len: usize) -> String {
+        format!("c{len}")
+    }
+
+    /// A member `u` of a channel for each length, whose attributes are that long.
+    fn with_all_lens() -> Fresh {
+        let store = fresh();
+        for len in LENS {
+            let channel = channel(len);
+            commit(&store, |b| b.join(&channel, "u").activate(&channel, "u"));
+            commit(&store, |b| b.attributes(&channel, "u", vec![len as u8; len]));
+        }
+        store
+    }
+
+    #[test]
+    fn come_with_every_row_that_is_asked_for() {
+        let store = with_all_lens();
+        store.wherever(|store| {
+            for len in LENS {
+                let (channel, bytes) = (channel(len), vec![len as u8; len]);
+                assert_eq!(member(store, &channel, "u").attributes, bytes);
+                let one = store.conversation("u", &channel).unwrap().unwrap();
+                assert_eq!((one.membership.attributes, one.fault.is_none()), (member(store, &channel, "u").attributes, true));
+                let rows = store.members(&channel).rows().unwrap();
+                assert_eq!(rows[0].membership.attributes, bytes);
+                assert!(rows[0].fault.is_none());
+            }
+            let rows = store.channels_of("u").rows().unwrap();
+            let lens: Vec<_> = rows.iter().map(|row| row.membership.attributes.bytes().unwrap().len()).collect();
+            assert_eq!(lens, LENS);
+        });
+    }
+
+    #[test]
+    fn come_with_lists_and_changes_if_they_are_short_or_asked_for() {
+        let store = fresh();
+        let token = list(&store, "u").as_of;
+        for len in LENS {
+            let channel = channel(len);
+            commit(&store, |b| b.join(&channel, "u").activate(&channel, "u"));
+            commit(&store, |b| b.attributes(&channel, "u", vec![len as u8; len]));
+        }
+        store.wherever(|store| {
+            for asked in [false, true] {
+                let question = || match asked {
+                    true => store.conversations("u").with_attributes(),
+                    false => store.conversations("u"),
+                };
+                let mut entries = question().list().unwrap().entries;
+                let Update::Changes { changes, .. } = question().since(&token).unwrap() else {
+                    panic!("start over")
+                };
+                entries.extend(changes.into_iter().map(|change| match change {
+                    ListChange::Entry(entry) => entry,
+                    _ => panic!("all are in the list"),
+                }));
+                assert_eq!(entries.len(), 2 * LENS.len());
+                for entry in entries {
+                    let attributes = entry.membership.attributes;
+                    let len = attributes.len();
+                    assert_eq!(entry.channel, channel(len));
+                    assert_eq!(attributes.is_empty(), len == 0);
+                    let expected = Bytes::from(vec![len as u8; len]);
+                    assert_eq!(attributes.bytes(), Some(&expected).filter(|_| asked || len <= 1024));
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn that_are_set_again_change_nothing_wherever_they_lie() {
+        let mut store = with_all_lens();
+        for place in 0..3 {
+            for len in LENS {
+                let bytes = vec![len as u8; len];
+                let receipt = commit(&store, |b| b.attributes(channel(len), "u", &bytes));
+                assert_eq!(receipt.outcomes(), [Outcome::Unchanged], "{len} bytes");
+            }
+            match place {
+                0 => store.seal().unwrap(),
+                _ => store.reopen(),
+            }
+        }
+        // Others of the same length, twice in one batch, and back.
+        let (other, before) = (vec![9; 2000], vec![8; 2000]);
+        commit(&store, |b| b.attributes("c1", "u", &before));
+        let receipt = commit(&store, |b| {
+            b.attributes("c1", "u", &other).attributes("c1", "u", &other).attributes("c1", "u", &before)
+        });
+        let now = version(&store);
+        let changed = |version| Outcome::Changed { version };
+        assert_eq!(receipt.outcomes(), [changed(now - 2), Outcome::Unchanged, changed(now)]);
+        store.wherever(|store| assert_eq!(member(store, "c1", "u").attributes, before));
+    }
+
+    #[test]
+    fn take_a_version_of_their_own_and_are_no_messages() {
+        let store = fresh();
+        commit(&store, |b| b.join("c", "u").append("c", draft("u")));
+        let (before, head) = (store.stat().unwrap(), store.head("c").unwrap());
+        for (len, versions) in [(1024, 1), (1025, 2), (MAX_ATTRIBUTES as u64, 2)] {
+            let at = version(&store);
+            let receipt = commit(&store, |b| b.attributes("c", "u", vec![1; len as usize]));
+            assert_eq!(receipt.outcomes(), [Outcome::Changed { version: at + versions }]);
+            assert_eq!(member(&store, "c", "u").version, at + versions);
+        }
+        store.wherever(|store| {
+            let after = store.stat().unwrap();
+            assert_eq!((after.messages, after.user_bytes), (before.messages, before.user_bytes));
+            assert_eq!((after.channels, after.users), (before.channels, before.users));
+            assert_eq!(store.head("c").unwrap(), head);
+            assert_eq!(store.history("c").list().unwrap().len(), 1);
+        });
+    }
+
+    #[test]
+    fn are_seen_by_a_view_as_they_were() {
+        let store = fresh();
+        commit(&store, |b| b.join("c", "u").attributes("c", "u", [1; 2000]));
+        let view = store.view().unwrap();
+        commit(&store, |b| b.attributes("c", "u", [2; 3000]));
+        store.seal().unwrap();
+        commit(&store, |b| b.leave("c", "u"));
+        store.seal().unwrap();
+        while store.maintain().unwrap() {}
+        assert_eq!(view.membership("c", "u").unwrap().unwrap().attributes, [1; 2000]);
+        assert_eq!(view.members("c").rows().unwrap()[0].membership.attributes, [1; 2000]);
+        assert_eq!(store.membership("c", "u").unwrap(), None);
+    }
+
+    #[test]
+    fn are_verified_and_read_beside_a_writer() {
+        let store = with_all_lens();
+        for seal in [false, true] {
+            if seal {
+                store.seal().unwrap();
+                commit(&store, |b| b.append("c1", draft("u")).attributes("c0", "u", [5; 1500]));
+                store.seal().unwrap();
+            }
+            let found = chanlog::verify(store.dir.path(), &store.options).unwrap();
+            assert!(found.faults.is_empty(), "{:?}", found.faults);
+            let reader = store.options.clone().read_only(true).open(store.dir.path()).unwrap();
+            let most = vec![MAX_ATTRIBUTES as u8; MAX_ATTRIBUTES];
+            assert_eq!(member(&reader, &channel(MAX_ATTRIBUTES), "u").attributes, most);
+        }
+    }
+
+    /// Rows move with each merge of runs; long values stay where sealing wrote them.
+    #[test]
+    fn are_not_rewritten_by_merges_of_runs() {
+        const MEMBERS: usize = 64;
+        let merged = |len: usize| {
+            let store = fresh();
+            let user = |i: usize| format!("user {i}");
+            for round in 0..8u8 {
+                commit(&store, |b| {
+                    (0..MEMBERS).for_each(|i| {
+                        b.join("c", user(i));
+                        if round == 0 {
+                            b.attributes("c", user(i), vec![i as u8; len]);
+                        }
+                        b.pin("c", user(i), round % 2 == 0);
+                    });
+                    b
+                });
+                store.seal().unwrap();
+                while store.maintain().unwrap() {}
+            }
+            assert!(store.stat().unwrap().runs.count < 8, "runs were merged");
+            assert_eq!(member(&store, "c", "user 63").attributes, vec![63; len]);
+            store.stat().unwrap().merged_bytes
+        };
+        let (none, short, long) = (merged(0), merged(1024), merged(MAX_ATTRIBUTES));
+        assert!(short > none + (MEMBERS * 1024) as u64, "{short} bytes: short ones are a part of the rows");
+        let places = (MEMBERS * 24 * 8) as u64;
+        assert!(long < none + places, "{long} bytes, {none} without attributes");
+    }
+
+    #[test]
+    fn that_are_damaged_are_the_fault_of_their_entry() {
+        let mut store = with_all_lens();
+        store.seal().unwrap();
+        let file = std::fs::read_dir(store.dir.path()).unwrap().map(|file| file.unwrap().path());
+        let segment = file.into_iter().find(|path| path.to_string_lossy().contains("seg-")).unwrap();
+        let mut bytes = std::fs::read(&segment).unwrap();
+        bytes[100] ^= 1;
+        std::fs::write(&segment, bytes).unwrap();
+        store.reopen();
+        let hurt = channel(MAX_ATTRIBUTES);
+        let corrupt = |error: Error| matches!(error, Error::Corruption { file, .. } if file == segment);
+        assert!(corrupt(store.membership(&hurt, "u").unwrap_err()));
+        assert_eq!(member(&store, &channel(1024), "u").attributes.len(), 1024);
+        let rows = store.channels_of("u").rows().unwrap();
+        let faults: Vec<_> = rows.iter().map(|row| row.fault.is_some()).collect();
+        assert_eq!(faults, [false, false, false, true, true]);
+        assert_eq!(rows[4].membership.attributes.len(), MAX_ATTRIBUTES);
+        let entries = list(&store, "u").entries;
+        assert!(entries.iter().all(|entry| entry.fault.is_none()));
+        let entries = store.conversations("u").with_attributes().list().unwrap().entries;
+        assert_eq!(entries.iter().filter(|entry| entry.fault.is_some()).count(), 2);
+        assert!(corrupt(store.conversation("u", &hurt).unwrap().unwrap().fault.unwrap()));
+        // It can be replaced, and the rest of the row be changed.
+        commit(&store, |b| b.pin(&hurt, "u", true).attributes(&hurt, "u", [3; 1500]));
+        assert_eq!(member(&store, &hurt, "u").attributes, [3; 1500]);
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn survive_being_serialized() {
+        let store = with_all_lens();
+        let whole = store.conversations("u").with_attributes().list().unwrap();
+        for list in [list(&store, "u"), whole] {
+            let text = serde_json::to_string(&list).unwrap();
+            assert_eq!(serde_json::from_str::<List>(&text).unwrap(), list, "{text}");
+        }
+    }
+}
