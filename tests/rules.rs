@@ -1730,13 +1730,17 @@ mod values {
                 let (channel, bytes) = (channel(len), vec![len as u8; len]);
                 assert_eq!(member(store, &channel, "u").attributes, bytes);
                 let one = store.conversation("u", &channel).unwrap().unwrap();
-                assert_eq!((one.membership.attributes, one.fault.is_none()), (member(store, &channel, "u").attributes, true));
+                assert_eq!(
+                    (one.membership.attributes, one.fault.is_none()),
+                    (member(store, &channel, "u").attributes, true)
+                );
                 let rows = store.members(&channel).rows().unwrap();
                 assert_eq!(rows[0].membership.attributes, bytes);
                 assert!(rows[0].fault.is_none());
             }
             let rows = store.channels_of("u").rows().unwrap();
-            let lens: Vec<_> = rows.iter().map(|row| row.membership.attributes.bytes().unwrap().len()).collect();
+            let lens: Vec<_> =
+                rows.iter().map(|row| row.membership.attributes.bytes().unwrap().len()).collect();
             assert_eq!(lens, LENS);
         });
     }

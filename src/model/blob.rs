@@ -198,6 +198,8 @@ impl From<Form> for Blob {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::image::Image;
+    use crate::model::membership::Membership;
 
     const STORED: Stored = Stored { version: 7, len: 2000, hash: 9 };
 
@@ -221,5 +223,26 @@ mod tests {
             assert_eq!(Stored::new(version, len, 0), None, "{version} {len}");
         }
         assert_eq!(Stored::new(7, 2000, 9), Some(STORED));
+    }
+
+    #[test]
+    fn an_image_names_only_values_that_are_older() {
+        let mut image =
+            Membership { attributes: Blob::elsewhere(STORED), version: 8, ..Membership::default() };
+        let mut bytes = Vec::new();
+        image.encode(&mut bytes);
+        assert_eq!(Membership::decode(8, &bytes), Some(image.clone()));
+        assert_eq!(Membership::decode(7, &bytes), None);
+        // In a field that this release does not know, too.
+        image.attributes = Blob::default();
+        image.set(31, Value::Stored(STORED)).unwrap();
+        bytes.clear();
+        image.encode(&mut bytes);
+        assert_eq!(Membership::decode(8, &bytes), Some(image));
+        assert_eq!(Membership::decode(7, &bytes), None);
+        // Cut short, and a length that can't be.
+        for len in 1..bytes.len() - 1 {
+            assert_eq!(Membership::decode(8, &bytes[..bytes.len() - len]), None);
+        }
     }
 }

@@ -6,10 +6,12 @@ use crate::files::change::Change;
 use crate::files::log::{FrameHeader, FrameKind, finish_frame, start_frame};
 use crate::files::record::Record;
 use crate::files::sealed::{Kind, Sealed, SealedWriter};
-use crate::files::table::{self, RunBuilder};
+use crate::files::table::{self, HashKey, RunBuilder};
+use crate::kernel::values;
 use crate::model::batch::Batch;
+use crate::model::blob::{Blob, Stored};
 use crate::model::head::{BUFFERED_WINDOW, HEADS, Head};
-use crate::model::ids::{ChannelId, Named, UserId};
+use crate::model::ids::{ChannelId, Named, UserId, VALUES};
 use crate::model::image::{Image, Patch};
 use crate::model::key::{Key, TableKey, UserChannel};
 use crate::model::mark::Mark;
@@ -298,4 +300,137 @@ fn a_name_beyond_the_last_id_is_corruption() {
     let reader = options(&sim).read_only(true).open(DIR).unwrap();
     assert_eq!(reader.recovery().damaged, 2);
     assert_eq!(reader.history("one").list().unwrap().len(), 1);
+}
+
+const LONG: [u8; 1500] = [7; 1500];
+
+/// Makes a store with a message `x` (version 1), a value (2), a member (3), another value (4), and the member's attributes in
+/// the place that is told (5).
+fn made_with_place(place: impl Fn(&HashKey) -> Stored) -> Arc<SimEnv> {
+    let sim = made_with(&[]).unwrap();
+    let disk = Disk::new(sim.open_dir(Path::new(DIR), false).unwrap());
+    let manifest = Manifest::load(&disk).unwrap().unwrap();
+    let log = LogFile::open(&disk, manifest.store, 1, crate::env::Access::Write).unwrap();
+    let attributes = Blob::elsewhere(place(&manifest.key));
+    let (join, set) = (Patch::reset(), Patch::new().set(field::attributes, attributes));
+    let value = |version, bytes| Change::Message(values::record(version, 1, bytes));
+    let names = [name(Named::Channel, 0, b"c"), name(Named::User, 0, b"u")];
+    let (first, second) = (value(2, &LONG[..]), value(4, &[8; 1500][..]));
+    write(&log, 1, &[&names[..], &[message(1, 1, 1), first, patch(&join), second, patch(&set)]].concat())
+        .unwrap();
+    sim
+}
+
+fn stored(version: u64, bytes: &[u8], key: &HashKey) -> Stored {
+    Stored { version, len: bytes.len() as u32, hash: table::hash(key, bytes) }
+}
+
+/// The attributes in the log, sealed, and after reopening; the rest of the row must be there in any case.
+fn attributes_wherever(sim: &Arc<SimEnv>) -> Vec<Result<Blob>> {
+    let mut store = options(sim).open(DIR).unwrap();
+    let mut found = Vec::new();
+    for step in 0..3 {
+        match step {
+            1 => store.seal().unwrap(),
+            2 => {
+                store.close().unwrap();
+                drop(store);
+                assert!(crate::verify(DIR, &options(sim)).unwrap().faults.is_empty());
+                store = options(sim).open(DIR).unwrap();
+            }
+            _ => {}
+        }
+        let row = store.membership("c", "u").map(|row| row.unwrap().attributes);
+        let entry = store.conversations("u").with_attributes().list().unwrap().entries.remove(0);
+        assert_eq!((entry.fault.is_some(), entry.last_seq), (row.is_err(), 1));
+        assert_eq!(store.members("c").rows().unwrap()[0].fault.is_some(), row.is_err());
+        assert!(store.conversations("u").list().unwrap().entries[0].fault.is_none());
+        found.push(row);
+    }
+    found
+}
+
+#[test]
+fn a_place_leads_to_its_value_or_to_an_error() {
+    let sim = made_with_place(|key| stored(2, &LONG, key));
+    attributes_wherever(&sim).into_iter().for_each(|found| assert_eq!(found.unwrap(), LONG));
+    let forged: [fn(&HashKey) -> Stored; 6] = [
+        // A message, a change of a row, and what is somebody else's.
+        |key| stored(1, b"x", key),
+        |key| stored(3, &LONG, key),
+        |key| stored(4, &LONG, key),
+        |key| Stored { len: 1499, ..stored(2, &LONG, key) },
+        |key| Stored { len: 16 << 20, ..stored(2, &LONG, key) },
+        |key| Stored { hash: 0, ..stored(2, &LONG, key) },
+    ];
+    for (number, place) in forged.into_iter().enumerate() {
+        for found in attributes_wherever(&made_with_place(place)) {
+            assert!(matches!(found, Err(Error::Corruption { .. })), "{number}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn a_place_that_is_not_older_than_its_row_is_corruption() {
+    for version in [5, 6, u64::MAX] {
+        let sim = made_with_place(|key| stored(version, &LONG, key));
+        assert!(matches!(options(&sim).open(DIR), Err(Error::Corruption { .. })));
+        let reader = options(&sim).read_only(true).open(DIR).unwrap();
+        assert_eq!(reader.recovery().damaged, 1);
+    }
+}
+
+/// No name leads to the channel of values, and nothing but values stands in it.
+#[test]
+fn a_record_in_the_channel_of_values_is_a_value_or_corruption() {
+    let value = values::record(1, 1, &LONG);
+    assert!(open_with(&[Change::Message(value)]).is_ok());
+    let mark = Mark { seq: 1, ordinal: 0 };
+    for bad in [
+        Record { version: 2, ..value },
+        Record { sender: UserId(1), ..value },
+        Record { mark, silent: true, ..value },
+        Record { mark: Mark { seq: 2, ordinal: 2 }, ..value },
+        Record { id: Some(1), ..value },
+        Record { client_id: Some(b"c"), ..value },
+        Record { fields: b"f", ..value },
+        Record { channel: ChannelId(VALUES.0 - 1), ..value },
+        Record { channel: ChannelId(u32::MAX), ..value },
+    ] {
+        let opened = open_with(&[Change::Message(bad)]).map(drop);
+        assert!(matches!(opened, Err(Error::Corruption { .. })), "{bad:?}: {opened:?}");
+    }
+    let key = UserChannel { channel: VALUES, ..KEY };
+    let join = Patch::reset();
+    let row = Change::Patch { table: Membership::TABLE, wide: false, key: key.raw(), fields: join.bytes() };
+    assert!(open_with(&[row]).is_err());
+}
+
+#[test]
+fn a_value_whose_file_is_gone_is_the_fault_of_its_entry() {
+    let made = made_with_place(|key| stored(2, &LONG, key));
+    let store = options(&made).open(DIR).unwrap();
+    store.seal().unwrap();
+    store.close().unwrap();
+    drop(store);
+    for unnamed in [false, true] {
+        let sim = made.fork(1);
+        let disk = Disk::new(sim.open_dir(Path::new(DIR), false).unwrap());
+        let mut manifest = Manifest::load(&disk).unwrap().unwrap();
+        match unnamed {
+            // Nothing covers its version.
+            true => {
+                manifest.segments.clear();
+                manifest.store(&disk).unwrap();
+            }
+            false => {
+                sim.write_file(disk.path().join(Kind::Segment.name(manifest.segments[0].id)), vec![]).unwrap()
+            }
+        }
+        let reader = options(&sim).read_only(true).open(DIR).unwrap();
+        assert!(matches!(reader.membership("c", "u"), Err(Error::Corruption { .. })));
+        let entry = reader.members("c").rows().unwrap().remove(0);
+        assert_eq!((entry.membership.attributes.len(), entry.membership.attributes.bytes()), (1500, None));
+        assert!(entry.fault.is_some());
+    }
 }
