@@ -2,6 +2,7 @@
 //!
 //! `rows`, `names`, `chains`: what a layer holds in memory. `layer`: one unsealed log segment. `heads`: the end of every
 //! channel. `fileset`: sealed files and frozen layers. `view`: the published state and views of it. `scan`: the one merge.
+//! `values`: long bytes of rows, which lie beside them.
 
 pub mod chains;
 mod chunks;
