@@ -1,10 +1,9 @@
 //! Rows of any table of the model, so that a new table is fuzzed without a line here.
 
 use super::input::Input;
-use crate::model::blob::Stored;
 use crate::model::codec::Reader;
 use crate::model::head::Head;
-use crate::model::image::{Image, Patch, Value, patched, put_field, take_field};
+use crate::model::image::{Image, Patch, Stored, Value, patched, put_field, take_field};
 use crate::model::key::TableKey;
 use crate::model::mark::Mark;
 use crate::model::{Table, WithTable, with_table};

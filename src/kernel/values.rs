@@ -18,8 +18,9 @@ use crate::error::{Error, Result};
 use crate::files::record::Record;
 use crate::files::segment::Segment;
 use crate::files::table;
-use crate::model::blob::{Blob, Stored};
+use crate::model::blob::Blob;
 use crate::model::ids::{UserId, VALUES};
+use crate::model::image::Stored;
 use crate::model::mark::Mark;
 
 /// The record of a value, written at `now`.

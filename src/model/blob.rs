@@ -8,13 +8,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::image::{Field, Value};
+use super::image::{Field, Stored, Value};
 
 /// The most bytes that lie in the row itself.
 pub const INLINE: usize = 1024;
-
-/// The longest value, in bytes.
-const MAX_VALUE: u32 = 16 << 20;
 
 /// Bytes that a server keeps with something, such as the attributes of a membership.
 ///
@@ -39,57 +36,38 @@ const MAX_VALUE: u32 = 16 << 20;
     derive(serde::Serialize, serde::Deserialize),
     serde(from = "Form", into = "Form")
 )]
-pub struct Blob(Held);
+pub struct Blob(BlobBytes);
 
 #[derive(Clone, Debug)]
-enum Held {
+enum BlobBytes {
     Here(Bytes),
     /// A value, and its bytes once they were loaded. All copies of an image share them.
     Elsewhere(Arc<(Stored, Option<Bytes>)>),
 }
 
-/// Where a value is, and what it is checked by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Stored {
-    /// The version of its record.
-    pub version: u64,
-    /// Its length.
-    pub len: u32,
-    /// Its hash under the store's random key, so that equal bytes are known without reading them.
-    pub hash: u64,
-}
-
-impl Stored {
-    /// `None` if no value can be there.
-    pub fn new(version: u64, len: u32, hash: u64) -> Option<Stored> {
-        (version > 0 && (1..=MAX_VALUE).contains(&len)).then_some(Stored { version, len, hash })
-    }
-}
-
 impl Blob {
     /// Bytes in the row itself.
     pub(crate) fn here(bytes: &[u8]) -> Blob {
-        Blob(Held::Here(Bytes::copy_from_slice(bytes)))
+        Blob(BlobBytes::Here(Bytes::copy_from_slice(bytes)))
     }
 
     /// A value that was not loaded.
     pub(crate) fn elsewhere(stored: Stored) -> Blob {
-        Blob(Held::Elsewhere(Arc::new((stored, None))))
+        Blob(BlobBytes::Elsewhere(Arc::new((stored, None))))
     }
 
     /// The value that it is, loaded or not.
     pub(crate) fn stored(&self) -> Option<&Stored> {
         match &self.0 {
-            Held::Here(_) => None,
-            Held::Elsewhere(value) => Some(&value.0),
+            BlobBytes::Here(_) => None,
+            BlobBytes::Elsewhere(value) => Some(&value.0),
         }
     }
 
     /// Takes the bytes of its value.
     pub(crate) fn fill(&mut self, bytes: Bytes) {
         if let Some(stored) = self.stored() {
-            self.0 = Held::Elsewhere(Arc::new((*stored, Some(bytes))));
+            self.0 = BlobBytes::Elsewhere(Arc::new((*stored, Some(bytes))));
         }
     }
 
@@ -97,8 +75,8 @@ impl Blob {
     #[must_use]
     pub fn len(&self) -> usize {
         match &self.0 {
-            Held::Here(bytes) => bytes.len(),
-            Held::Elsewhere(value) => value.0.len as usize,
+            BlobBytes::Here(bytes) => bytes.len(),
+            BlobBytes::Elsewhere(value) => value.0.len as usize,
         }
     }
 
@@ -112,15 +90,15 @@ impl Blob {
     #[must_use]
     pub fn bytes(&self) -> Option<&Bytes> {
         match &self.0 {
-            Held::Here(bytes) => Some(bytes),
-            Held::Elsewhere(value) => value.1.as_ref(),
+            BlobBytes::Here(bytes) => Some(bytes),
+            BlobBytes::Elsewhere(value) => value.1.as_ref(),
         }
     }
 }
 
 impl Default for Blob {
     fn default() -> Self {
-        Blob(Held::Here(Bytes::new()))
+        Blob(BlobBytes::Here(Bytes::new()))
     }
 }
 
@@ -145,8 +123,8 @@ impl<T: AsRef<[u8]> + ?Sized> PartialEq<T> for Blob {
 impl Field for Blob {
     fn value(&self) -> Value<'_> {
         match &self.0 {
-            Held::Here(bytes) => Value::Bytes(bytes),
-            Held::Elsewhere(value) => Value::Stored(value.0),
+            BlobBytes::Here(bytes) => Value::Bytes(bytes),
+            BlobBytes::Elsewhere(value) => Value::Stored(value.0),
         }
     }
 
@@ -189,7 +167,7 @@ impl From<Blob> for Form {
 impl From<Form> for Blob {
     fn from(form: Form) -> Blob {
         match form {
-            Form::Bytes(bytes) => Blob(Held::Here(bytes)),
+            Form::Bytes(bytes) => Blob(BlobBytes::Here(bytes)),
             Form::Stored(stored) => Blob::elsewhere(stored),
         }
     }
@@ -198,7 +176,7 @@ impl From<Form> for Blob {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::image::Image;
+    use crate::model::image::{Image, MAX_VALUE};
     use crate::model::membership::Membership;
 
     const STORED: Stored = Stored { version: 7, len: 2000, hash: 9 };

@@ -19,7 +19,6 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::blob::Stored;
 use super::codec::{Put, Reader};
 use super::key::TableKey;
 use super::mark::Mark;
@@ -56,6 +55,28 @@ pub trait Image: Clone + Default + PartialEq + std::fmt::Debug + Send + Sync + '
     fn set(&mut self, number: u8, value: Value<'_>) -> Option<()>;
     /// A patch that did not set the row back changed it; its version was `before`.
     fn changed(&mut self, before: u64);
+}
+
+/// The longest value that lies outside of its row, in bytes.
+pub const MAX_VALUE: u32 = 16 << 20;
+
+/// Where a value is, and what it is checked by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Stored {
+    /// The version of its record.
+    pub version: u64,
+    /// Its length.
+    pub len: u32,
+    /// Its hash under the store's random key, so that equal bytes are known without reading them.
+    pub hash: u64,
+}
+
+impl Stored {
+    /// `None` if no value can be there.
+    pub fn new(version: u64, len: u32, hash: u64) -> Option<Stored> {
+        (version > 0 && (1..=MAX_VALUE).contains(&len)).then_some(Stored { version, len, hash })
+    }
 }
 
 /// The value of a field in an image or a patch.

@@ -2,10 +2,11 @@
 //! thread.
 
 use super::Table;
-use super::blob::{Blob, INLINE, Stored};
+use super::blob::{Blob, INLINE};
 use super::head::Head;
 use super::ids::{ChannelId, UserId};
 use super::image::Patch;
+use super::image::Stored;
 use super::key::TableKey;
 use super::mark::Mark;
 use super::message::NewMessage;

@@ -207,7 +207,8 @@ pub fn user(store: &impl Reads, model: &Model, user: &Name) {
 fn classes(store: &impl Reads, model: &Model, user: &Name) {
     let listed = model.conversations(user, false);
     for class in [vec![0], vec![1], vec![0, 2], vec![9]] {
-        let question = class.iter().fold(store.conversations(user), |q, class| q.class(*class));
+        let question =
+            class.iter().fold(store.conversations(user).with_attributes(), |q, class| q.class(*class));
         let expected: Vec<_> = listed.iter().filter(|entry| class.contains(&entry.class)).cloned().collect();
         assert_eq!(entries(&question.clone().list().unwrap().entries), expected, "list of classes {class:?}");
         let messages: u64 = expected.iter().map(|entry| entry.unread).sum();
