@@ -17,6 +17,8 @@ impl Family for Changed {
 /// The effects of one commit.
 #[derive(Default)]
 pub struct Effects {
+    /// The first version of the commit, which tells it from others.
+    pub first: u64,
     /// The last version of the commit.
     pub version: u64,
     /// New names, in the order of their ids.
@@ -47,6 +49,13 @@ impl Effects {
     /// Notes a row.
     pub fn put<T: Table>(&mut self, key: T::Key, row: T) {
         T::of_mut(&mut self.rows).push((key, row));
+    }
+
+    /// Moves the places of its records in the log.
+    pub fn move_records(&mut self, by: u64) {
+        let by = by as u32;
+        self.messages.iter_mut().for_each(|placed| placed.offset = placed.offset.wrapping_add(by));
+        self.values.iter_mut().for_each(|(_, offset)| *offset = offset.wrapping_add(by));
     }
 
     /// How many images it holds: what putting it into a layer costs.

@@ -238,7 +238,8 @@ impl Engine {
     pub fn stat(&self) -> Result<Stat> {
         self.kernel.check_open()?;
         let manifest = self.upkeep.manifest();
-        Ok(stat(&manifest, &self.kernel.moment(), self.syncer().end(), self.syncer().syncs()))
+        let counts = (self.syncer().syncs(), self.committer.adopted());
+        Ok(stat(&manifest, &self.kernel.moment(), self.syncer().end(), counts))
     }
 }
 

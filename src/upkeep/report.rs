@@ -62,6 +62,9 @@ pub struct Stat {
     pub merged_bytes: u64,
     /// Syncs of the log since the store was opened.
     pub syncs: u64,
+    /// Commits since then that were made ready before they had the log to themselves, and written as they were: nothing else
+    /// was committed meanwhile.
+    pub adopted: u64,
 }
 
 /// A number of files and the sum of their bytes.
@@ -85,7 +88,7 @@ impl Stat {
 }
 
 /// The numbers of a store at a moment. What is sealed meanwhile counts once, by the log segment's number.
-pub(crate) fn stat(manifest: &Manifest, moment: &Moment, end: u64, syncs: u64) -> Stat {
+pub(crate) fn stat(manifest: &Manifest, moment: &Moment, end: u64, (syncs, adopted): (u64, u64)) -> Stat {
     let layers = || moment.files.frozen.iter().chain([&moment.active]);
     let live = |layer: &&Arc<Layer>| layer.log.header.segment >= manifest.first_log;
     let ends = layers().skip(1).map(|layer| layer.log.header.previous_end).chain([end]);
@@ -112,5 +115,6 @@ pub(crate) fn stat(manifest: &Manifest, moment: &Moment, end: u64, syncs: u64) -
         sealed_bytes: manifest.totals.sealed,
         merged_bytes: manifest.totals.merged,
         syncs,
+        adopted,
     }
 }

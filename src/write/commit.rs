@@ -16,10 +16,11 @@
 use std::collections::VecDeque;
 
 use super::overlay::Overlay;
-use super::prepare::{Prepared, Staging, Wanted};
+use super::prepare::{Prepared, Staging, Trial, Wanted};
 use super::queue::{Answer, Queue, Request, Submitted};
 use super::sync::{Pending, Syncer, Wait};
-use super::transaction::Transact;
+use super::transaction::{Ran, Transact};
+use crate::env::sync::atomic::{AtomicU64, Ordering};
 use crate::env::sync::{self, Arc, Mutex, MutexGuard};
 use crate::error::{Error, Result};
 use crate::files::change::OVERHEAD;
@@ -30,7 +31,7 @@ use crate::kernel::{Effects, Kernel, Layer};
 use crate::model::batch::{Batch, Durability};
 use crate::model::head::BUFFERED_WINDOW;
 use crate::model::op::Limits;
-use crate::model::outcome::{Outcome, Receipt};
+use crate::model::outcome::Receipt;
 use crate::options::Options;
 
 /// The most operations in one batch.
@@ -58,6 +59,7 @@ pub struct Committer {
     pub syncer: Arc<Syncer>,
     queue: Queue,
     writer: Mutex<Writer>,
+    adopted: AtomicU64,
 }
 
 /// Where and on top of what the next frame goes.
@@ -105,15 +107,6 @@ struct Group {
     early: u64,
 }
 
-/// What running a request gave.
-struct Ran {
-    outcomes: Vec<Outcome>,
-    effects: Effects,
-    /// How many changes it wrote.
-    count: u32,
-    first_version: u64,
-}
-
 /// What the writer asks of those who keep the files in shape. Called under the writer's lock.
 pub trait Help {
     /// Makes room when too many log segments await sealing.
@@ -154,7 +147,13 @@ impl Committer {
             syncer,
             queue: Queue::default(),
             writer: Mutex::new(writer),
+            adopted: AtomicU64::new(0),
         }
+    }
+
+    /// How many requests were adopted as they were prepared.
+    pub fn adopted(&self) -> u64 {
+        self.adopted.load(Ordering::Relaxed)
     }
 
     /// Checks, stages and writes a batch.
@@ -188,7 +187,7 @@ impl Committer {
         }
         let limits = Limits { payload: self.options.payload_limit };
         let now = self.options.env.unix_ms();
-        let prepared = Prepared::new(self.kernel.view()?, batch, &limits, wanted, now)?;
+        let prepared = Prepared::new(self.kernel.view()?, batch, &limits, wanted, (now, bound as usize))?;
         let durability = batch.durability.unwrap_or(self.options.durability);
         Ok(Request::new(batch.clone(), durability, prepared, bound))
     }
@@ -235,8 +234,8 @@ impl Committer {
             writer.overlay.forget_all();
             return writer.staged.clear();
         }
-        while let Some((lsn, effects)) = writer.staged.pop_front_if(|staged| staged.0 <= published) {
-            writer.overlay.forget(lsn, &effects);
+        while let Some((_, effects)) = writer.staged.pop_front_if(|staged| staged.0 <= published) {
+            writer.overlay.forget(&effects);
         }
     }
 
@@ -258,6 +257,9 @@ impl Committer {
                 },
                 Err(error) => return request.answer(Answer::Failed(error)),
             }
+        }
+        if let Some(trial) = self.adoptable(writer, request) {
+            return self.adopt(writer, group, request, trial);
         }
         let at = start_frame(&mut group.buffer);
         writer.overlay.begin_request();
@@ -296,6 +298,28 @@ impl Committer {
         ran.is_ok_and(|ran| ran.count > 0)
     }
 
+    /// What came of a request on trial, if it would come of it now: nothing was committed since, published or not.
+    fn adoptable(&self, writer: &Writer, request: &Request) -> Option<Trial> {
+        let unchanged = writer.staged.is_empty() && writer.overlay.counts() == request.prepared.counts;
+        if unchanged { request.trial.lock().take() } else { None }
+    }
+
+    /// Makes what came of a request on trial the group's first frame. Its overlay takes the place of the writer's, which is
+    /// empty, and takes the request back by its own journal should the group not be written.
+    fn adopt(&self, writer: &mut Writer, group: &mut Group, request: &Arc<Request>, trial: Trial) {
+        let Trial { mut ran, overlay, frame } = trial;
+        let at = group.buffer.len();
+        if at == 0 {
+            group.buffer = frame;
+        } else {
+            group.buffer.extend_from_slice(&frame);
+        }
+        ran.effects.move_records(writer.end + at as u64);
+        writer.overlay = overlay;
+        self.adopted.fetch_add(1, Ordering::Relaxed);
+        self.finish(writer, group, request, at, ran);
+    }
+
     /// Runs a request's operations.
     fn run(
         &self,
@@ -304,16 +328,10 @@ impl Committer {
         request: &Request,
         staging: &mut Staging<'_>,
     ) -> Result<Ran> {
-        let first_version = writer.overlay.counts().version + 1;
-        let now = self.options.env.unix_ms();
-        let mut txn = Transact::new(staging, &mut writer.overlay, &mut group.buffer, now);
-        (txn.lsn, txn.origin) = (writer.lsn + 1, writer.end);
-        let mut outcomes = Vec::with_capacity(request.batch.len());
-        for (index, op) in request.batch.ops().enumerate() {
-            txn.enter(index, request.prepared.names[index]);
-            outcomes.push(op.run(&mut txn)?);
-        }
-        Ok(Ran { outcomes, effects: txn.effects, count: txn.count, first_version })
+        let Prepared { now, names, .. } = &request.prepared;
+        let mut txn = Transact::new(staging, &mut writer.overlay, &mut group.buffer, *now);
+        txn.origin = writer.end;
+        txn.run(&request.batch, names)
     }
 
     /// Completes a request's frame, or drops it if nothing changed.
@@ -326,7 +344,7 @@ impl Committer {
             let early = buffered
                 && ran.effects.channels.is_empty()
                 && self.syncer.window() + group.early + messages <= BUFFERED_WINDOW;
-            self.finish_marker(writer, group, at, FrameKind::Commit, ran.count, ran.first_version);
+            self.finish_marker(writer, group, at, FrameKind::Commit, ran.count, ran.effects.first);
             writer.lsn += 1;
             let effects = Arc::new(ran.effects);
             writer.staged.push_back((writer.lsn, effects.clone()));

@@ -1,6 +1,7 @@
 //! What is written but not yet published, laid over what is. Memory only, under the writer's lock.
 //!
-//! Each entry knows its commit, so that publishing that commit forgets it, unless a later one replaced it. A journal holds
+//! Each entry knows its commit, by that one's first version, so that publishing that commit forgets it, unless a later one
+//! replaced it. A journal holds
 //! what each change replaced: a refused request is taken back to where it began, and a group that could not be written to
 //! where the group began. So nothing that will not be in the log is ever seen by what comes later.
 
@@ -54,7 +55,7 @@ struct Savepoint {
     counts: Counts,
 }
 
-/// What a change replaced, and its commit. Boxed, because nearly always there was nothing.
+/// What a change replaced, and its commit's first version. Boxed, because nearly always there was nothing.
 type Before<V> = Option<Box<(u64, V)>>;
 
 /// A map from which changes can be taken back.
@@ -76,13 +77,13 @@ impl<K: Copy + Eq + Hash, V> Journaled<K, V> {
         self.map.get(key).map(|(_, value)| value)
     }
 
-    fn put(&mut self, key: K, lsn: u64, value: V) {
-        let before = self.map.insert(key, (lsn, value));
+    fn put(&mut self, key: K, first: u64, value: V) {
+        let before = self.map.insert(key, (first, value));
         self.journal.push((key, before.map(Box::new)));
     }
 
-    fn forget(&mut self, key: &K, lsn: u64) {
-        if self.map.get(key).is_some_and(|entry| entry.0 == lsn) {
+    fn forget(&mut self, key: &K, first: u64) {
+        if self.map.get(key).is_some_and(|entry| entry.0 == first) {
             self.map.remove(key);
         }
     }
@@ -160,9 +161,9 @@ impl Overlay {
         self.heads.get(&channel).copied()
     }
 
-    /// Replaces a head.
-    pub fn set_head(&mut self, channel: ChannelId, head: Head, lsn: u64) {
-        self.heads.put(channel, lsn, head);
+    /// Replaces a head, in the commit that begins with version `first`.
+    pub fn set_head(&mut self, channel: ChannelId, head: Head, first: u64) {
+        self.heads.put(channel, first, head);
     }
 
     /// An unpublished row.
@@ -170,9 +171,9 @@ impl Overlay {
         T::of(&self.rows).get(&key)
     }
 
-    /// Replaces a row.
-    pub fn put<T: Table>(&mut self, key: T::Key, row: T, lsn: u64) {
-        T::of_mut(&mut self.rows).put(key, lsn, row);
+    /// Replaces a row, in the commit that begins with version `first`.
+    pub fn put<T: Table>(&mut self, key: T::Key, row: T, first: u64) {
+        T::of_mut(&mut self.rows).put(key, first, row);
     }
 
     /// The id of an unpublished name.
@@ -277,8 +278,8 @@ impl Overlay {
         self.marks.clear();
     }
 
-    /// Forgets what commit `lsn` did, once it is published.
-    pub fn forget(&mut self, lsn: u64, effects: &Effects) {
+    /// Forgets what a commit did, once it is published.
+    pub fn forget(&mut self, effects: &Effects) {
         struct Forget<'e>(u64, &'e Tables<Changed>);
         impl EachTableMut<Unpublished> for Forget<'_> {
             fn table<T: Table>(&mut self, rows: &mut Journaled<T::Key, T>) -> Result<()> {
@@ -286,8 +287,8 @@ impl Overlay {
                 Ok(())
             }
         }
-        effects.heads.iter().for_each(|(channel, _)| self.heads.forget(channel, lsn));
-        let _ = self.rows.each_mut(&mut Forget(lsn, &effects.rows));
+        effects.heads.iter().for_each(|(channel, _)| self.heads.forget(channel, effects.first));
+        let _ = self.rows.each_mut(&mut Forget(effects.first, &effects.rows));
         effects.channels.iter().for_each(|name| _ = self.channels.remove(name));
         effects.users.iter().for_each(|name| _ = self.users.remove(name));
         effects.messages.iter().for_each(|placed| self.forget_mark(placed));

@@ -1,15 +1,16 @@
-//! What a batch needs from files, read before the writer's lock is taken.
+//! What is done for a batch before the writer's lock is taken.
 //!
-//! Names are looked up at a view, and operations that need rows or marks are run on top of that view for trial: what they
-//! read is kept, what they change is dropped. Under the lock the same operations run again ([`Staging`]); then only the
-//! layers in memory are looked at that may have changed since the view, and what was read before stands for the rest. If
-//! something else turns out to be needed, because an unpublished commit changed the course, it is noted and the batch is
-//! prepared again with it. No file is read under the lock.
+//! Names are looked up at a view, and a batch that needs rows or marks is run on top of that view as a [`Trial`]. If nothing
+//! was committed between that view and the lock, what came of it is adopted as it is, and no operation runs under the lock.
+//! Otherwise they run again there ([`Staging`]); then only the layers in memory are looked at that may have changed since the
+//! view, and what the trial read stands for the rest. If something else turns out to be needed, because a commit meanwhile
+//! changed the course, it is noted and the batch is prepared again with it. No file is read under the lock.
 
 use super::overlay::Overlay;
-use super::transaction::{Name, OpNames, Source, Transact, Trial};
+use super::transaction::{Name, OpNames, Ran, Source, Transact};
 use crate::env::sync::Arc;
 use crate::error::{Error, Result};
+use crate::files::log::start_frame;
 use crate::files::table::HashKey;
 use crate::kernel::messages;
 use crate::kernel::{Counts, Kernel, Moment, View};
@@ -23,13 +24,25 @@ use crate::model::{EachTable, EachTableMut, Family, Table, Tables};
 /// What was read for a batch.
 pub struct Prepared {
     /// The counts of the reading.
-    counts: Counts,
+    pub counts: Counts,
+    /// The time of the reading, which is the batch's.
+    pub now: i64,
     /// The log segment of that time. Its moment is not held: else each commit would keep old images for itself.
     segment: u64,
     /// The names of each operation.
     pub names: Vec<OpNames>,
     rows: Tables<Read>,
     marks: Vec<((ChannelId, u64), Mark)>,
+}
+
+/// What running a batch on top of a view gave.
+pub struct Trial {
+    /// Outcomes and effects. Records lie by their places in `frame`.
+    pub ran: Ran,
+    /// The effects over that view, with a journal that takes them back.
+    pub overlay: Overlay,
+    /// The frame for the log, its header still missing.
+    pub frame: Vec<u8>,
 }
 
 /// Rows that were read, by table, in the order of reading; `None` for those that don't exist.
@@ -84,12 +97,21 @@ impl Family for WantedRows {
 }
 
 impl Prepared {
-    /// Checks a batch's fields, looks its names up, and reads what it needs, also what is `wanted`.
-    pub fn new(view: View, batch: &Batch, limits: &Limits, wanted: &Wanted, now: i64) -> Result<Prepared> {
-        let (names, last) = look_up(&view, batch, limits)?;
+    /// Checks a batch's fields, looks its names up, and reads what it needs, also what is `wanted`. If it needs anything, it
+    /// is run on trial, in a frame of at most `bound` bytes; there is no trial if it was refused, which counts for nothing:
+    /// the state may be another by the time that decides.
+    pub fn new(
+        view: View,
+        batch: &Batch,
+        limits: &Limits,
+        wanted: &Wanted,
+        (now, bound): (i64, usize),
+    ) -> Result<(Prepared, Option<Trial>)> {
+        let (names, reads) = look_up(&view, batch, limits)?;
         let mut reading = BatchReading {
             prepared: Prepared {
                 counts: view.moment.counts,
+                now,
                 segment: view.moment.active.log.header.segment,
                 names,
                 rows: Tables::default(),
@@ -98,16 +120,14 @@ impl Prepared {
             view,
         };
         reading.read_wanted(wanted)?;
-        if let Some(last) = last {
-            reading.try_out(batch, last, now)?;
-        }
-        Ok(reading.prepared)
+        let trial = if reads { reading.try_out(batch, bound)? } else { None };
+        Ok((reading.prepared, trial))
     }
 }
 
-/// Checks the operations one by one and finds the ids of their names, and which operation is the last that reads.
-fn look_up(view: &View, batch: &Batch, limits: &Limits) -> Result<(Vec<OpNames>, Option<usize>)> {
-    let mut last_reader = None;
+/// Checks the operations one by one and finds the ids of their names, and whether any reads.
+fn look_up(view: &View, batch: &Batch, limits: &Limits) -> Result<(Vec<OpNames>, bool)> {
+    let mut reads = false;
     let mut found = Vec::with_capacity(batch.len());
     // Most batches name the same channel or sender again and again.
     let mut last: [(&[u8], Name); 2] = [(&[], Name::Unknown), (&[], Name::Unknown)];
@@ -116,9 +136,7 @@ fn look_up(view: &View, batch: &Batch, limits: &Limits) -> Result<(Vec<OpNames>,
         op.fields(&mut names);
         names.check(index)?;
         op.check(limits).map_err(|error| error.at(index))?;
-        if op.reads() {
-            last_reader = Some(index);
-        }
+        reads |= op.reads();
         let find = |named: Named, name: &[u8]| -> Result<Name> {
             Ok(match view.find(named, name)? {
                 Some(id) => Name::Known(id),
@@ -134,7 +152,7 @@ fn look_up(view: &View, batch: &Batch, limits: &Limits) -> Result<(Vec<OpNames>,
         }
         found.push(OpNames { channel: last[0].1, user: last[1].1 });
     }
-    Ok((found, last_reader))
+    Ok((found, reads))
 }
 
 /// A batch on trial, on top of a view.
@@ -155,23 +173,28 @@ impl BatchReading {
         wanted.marks.iter().try_for_each(|(channel, seq)| self.mark(*channel, *seq).map(drop))
     }
 
-    /// Runs what reads, for what it reads. A refusal is none yet: the state may be another by the time that counts.
-    fn try_out(&mut self, batch: &Batch, last: usize, now: i64) -> Result<()> {
+    /// Runs the batch. After a refusal it goes on for what is read.
+    fn try_out(&mut self, batch: &Batch, bound: usize) -> Result<Option<Trial>> {
         let names = std::mem::take(&mut self.prepared.names);
+        let now = self.prepared.now;
         let mut overlay = Overlay::new(self.view.moment.counts);
-        let mut out = Vec::new();
-        let mut txn = Transact::new(&mut *self, &mut overlay, &mut out, now);
-        for (index, op) in batch.ops().enumerate().take(last + 1).filter(|(_, op)| op.reads()) {
-            txn.enter(index, names[index]);
-            txn.trial = Some(if index == last { Trial::Last } else { Trial::First });
-            match op.run(&mut txn) {
-                Ok(_)
-                | Err(Error::NotMember { .. } | Error::InvalidArgument { .. } | Error::TooLarge { .. }) => {}
+        let mut frame = Vec::with_capacity(bound);
+        start_frame(&mut frame);
+        let mut txn = Transact::new(&mut *self, &mut overlay, &mut frame, now);
+        let mut outcomes = Vec::with_capacity(batch.len());
+        let mut refused = false;
+        for (index, op) in batch.ops().enumerate() {
+            match txn.run_one(index, &op, names[index]) {
+                Ok(outcome) => outcomes.push(outcome),
+                Err(Error::NotMember { .. } | Error::InvalidArgument { .. } | Error::TooLarge { .. }) => {
+                    refused = true;
+                }
                 Err(error) => return Err(error),
             }
         }
+        let ran = txn.end(outcomes);
         self.prepared.names = names;
-        Ok(())
+        Ok((!refused).then_some(Trial { ran, overlay, frame }))
     }
 }
 

@@ -2,7 +2,7 @@
 //! them before it lets go of the lock. So a caller that queued its request and then gets the lock finds either its answer
 //! or its request still in the queue, and nobody sleeps but for the lock.
 
-use super::prepare::{Prepared, Wanted};
+use super::prepare::{Prepared, Trial, Wanted};
 use super::sync::Wait;
 use crate::env::sync::{Arc, Mutex};
 use crate::error::Error;
@@ -17,6 +17,8 @@ pub struct Request {
     pub durability: Durability,
     /// What was read for it.
     pub prepared: Prepared,
+    /// What came of it on trial, until it is adopted.
+    pub trial: Mutex<Option<Trial>>,
     /// The most bytes that it takes in the log.
     pub bound: u64,
     slot: Mutex<Option<Answer>>,
@@ -47,8 +49,13 @@ pub struct Submitted {
 
 impl Request {
     /// A request without an answer.
-    pub fn new(batch: Batch, durability: Durability, prepared: Prepared, bound: u64) -> Request {
-        Request { batch, durability, prepared, bound, slot: Mutex::default() }
+    pub fn new(
+        batch: Batch,
+        durability: Durability,
+        (prepared, trial): (Prepared, Option<Trial>),
+        bound: u64,
+    ) -> Request {
+        Request { batch, durability, prepared, trial: Mutex::new(trial), bound, slot: Mutex::default() }
     }
 
     /// Gives the answer; the first one counts.

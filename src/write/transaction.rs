@@ -1,4 +1,4 @@
-//! A batch in the making: operations run in it, changes go to the log's buffer, and effects on top of the overlay.
+//! A batch in the making: operations run in it, changes go to a buffer for the log, and effects on top of an overlay.
 
 use bytes::Bytes;
 
@@ -8,6 +8,7 @@ use crate::files::change::Change;
 use crate::files::record::Record;
 use crate::files::table::{self, HashKey};
 use crate::kernel::{Effects, values};
+use crate::model::batch::Batch;
 use crate::model::follow::follow_message;
 use crate::model::head::{Head, Loss};
 use crate::model::ids::{ChannelId, MAX_IDS, Named, UserId};
@@ -17,7 +18,7 @@ use crate::model::mark::Mark;
 use crate::model::message::{NewMessage, Placed};
 use crate::model::outcome::Outcome;
 use crate::model::state::{State, Transaction};
-use crate::model::{Family, Table, Tables};
+use crate::model::{Family, Op, Table, Tables};
 
 /// A name that was looked up.
 #[derive(Clone, Copy, Debug)]
@@ -53,13 +54,14 @@ pub trait Source {
     fn mark(&mut self, channel: ChannelId, seq: u64) -> Result<Mark>;
 }
 
-/// An operation on trial, run for what it reads alone: only the row it changes is kept, for operations after it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trial {
-    /// Others follow.
-    First,
-    /// No other follows that reads.
-    Last,
+/// What running the operations of a batch gave.
+pub struct Ran {
+    /// The outcome of each.
+    pub outcomes: Vec<Outcome>,
+    /// What they change.
+    pub effects: Effects,
+    /// How many changes they wrote.
+    pub count: u32,
 }
 
 /// A row as it was read, by table.
@@ -76,46 +78,42 @@ pub struct Transact<'a, S> {
     out: &'a mut Vec<u8>,
     /// What to add to a place in `out` to get an offset in the log segment.
     pub origin: u64,
-    /// Tells this commit's entries in the overlay from others.
-    pub lsn: u64,
     now: i64,
     index: usize,
     names: OpNames,
-    /// Set if nothing will come of it.
-    pub trial: Option<Trial>,
     /// The last row of each table that came from the source: a change follows a look at the same row.
     last: Tables<LastRow>,
-    /// What it changes.
-    pub effects: Effects,
-    /// How many changes it wrote.
-    pub count: u32,
+    effects: Effects,
+    count: u32,
 }
 
 impl<'a, S: Source> Transact<'a, S> {
     /// Begins one.
     pub fn new(source: S, overlay: &'a mut Overlay, out: &'a mut Vec<u8>, now: i64) -> Self {
         let names = OpNames { channel: Name::Unknown, user: Name::Unknown };
-        let (effects, count) = (Effects::default(), 0);
+        let effects = Effects { first: overlay.counts().version + 1, ..Effects::default() };
         let last = Tables::default();
-        Transact {
-            source,
-            overlay,
-            out,
-            origin: 0,
-            lsn: 0,
-            now,
-            index: 0,
-            names,
-            trial: None,
-            last,
-            effects,
-            count,
-        }
+        Transact { source, overlay, out, origin: 0, now, index: 0, names, last, effects, count: 0 }
     }
 
-    /// The next operation begins.
-    pub fn enter(&mut self, index: usize, names: OpNames) {
+    /// Runs the operations of a batch, up to the first one that is refused.
+    pub fn run(mut self, batch: &Batch, names: &[OpNames]) -> Result<Ran> {
+        let mut outcomes = Vec::with_capacity(batch.len());
+        for (index, op) in batch.ops().enumerate() {
+            outcomes.push(self.run_one(index, &op, names[index])?);
+        }
+        Ok(self.end(outcomes))
+    }
+
+    /// Runs the next operation.
+    pub fn run_one(&mut self, index: usize, op: &Op<'_>, names: OpNames) -> Result<Outcome> {
         (self.index, self.names) = (index, names);
+        op.run(self)
+    }
+
+    /// What all operations gave.
+    pub fn end(self, outcomes: Vec<Outcome>) -> Ran {
+        Ran { outcomes, effects: self.effects, count: self.count }
     }
 
     fn find(&mut self, named: Named, name: &[u8]) -> Result<Option<u32>> {
@@ -153,10 +151,8 @@ impl<'a, S: Source> Transact<'a, S> {
     }
 
     fn encode(&mut self, change: &Change<'_>) {
-        if self.trial.is_none() {
-            change.encode(self.out);
-            self.count += 1;
-        }
+        change.encode(self.out);
+        self.count += 1;
     }
 
     fn take_version(&mut self) -> u64 {
@@ -171,12 +167,12 @@ impl<S: Source> State for Transact<'_, S> {
     }
 
     fn set_head(&mut self, channel: ChannelId, head: Head) {
-        self.overlay.set_head(channel, head, self.lsn);
+        self.overlay.set_head(channel, head, self.effects.first);
         self.effects.set_head(channel, head);
     }
 
     fn put<T: Table>(&mut self, key: T::Key, row: T) {
-        self.overlay.put(key, row.clone(), self.lsn);
+        self.overlay.put(key, row.clone(), self.effects.first);
         self.effects.put(key, row);
     }
 }
@@ -294,14 +290,8 @@ impl<S: Source> Transaction for Transact<'_, S> {
         self.encode(&Change::Patch { table: T::TABLE, wide: T::Key::WIDE, key: key.raw(), fields });
         let after = patched(before.clone(), fields, version);
         let after = after.ok_or_else(|| Error::invalid("an operation made a patch that is not valid"))?;
-        match self.trial {
-            None => {
-                T::follow(before.as_ref(), &after, key, self);
-                self.put(key, after);
-            }
-            Some(Trial::First) => self.overlay.put(key, after, self.lsn),
-            Some(Trial::Last) => {}
-        }
+        T::follow(before.as_ref(), &after, key, self);
+        self.put(key, after);
         Ok(Outcome::Changed { version })
     }
 }
