@@ -2,8 +2,8 @@
 //!
 //! A caller prepares its batch without a lock, queues it, and takes the writer's lock to lead, unless another leader was
 //! quicker and did its batch too. The leader stages all that is queued, one frame each, writes them with one call,
-//! publishes what may be seen at once, and answers everybody. Syncing happens after that, in [`Syncer`], while the next
-//! leader stages and writes.
+//! publishes what may be seen at once, and answers everybody. What was run on trial when it was prepared is adopted if
+//! nothing was committed since. Syncing happens after that, in [`Syncer`], while the next leader stages and writes.
 //!
 //! Invariants:
 //! * C1. The log's end moves only over bytes whose write returned. What a failed write left after it is zeroed before
