@@ -16,6 +16,8 @@
 //! The mark before is the last one that is not zero. A field that has its default value is not written. Fields that this
 //! release does not know are kept as they are. An image does not hold its version: that stands beside it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use smallvec::SmallVec;
 
@@ -252,9 +254,63 @@ pub fn take_field<'a>(r: &mut Reader<'a>) -> Option<(u8, Value<'a>)> {
     Some((lead >> 3, value))
 }
 
+/// Fields that few rows have set, in one place that all copies of a row share. A row with none of them set has no such place,
+/// and takes 8 bytes for it.
+#[derive(Clone)]
+pub struct Seldom<F>(Option<Arc<F>>);
+
+/// The fields in a [`Seldom`].
+pub trait SeldomFields: Clone + Default + PartialEq + 'static {
+    /// All of them with their defaults.
+    fn plain() -> &'static Self;
+}
+
+impl<F> Default for Seldom<F> {
+    fn default() -> Self {
+        Seldom(None)
+    }
+}
+
+impl<F: SeldomFields> Seldom<F> {
+    /// Makes them.
+    #[cfg(feature = "serde")]
+    pub fn new(fields: F) -> Self {
+        Seldom(Some(fields).filter(|fields| fields != F::plain()).map(Arc::new))
+    }
+
+    /// The fields.
+    pub fn get(&self) -> &F {
+        self.0.as_deref().unwrap_or_else(|| F::plain())
+    }
+
+    /// The fields, to be changed: this row gets a place of its own for them.
+    pub fn get_mut(&mut self) -> &mut F {
+        Arc::make_mut(self.0.get_or_insert_default())
+    }
+
+    /// The bytes of that place.
+    pub fn heap(&self) -> usize {
+        self.0.as_ref().map_or(0, |_| size_of::<F>() + 16)
+    }
+}
+
+impl<F: SeldomFields> PartialEq for Seldom<F> {
+    fn eq(&self, other: &Self) -> bool {
+        self.get() == other.get()
+    }
+}
+
+impl<F: SeldomFields> Eq for Seldom<F> {}
+
+impl<F: SeldomFields + std::fmt::Debug> std::fmt::Debug for Seldom<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
 /// Fields that this release does not know, as bytes. Nearly always there are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Unknown(Option<std::sync::Arc<[u8]>>);
+pub struct Unknown(Option<Arc<Box<[u8]>>>);
 
 impl Unknown {
     /// Keeps a field in place of an earlier one of its number.
@@ -267,12 +323,12 @@ impl Unknown {
             }
         }
         put_field(&mut kept, number, value);
-        self.0 = Some(kept.into());
+        self.0 = Some(Arc::new(kept.into()));
     }
 
     /// The fields.
     pub fn bytes(&self) -> &[u8] {
-        self.0.as_deref().unwrap_or_default()
+        self.0.as_deref().map_or(&[], |bytes| bytes)
     }
 }
 
@@ -387,12 +443,18 @@ pub fn patched<I: Image>(before: Option<I>, patch: &[u8], version: u64) -> Optio
 ///
 /// Adding a field is one line. Its number is never used again, even when the field is gone. What stands `beside` is not part
 /// of the image: readers fill it in. What `changed` says is done whenever a patch changes a row without setting it back.
+///
+/// Fields that few rows have set may stand in a part `seldom Name { .. }`, which makes a struct of that name. They are read
+/// and set as if they were the row's own (by `Deref`), and cost a row that has none of them 8 bytes in all.
 macro_rules! image {
     (
         $(#[$doc:meta])*
         pub struct $name:ident: table $table:literal by $key:ty;
         marks { $($(#[$mark_doc:meta])* $mark:ident = $mark_no:literal,)* }
         fields { $($(#[$field_doc:meta])* $field:ident: $type:ty = $field_no:literal,)* }
+        $($(#[$seldom_doc:meta])* seldom $seldom:ident {
+            $($(#[$rare_doc:meta])* $rare:ident: $rare_type:ty = $rare_no:literal,)*
+        })?
         beside { $($(#[$beside_doc:meta])* $beside:ident: $beside_type:ty,)* }
         tombstone $tombstone:expr;
         $(changed $changed:expr;)?
@@ -400,6 +462,7 @@ macro_rules! image {
         $(#[$doc])*
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+        #[cfg_attr(feature = "serde", serde(from = "flat::Row", into = "flat::Row"))]
         #[non_exhaustive]
         pub struct $name {
             $($(#[$mark_doc])* pub $mark: $crate::model::mark::Mark,)*
@@ -407,8 +470,79 @@ macro_rules! image {
             $($(#[$beside_doc])* pub $beside: $beside_type,)*
             /// The version of the row's last change.
             pub version: u64,
-            #[cfg_attr(feature = "serde", serde(skip))]
+            $(pub(crate) seldom: $crate::model::image::Seldom<$seldom>,)?
             pub(crate) unknown: $crate::model::image::Unknown,
+        }
+
+        $(
+            $(#[$seldom_doc])*
+            #[derive(Clone, Debug, Default, PartialEq, Eq)]
+            #[non_exhaustive]
+            pub struct $seldom {
+                $($(#[$rare_doc])* pub $rare: $rare_type,)*
+            }
+
+            impl $crate::model::image::SeldomFields for $seldom {
+                fn plain() -> &'static Self {
+                    static PLAIN: std::sync::LazyLock<$seldom> = std::sync::LazyLock::new($seldom::default);
+                    &PLAIN
+                }
+            }
+
+            impl std::ops::Deref for $name {
+                type Target = $seldom;
+
+                fn deref(&self) -> &$seldom {
+                    self.seldom.get()
+                }
+            }
+
+            impl std::ops::DerefMut for $name {
+                fn deref_mut(&mut self) -> &mut $seldom {
+                    self.seldom.get_mut()
+                }
+            }
+        )?
+
+        /// The row with all fields on one level, as it is serialized.
+        #[cfg(feature = "serde")]
+        mod flat {
+            #[allow(unused_imports)]
+            use super::*;
+
+            #[derive(serde::Serialize, serde::Deserialize)]
+            pub struct Row {
+                $($mark: $crate::model::mark::Mark,)*
+                $($field: $type,)*
+                $($($rare: $rare_type,)*)?
+                $($beside: $beside_type,)*
+                version: u64,
+            }
+
+            impl From<$name> for Row {
+                fn from(row: $name) -> Row {
+                    Row {
+                        $($($rare: row.$rare.clone(),)*)?
+                        $($mark: row.$mark,)*
+                        $($field: row.$field,)*
+                        $($beside: row.$beside,)*
+                        version: row.version,
+                    }
+                }
+            }
+
+            impl From<Row> for $name {
+                fn from(row: Row) -> $name {
+                    $name {
+                        $(seldom: $crate::model::image::Seldom::new($seldom { $($rare: row.$rare,)* }),)?
+                        $($mark: row.$mark,)*
+                        $($field: row.$field,)*
+                        $($beside: row.$beside,)*
+                        version: row.version,
+                        unknown: Default::default(),
+                    }
+                }
+            }
         }
 
         /// The numbers of the fields in files.
@@ -416,6 +550,7 @@ macro_rules! image {
         pub(crate) mod field {
             $(pub const $mark: u8 = $mark_no;)*
             $(pub const $field: u8 = $field_no;)*
+            $($(pub const $rare: u8 = $rare_no;)*)?
         }
 
         impl $crate::model::image::Image for $name {
@@ -437,6 +572,7 @@ macro_rules! image {
 
             fn heap(&self) -> usize {
                 let fields = 0 $(+ $crate::model::image::Field::heap(&self.$field))*;
+                $(let fields = fields + self.seldom.heap() $(+ $crate::model::image::Field::heap(&self.$rare))*;)?
                 fields + self.unknown.bytes().len()
             }
 
@@ -452,6 +588,9 @@ macro_rules! image {
                 $(if self.$field != <$type>::default() {
                     $crate::model::image::put_field(out, $field_no, $crate::model::image::Field::value(&self.$field));
                 })*
+                $($(if self.$rare != <$rare_type>::default() {
+                    $crate::model::image::put_field(out, $rare_no, $crate::model::image::Field::value(&self.$rare));
+                })*)?
                 out.extend_from_slice(self.unknown.bytes());
             }
 
@@ -470,6 +609,7 @@ macro_rules! image {
                 match number {
                     $($mark_no => $crate::model::image::Field::take(&mut self.$mark, value),)*
                     $($field_no => $crate::model::image::Field::take(&mut self.$field, value),)*
+                    $($($rare_no => $crate::model::image::Field::take(&mut self.seldom.get_mut().$rare, value),)*)?
                     _ => {
                         self.unknown.set(number, value);
                         Some(())

@@ -14,7 +14,8 @@ use super::member::own::Own;
 use super::state::State;
 
 image! {
-    /// One membership and its cursor.
+    /// One membership and its cursor. Fields that few memberships have set stand in [`MembershipExtras`], and are read as if
+    /// they were its own.
     pub struct Membership: table 1 by UserChannel;
     marks {
         /// The mark just before the first message that this membership may see.
@@ -25,6 +26,17 @@ image! {
         cleared = 3,
     }
     fields {
+        /// The version of the join, or 0 while nothing changed the row since: a new row pays no byte for it.
+        joined: u64 = 10,
+        /// Whether the user pinned the conversation.
+        pinned: bool = 11,
+        /// Whether the user wants no notifications of the conversation.
+        muted: bool = 12,
+        /// The member's role, as the server gave it; 0 to begin with.
+        role: u8 = 13,
+    }
+    /// Fields that few memberships have set. They are read as if they were the membership's own: `membership.hidden`.
+    seldom MembershipExtras {
         /// Off the list until a message beyond this seq.
         hidden: u64 = 4,
         /// The version of the activation in force, or 0: the conversation is in the list even while it is empty.
@@ -37,14 +49,6 @@ image! {
         replaced: u64 = 8,
         /// When the user had left before this membership.
         replaced_at: Option<i64> = 9,
-        /// The version of the join, or 0 while nothing changed the row since: a new row pays no byte for it.
-        joined: u64 = 10,
-        /// Whether the user pinned the conversation.
-        pinned: bool = 11,
-        /// Whether the user wants no notifications of the conversation.
-        muted: bool = 12,
-        /// The member's role, as the server gave it; 0 to begin with.
-        role: u8 = 13,
         /// What the server keeps with the membership; empty to begin with.
         attributes: Blob = 14,
         /// The version at which the user flagged the conversation as unread, or 0. It is a version so that a message of the
@@ -152,7 +156,14 @@ impl Membership {
 
     /// The floor that dropped tombstones leave.
     pub(crate) fn dropped(version: u64) -> Membership {
-        Membership { version, left_at: Some(0), ..Membership::default() }
+        Membership::tombstone(version, 0)
+    }
+
+    /// The row of somebody who left.
+    pub(crate) fn tombstone(version: u64, left_at: i64) -> Membership {
+        let mut row = Membership { version, ..Membership::default() };
+        row.left_at = Some(left_at);
+        row
     }
 
     /// The version of the join. What the user sent up to it does not count as read by this membership.
@@ -163,10 +174,10 @@ impl Membership {
     /// Fills in the user's own last message, if that was sent by this membership, and ends what it ended.
     pub(crate) fn set_own(&mut self, own: &Own) {
         self.own = if own.version > self.joined_at().max(self.set_at) { own.mark } else { Mark::default() };
-        if own.version > self.flagged {
+        if self.flagged > 0 && own.version > self.flagged {
             self.flagged = 0;
         }
-        if own.version > self.set_at {
+        if self.set_at > 0 && own.version > self.set_at {
             self.set_at = 0;
         }
     }
@@ -192,4 +203,20 @@ impl Membership {
 /// The row of a user and a channel.
 pub(crate) fn key(channel: ChannelId, user: UserId) -> UserChannel {
     UserChannel { user, channel }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_row_takes_104_bytes_and_nothing_beside() {
+        let mut row = Membership::default();
+        row.set_own(&Own { version: 7, ..Own::default() });
+        assert_eq!((size_of::<Membership>(), super::super::image::Image::heap(&row)), (104, 0));
+        row.hidden = 3;
+        assert_ne!(row, Membership::default());
+        row.hidden = 0;
+        assert_eq!(row, Membership::default(), "defaults are defaults, wherever they stand");
+    }
 }

@@ -34,7 +34,7 @@ operation! {
             patch = patch.set(field::role, role_of(role)?);
         }
         // Who asks what changed since before the user left has to hear of it even now.
-        if let Some(Membership { version, left_at: Some(at), .. }) = before {
+        if let Some((version, at)) = before.and_then(|row| Some((row.version, row.left_at?))) {
             patch = patch.set(field::replaced, version).set(field::replaced_at, Some(at));
         }
         txn.patch::<Membership>(key, patch)

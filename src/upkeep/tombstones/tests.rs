@@ -103,7 +103,7 @@ fn trim(rows: &mut BTreeMap<(u32, u32), Membership>, user: u32, limits: Keep) {
         }
     }
     if let Some(version) = floor {
-        rows.insert((user, FLOOR.0), Membership { version, left_at: Some(0), ..Membership::default() });
+        rows.insert((user, FLOOR.0), Membership::tombstone(version, 0));
     }
 }
 
@@ -116,10 +116,10 @@ fn run_merge(dir: &Path, id: u64, inputs: &[Arc<Run>], limits: Option<Keep>) -> 
 fn row() -> impl Strategy<Value = Membership> {
     let left_at =
         prop_oneof![3 => Just(None), 1 => (0..100i64).prop_map(Some), 1 => any::<i64>().prop_map(Some)];
-    (left_at, 0..3u64).prop_map(|(left_at, activated)| Membership {
-        left_at,
-        activated,
-        ..Membership::default()
+    (left_at, 0..3u64).prop_map(|(left_at, activated)| {
+        let mut row = Membership::default();
+        (row.left_at, row.activated) = (left_at, activated);
+        row
     })
 }
 
@@ -176,7 +176,7 @@ proptest! {
 #[test]
 fn dropped_tombstones_leave_a_floor_that_stays() {
     let dir = tempfile::tempdir().unwrap();
-    let left = |version, at| Membership { version, left_at: Some(at), ..Membership::default() };
+    let left = Membership::tombstone;
     let rows = [
         ((1, 1), left(5, 10)),
         ((1, 2), left(6, 90)),
