@@ -16,6 +16,8 @@ use fixture::{Fixture, Operation, channel, draft, random, user};
 const LARGE: u64 = 65_536;
 const CHANNELS: u64 = 10_000;
 const USERS: u64 = 10_000;
+/// Channels that no large batch names.
+const APART: u64 = 100;
 /// How many large batches come while something is measured.
 const BATCHES: u64 = 8;
 const WARM_UP: u64 = 2;
@@ -25,14 +27,17 @@ fn main() {
     fixture.fill((0..CHANNELS).map(|n| Operation::Append(channel(n), draft(n))));
     fixture.fill((0..USERS).map(|n| Operation::Join(channel(n % 100), user(n))));
     let store = &fixture.store;
+    fixture.fill((0..APART).map(|n| Operation::Append(channel(CHANNELS + n), draft(n))));
     let mut sent = CHANNELS;
-    let commit = |store: &Store| {
+    let mut send = |store: &Store, channels: std::ops::Range<u64>| {
         sent += 1;
         let mut batch = Batch::new();
-        batch.append(channel(random(sent) % CHANNELS), draft(sent)).durability(Durability::Buffered);
+        let place = channels.start + random(sent) % (channels.end - channels.start);
+        batch.append(channel(place), draft(sent)).durability(Durability::Buffered);
         store.commit(&batch).expect("a commit");
     };
-    measure("a commit of one message", store, commit);
+    measure("a commit of one message", store, |store| send(store, 0..CHANNELS));
+    measure("one to another channel", store, |store| send(store, CHANNELS..CHANNELS + APART));
     measure("a head", store, |store| _ = store.head(channel(7)).expect("a head"));
     measure("a list", store, |store| _ = store.conversations(user(7)).list().expect("a list"));
 }

@@ -16,7 +16,7 @@
 use std::collections::VecDeque;
 
 use super::overlay::Overlay;
-use super::prepare::{Prepared, Staging, Trial, Wanted};
+use super::prepare::{Prepared, Slate, Staging, Trial, Wanted};
 use super::queue::{Answer, Queue, Request, Submitted};
 use super::sync::{Pending, Syncer, Wait};
 use super::transaction::{Ran, Transact};
@@ -59,6 +59,8 @@ pub struct Committer {
     pub syncer: Arc<Syncer>,
     queue: Queue,
     writer: Mutex<Writer>,
+    /// For the next trial.
+    slate: Mutex<Option<Slate>>,
     adopted: AtomicU64,
 }
 
@@ -147,6 +149,7 @@ impl Committer {
             syncer,
             queue: Queue::default(),
             writer: Mutex::new(writer),
+            slate: Mutex::default(),
             adopted: AtomicU64::new(0),
         }
     }
@@ -187,7 +190,12 @@ impl Committer {
         }
         let limits = Limits { payload: self.options.payload_limit };
         let now = self.options.env.unix_ms();
-        let prepared = Prepared::new(self.kernel.view()?, batch, &limits, wanted, (now, bound as usize))?;
+        let slate = || {
+            let mut slate = self.slate.lock().take().unwrap_or_else(Slate::new);
+            slate.frame.reserve(bound as usize);
+            slate
+        };
+        let prepared = Prepared::new(self.kernel.view()?, batch, &limits, wanted, now, slate)?;
         let durability = batch.durability.unwrap_or(self.options.durability);
         Ok(Request::new(batch.clone(), durability, prepared, bound))
     }
@@ -304,18 +312,22 @@ impl Committer {
         if unchanged { request.trial.lock().take() } else { None }
     }
 
-    /// Makes what came of a request on trial the group's first frame. Its overlay takes the place of the writer's, which is
-    /// empty, and takes the request back by its own journal should the group not be written.
+    /// Makes what came of a request on trial the next frame. Its overlay takes the place of the writer's, which is empty, and
+    /// takes the request back by its own journal should the group not be written.
     fn adopt(&self, writer: &mut Writer, group: &mut Group, request: &Arc<Request>, trial: Trial) {
-        let Trial { mut ran, overlay, frame } = trial;
+        let Trial { mut ran, mut slate } = trial;
         let at = group.buffer.len();
         if at == 0 {
-            group.buffer = frame;
+            std::mem::swap(&mut group.buffer, &mut slate.frame);
         } else {
-            group.buffer.extend_from_slice(&frame);
+            group.buffer.extend_from_slice(&slate.frame);
+            slate.frame.clear();
         }
         ran.effects.move_records(writer.end + at as u64);
-        writer.overlay = overlay;
+        std::mem::swap(&mut writer.overlay, &mut slate.overlay);
+        if slate.frame.capacity() <= SPARE {
+            *self.slate.lock() = Some(slate);
+        }
         self.adopted.fetch_add(1, Ordering::Relaxed);
         self.finish(writer, group, request, at, ran);
     }

@@ -145,6 +145,13 @@ impl Overlay {
         }
     }
 
+    /// Goes on from there, with nothing unpublished.
+    pub fn begin_at(&mut self, counts: Counts) {
+        debug_assert!(self.heads.map.is_empty() && self.marks.is_empty() && self.channels.is_empty());
+        self.counts = counts;
+        self.settle();
+    }
+
     /// The last version and the numbers of names that were given.
     pub fn counts(&self) -> Counts {
         self.counts

@@ -37,12 +37,25 @@ pub struct Prepared {
 
 /// What running a batch on top of a view gave.
 pub struct Trial {
-    /// Outcomes and effects. Records lie by their places in `frame`.
+    /// Outcomes and effects. Records lie by their places in the frame.
     pub ran: Ran,
-    /// The effects over that view, with a journal that takes them back.
+    /// The frame for the log, its header still missing, and the effects over that view.
+    pub slate: Slate,
+}
+
+/// Memory to run a batch in: both are empty at first. Used again and again, as most batches are small.
+pub struct Slate {
+    /// For the effects, with a journal that takes them back.
     pub overlay: Overlay,
-    /// The frame for the log, its header still missing.
+    /// For the frame.
     pub frame: Vec<u8>,
+}
+
+impl Slate {
+    /// A new one.
+    pub fn new() -> Slate {
+        Slate { overlay: Overlay::new(Counts::default()), frame: Vec::new() }
+    }
 }
 
 /// Rows that were read, by table, in the order of reading; `None` for those that don't exist.
@@ -98,14 +111,15 @@ impl Family for WantedRows {
 
 impl Prepared {
     /// Checks a batch's fields, looks its names up, and reads what it needs, also what is `wanted`. If it needs anything, it
-    /// is run on trial, in a frame of at most `bound` bytes; there is no trial if it was refused, which counts for nothing:
-    /// the state may be another by the time that decides.
+    /// is run on trial, on a slate; there is no trial if it was refused, which counts for nothing: the state may be another by
+    /// the time that decides.
     pub fn new(
         view: View,
         batch: &Batch,
         limits: &Limits,
         wanted: &Wanted,
-        (now, bound): (i64, usize),
+        now: i64,
+        slate: impl FnOnce() -> Slate,
     ) -> Result<(Prepared, Option<Trial>)> {
         let (names, reads) = look_up(&view, batch, limits)?;
         let mut reading = BatchReading {
@@ -120,7 +134,7 @@ impl Prepared {
             view,
         };
         reading.read_wanted(wanted)?;
-        let trial = if reads { reading.try_out(batch, bound)? } else { None };
+        let trial = if reads { reading.try_out(batch, slate())? } else { None };
         Ok((reading.prepared, trial))
     }
 }
@@ -174,13 +188,12 @@ impl BatchReading {
     }
 
     /// Runs the batch. After a refusal it goes on for what is read.
-    fn try_out(&mut self, batch: &Batch, bound: usize) -> Result<Option<Trial>> {
+    fn try_out(&mut self, batch: &Batch, mut slate: Slate) -> Result<Option<Trial>> {
         let names = std::mem::take(&mut self.prepared.names);
         let now = self.prepared.now;
-        let mut overlay = Overlay::new(self.view.moment.counts);
-        let mut frame = Vec::with_capacity(bound);
-        start_frame(&mut frame);
-        let mut txn = Transact::new(&mut *self, &mut overlay, &mut frame, now);
+        slate.overlay.begin_at(self.view.moment.counts);
+        start_frame(&mut slate.frame);
+        let mut txn = Transact::new(&mut *self, &mut slate.overlay, &mut slate.frame, now);
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut refused = false;
         for (index, op) in batch.ops().enumerate() {
@@ -194,7 +207,7 @@ impl BatchReading {
         }
         let ran = txn.end(outcomes);
         self.prepared.names = names;
-        Ok((!refused).then_some(Trial { ran, overlay, frame }))
+        Ok((!refused).then_some(Trial { ran, slate }))
     }
 }
 
