@@ -42,8 +42,6 @@ pub const MAX_BATCH: u64 = 256 << 20;
 const GROUP: usize = 4 << 10;
 /// So often a caller looks for its answer before it sleeps.
 const LOOKS: usize = 16;
-/// A commit of so many images is forgotten faster with all others than image by image.
-const MANY: usize = 256;
 /// The largest buffer that is kept for the next group.
 const SPARE: usize = 1 << 20;
 /// Room that is kept in each segment for a close and a next frame.
@@ -238,7 +236,7 @@ impl Committer {
     fn forget_published(&self, writer: &mut Writer) {
         let Some(last) = writer.staged.back() else { return };
         let published = self.syncer.published();
-        if last.0 <= published && last.1.len() >= MANY {
+        if last.0 <= published {
             writer.overlay.forget_all();
             return writer.staged.clear();
         }

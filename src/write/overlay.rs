@@ -35,6 +35,9 @@ pub struct Overlay {
     request: Savepoint,
 }
 
+/// A map for so many entries is let go when it is empty: clearing it would cost each small commit after a large one.
+const LARGE: usize = 16 << 10;
+
 /// Unpublished rows, by table.
 struct Unpublished;
 
@@ -85,6 +88,13 @@ impl<K: Copy + Eq + Hash, V> Journaled<K, V> {
     fn forget(&mut self, key: &K, first: u64) {
         if self.map.get(key).is_some_and(|entry| entry.0 == first) {
             self.map.remove(key);
+        }
+    }
+
+    fn forget_all(&mut self) {
+        match self.map.capacity() > LARGE {
+            true => self.map = HashMap::new(),
+            false => self.map.clear(),
         }
     }
 
@@ -274,11 +284,11 @@ impl Overlay {
         struct Clear;
         impl EachTableMut<Unpublished> for Clear {
             fn table<T: Table>(&mut self, rows: &mut Journaled<T::Key, T>) -> Result<()> {
-                rows.map.clear();
+                rows.forget_all();
                 Ok(())
             }
         }
-        self.heads.map.clear();
+        self.heads.forget_all();
         let _ = self.rows.each_mut(&mut Clear);
         self.channels.clear();
         self.users.clear();
