@@ -121,11 +121,10 @@ fn held_up(sim: &Arc<SimEnv>, gate: &Arc<Gate>, armed: &Arc<AtomicBool>) -> Arc<
             writes.store(0, Ordering::SeqCst);
             gate.pass();
         }
-        if op == Disk::Write && *made.lock().unwrap() == name && armed.load(Ordering::SeqCst) {
-            if writes.fetch_add(1, Ordering::SeqCst) == 1 {
-                armed.store(false, Ordering::SeqCst);
-                return Err(ErrorKind::StorageFull.into());
-            }
+        let ours = op == Disk::Write && *made.lock().unwrap() == name && armed.load(Ordering::SeqCst);
+        if ours && writes.fetch_add(1, Ordering::SeqCst) == 1 {
+            armed.store(false, Ordering::SeqCst);
+            return Err(ErrorKind::StorageFull.into());
         }
         Ok(())
     })

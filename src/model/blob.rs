@@ -205,8 +205,8 @@ mod tests {
 
     #[test]
     fn an_image_names_only_values_that_are_older() {
-        let mut image =
-            Membership { attributes: Blob::elsewhere(STORED), version: 8, ..Membership::default() };
+        let mut image = Membership { version: 8, ..Membership::default() };
+        image.attributes = Blob::elsewhere(STORED);
         let mut bytes = Vec::new();
         image.encode(&mut bytes);
         assert_eq!(Membership::decode(8, &bytes), Some(image.clone()));

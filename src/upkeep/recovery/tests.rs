@@ -340,7 +340,7 @@ fn attributes_wherever(sim: &Arc<SimEnv>) -> Vec<Result<Blob>> {
             }
             _ => {}
         }
-        let row = store.membership("c", "u").map(|row| row.unwrap().attributes);
+        let row = store.membership("c", "u").map(|row| row.unwrap().attributes.clone());
         let entry = store.conversations("u").with_attributes().list().unwrap().entries.remove(0);
         assert_eq!((entry.fault.is_some(), entry.last_seq), (row.is_err(), 1));
         assert_eq!(store.members("c").rows().unwrap()[0].fault.is_some(), row.is_err());
