@@ -13,7 +13,7 @@ use crate::model::batch::Batch;
 use crate::options::Options;
 use crate::upkeep::backup::Backup;
 use crate::upkeep::report::{Recovery, Stat, stat};
-use crate::upkeep::{Due, Upkeep, recovery};
+use crate::upkeep::{Merges, Upkeep, recovery};
 use crate::write::sync::Syncer;
 use crate::write::{Committer, Help, Submitted};
 
@@ -152,8 +152,8 @@ impl Engine {
     /// Seals all there is, and merges as long as that leaves fewer files.
     pub fn compact(&self) -> Result<()> {
         self.seal()?;
-        while self.after_step(self.upkeep.merge_runs(Due::Any, &mut |_| self.check_pace()))? {}
-        while self.after_step(self.upkeep.merge_segments(Due::Any, &mut |_| self.check_pace()))? {}
+        while self.after_step(self.upkeep.merge_runs(Merges::Any, &mut |_| self.check_pace()))? {}
+        while self.after_step(self.upkeep.merge_segments(Merges::Any, &mut |_| self.check_pace()))? {}
         Ok(())
     }
 
@@ -176,13 +176,13 @@ impl Engine {
     /// Merges segments once, if a merge is due.
     pub fn merge_segments(&self) -> Result<bool> {
         let mut rest = Rest::new(self);
-        self.after_step(self.upkeep.merge_segments(Due::Worthwhile, &mut |bytes| rest.pause(bytes)))
+        self.after_step(self.upkeep.merge_segments(Merges::Worthwhile, &mut |bytes| rest.pause(bytes)))
     }
 
     /// Merges runs once, if a merge is due.
     pub fn merge_runs(&self) -> Result<bool> {
         let mut rest = Rest::new(self);
-        self.after_step(self.upkeep.merge_runs(Due::Worthwhile, &mut |bytes| rest.pause(bytes)))
+        self.after_step(self.upkeep.merge_runs(Merges::Worthwhile, &mut |bytes| rest.pause(bytes)))
     }
 
     /// Frees what a step of upkeep replaced, and wakes whoever waits for a commit if it poisoned the store.

@@ -25,23 +25,23 @@ const SEGMENTS: usize = 32;
 
 /// Which merges are due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
+pub enum Merges {
     /// Those that pay for what they write.
     Worthwhile,
     /// All that leave fewer files, as somebody asked for that.
     Any,
 }
 
-impl Due {
+impl Merges {
     /// The least number of neighbours that are merged, where `usual` would be worthwhile.
     fn least(self, usual: usize) -> usize {
-        if self == Due::Any { 2 } else { usual }
+        if self == Merges::Any { 2 } else { usual }
     }
 }
 
 impl Upkeep {
     /// Does one merge of runs, if one is due, and tells whether it did.
-    pub fn merge_runs(&self, due: Due, pace: &mut Pace<'_>) -> Result<bool> {
+    pub fn merge_runs(&self, due: Merges, pace: &mut Pace<'_>) -> Result<bool> {
         let _alone = self.merging_runs.lock();
         self.check()?;
         let (files, manifest) = self.lists();
@@ -72,7 +72,7 @@ impl Upkeep {
     }
 
     /// Does one merge of segments, if one is due, and tells whether it did.
-    pub fn merge_segments(&self, due: Due, pace: &mut Pace<'_>) -> Result<bool> {
+    pub fn merge_segments(&self, due: Merges, pace: &mut Pace<'_>) -> Result<bool> {
         let _alone = self.merging_segments.lock();
         self.check()?;
         let (files, manifest) = self.lists();
@@ -146,7 +146,7 @@ impl Upkeep {
 fn due_segments(
     parts: &[Part],
     cap: u64,
-    due: Due,
+    due: Merges,
     damaged: impl Fn(&FileEntry) -> bool,
 ) -> Option<Range<usize>> {
     // One that fills the cap by itself is left alone, and what many small ones made may merge again while it is small.
@@ -158,7 +158,7 @@ fn due_segments(
     due_neighbours(&sizes, cap, due)
 }
 
-fn due_neighbours(sizes: &[Option<u64>], cap: u64, due: Due) -> Option<Range<usize>> {
+fn due_neighbours(sizes: &[Option<u64>], cap: u64, due: Merges) -> Option<Range<usize>> {
     let (mut start, mut sum) = (0, 0);
     for (index, size) in sizes.iter().enumerate() {
         let Some(size) = size else {
@@ -178,11 +178,11 @@ fn due_neighbours(sizes: &[Option<u64>], cap: u64, due: Due) -> Option<Range<usi
 /// The runs to merge next: the newest and its neighbours that are not of a larger tier. So a row is rewritten about once
 /// for each factor of four by which the table grows, and there are at most three runs of each tier. A damaged run parts its
 /// neighbours.
-fn due_runs(entries: &[FileEntry], due: Due, damaged: impl Fn(&FileEntry) -> bool) -> Option<Range<usize>> {
+fn due_runs(entries: &[FileEntry], due: Merges, damaged: impl Fn(&FileEntry) -> bool) -> Option<Range<usize>> {
     let tier =
         |entry: &FileEntry| (entry.len / SMALL_RUN).checked_ilog(RUNS as u64).map_or(0, |tier| tier + 1);
     let newest = entries.last().filter(|entry| !damaged(entry)).map(tier)?;
-    let mergeable = |entry: &&FileEntry| (due == Due::Any || tier(entry) <= newest) && !damaged(entry);
+    let mergeable = |entry: &&FileEntry| (due == Merges::Any || tier(entry) <= newest) && !damaged(entry);
     let count = entries.iter().rev().take_while(mergeable).count();
     (count >= due.least(RUNS)).then(|| entries.len() - count..entries.len())
 }
@@ -204,35 +204,35 @@ mod tests {
     #[test]
     fn segments_wait_until_they_fill_a_merge() {
         let due = |sizes: &[u64]| {
-            due_neighbours(&sizes.iter().copied().map(Some).collect::<Vec<_>>(), 200, Due::Worthwhile)
+            due_neighbours(&sizes.iter().copied().map(Some).collect::<Vec<_>>(), 200, Merges::Worthwhile)
         };
         assert_eq!(due(&[60, 60]), None);
         assert_eq!(due(&[60, 60, 60, 60, 60]), Some(0..4));
         assert_eq!(due(&[1; SEGMENTS]), Some(0..SEGMENTS));
         let parted = [Some(150), None, Some(150), Some(60)];
-        assert_eq!(due_neighbours(&parted, 200, Due::Worthwhile), Some(2..4));
-        assert_eq!(due_neighbours(&[None; 9], 200, Due::Worthwhile), None);
+        assert_eq!(due_neighbours(&parted, 200, Merges::Worthwhile), Some(2..4));
+        assert_eq!(due_neighbours(&[None; 9], 200, Merges::Worthwhile), None);
     }
 
     #[test]
     fn who_asks_gets_all_that_leave_fewer_files() {
-        let due = |sizes: &[Option<u64>]| due_neighbours(sizes, 200, Due::Any);
+        let due = |sizes: &[Option<u64>]| due_neighbours(sizes, 200, Merges::Any);
         assert_eq!(due(&[Some(60), Some(60)]), Some(0..2));
         assert_eq!(due(&[Some(60); 5]), Some(0..4));
         assert_eq!(due(&[Some(60), None, Some(60)]), None);
         assert_eq!(due(&[None, Some(6), Some(6), None, Some(60), Some(6)]), Some(1..3));
         let runs = entries(&[SMALL_RUN << 9, 1], 0);
-        assert_eq!(due_runs(&runs, Due::Worthwhile, |_| false), None);
-        assert_eq!(due_runs(&runs, Due::Any, |_| false), Some(0..2));
-        assert_eq!(due_runs(&runs[..1], Due::Any, |_| false), None);
+        assert_eq!(due_runs(&runs, Merges::Worthwhile, |_| false), None);
+        assert_eq!(due_runs(&runs, Merges::Any, |_| false), Some(0..2));
+        assert_eq!(due_runs(&runs[..1], Merges::Any, |_| false), None);
     }
 
     #[test]
     fn a_damaged_run_parts_its_neighbours() {
         let runs = entries(&[1; 9], 0);
-        assert_eq!(due_runs(&runs, Due::Worthwhile, |_| false), Some(0..9));
-        assert_eq!(due_runs(&runs, Due::Worthwhile, |entry| entry.id == 4), Some(5..9));
-        assert_eq!(due_runs(&runs, Due::Worthwhile, |entry| entry.id == 8), None);
+        assert_eq!(due_runs(&runs, Merges::Worthwhile, |_| false), Some(0..9));
+        assert_eq!(due_runs(&runs, Merges::Worthwhile, |entry| entry.id == 4), Some(5..9));
+        assert_eq!(due_runs(&runs, Merges::Worthwhile, |entry| entry.id == 8), None);
     }
 
     #[test]
@@ -241,7 +241,7 @@ mod tests {
         let (mut written, mut most) = (0, 0);
         for _ in 0..4096 {
             runs.push(SMALL_RUN);
-            while let Some(range) = due_runs(&entries(&runs, 0), Due::Worthwhile, |_| false) {
+            while let Some(range) = due_runs(&entries(&runs, 0), Merges::Worthwhile, |_| false) {
                 let sum = runs[range.clone()].iter().sum();
                 written += sum;
                 runs.splice(range, [sum]);

@@ -14,4 +14,4 @@ mod tombstones;
 pub mod verify;
 
 pub use files::Upkeep;
-pub use merge::Due;
+pub use merge::Merges;
