@@ -52,7 +52,7 @@ pub use model::channel::{Channel, MAX_CHANNEL_ATTRIBUTES};
 pub use model::head::{BUFFERED_WINDOW, Head};
 pub use model::mark::Mark;
 pub use model::membership::{MAX_ATTRIBUTES, Membership, MembershipExtras};
-pub use model::message::{Draft, Message};
+pub use model::message::{Draft, Message, MessageState};
 pub use model::ops::join::{HistoryFrom, JoinOptions};
 pub use model::outcome::{Outcome, Receipt};
 pub use model::user::User;

@@ -306,6 +306,18 @@ fn history_answers_every_range_in_both_directions() {
 }
 
 #[test]
+fn a_retracted_message_is_a_stub() {
+    let place = Place::new();
+    let (one, two) = (send("c", "ana", "hi"), send("c", "ana", "oops"));
+    place.import(&[&one, &two, r#"{"op":"retract","channel":"c","seq":2}"#]);
+    let lines = place.json("history", &["--channel", "c"]);
+    assert_eq!((&lines[0]["state"], &lines[1]["state"]), (&Value::Null, &"retracted".into()));
+    assert_eq!((&lines[1]["text"], &lines[1]["seq"]), (&"".into(), &2.into()));
+    let refused = place.with("import", &[], br#"{"op":"retract","channel":"c","seq":3}"#);
+    assert!(refused.failed(1).contains("line 1: the channel has no message 3"), "{refused:?}");
+}
+
+#[test]
 fn a_history_longer_than_a_page_is_whole() {
     let place = Place::new();
     let lines: Vec<_> = (1..=2500).map(|n| send("c", "ana", &format!("m{n}"))).collect();

@@ -72,8 +72,11 @@ fn hour(model: &Model, i: u64) -> Vec<Op> {
         3 => row(|channel, user| Op::Attributes { channel, user, attributes: vec![7; 1100].into() }),
         _ => row(|channel, user| Op::Leave { channel, user }),
     });
-    if model.refused(&ops).is_some() {
-        ops.pop();
+    if i % 3 == 2 {
+        ops.push(Op::Retract { channel: channel(c), seq: 1 + i / 4 });
+    }
+    while let Some(refused) = model.refused(&ops) {
+        ops.remove(refused);
     }
     ops
 }

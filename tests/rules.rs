@@ -1606,6 +1606,150 @@ mod stores {
 }
 
 /// What a server keeps with channels and users, beside memberships.
+mod retracting {
+    use super::*;
+    use chanlog::MessageState;
+
+    /// A channel of ten messages of alice, of which bob has read two.
+    fn ten() -> Fresh {
+        let store = fresh();
+        commit(&store, |b| b.join("c", "alice").join("c", "bob").join("c", "eve"));
+        send(&store, "c", "alice", 10);
+        commit(&store, |b| b.read("c", "bob", 2));
+        store
+    }
+
+    fn retracted(message: &Message) -> bool {
+        assert!(message.payload.is_empty() || message.state == MessageState::Sent);
+        matches!(message.state, MessageState::Retracted { .. })
+    }
+
+    #[test]
+    fn withholds_the_payload_and_keeps_the_place() {
+        let store = ten();
+        let receipt = commit(&store, |b| b.retract("c", 4).retract("c", 10).retract("c", 4));
+        assert_eq!(receipt.outcomes()[2], Outcome::Unchanged);
+        let version = receipt.outcomes()[0].version().unwrap();
+        store.wherever(|store| {
+            let all = store.history("c").list().unwrap();
+            assert_eq!(seqs(&all), (1..=10).collect::<Vec<_>>());
+            let gone: Vec<u64> = all.iter().filter(|m| retracted(m)).map(|m| m.seq).collect();
+            assert_eq!(gone, [4, 10]);
+            assert!(matches!(all[3].state, MessageState::Retracted { version: v, .. } if v == version));
+            assert_eq!((&all[3].sender[..], all[3].timestamp), (&b"alice"[..], 3));
+            let mut down = store.history("c").reverse().seen_by("bob").list().unwrap();
+            down.reverse();
+            assert_eq!(down, all);
+            // The last message stays the last one, as a stub.
+            let entry = entry(store, "bob", "c");
+            assert!(entry.last_seq == 10 && retracted(&entry.last.unwrap()));
+            assert_eq!(store.conversation("eve", "c").unwrap().unwrap().last_seq, 10);
+        });
+    }
+
+    #[test]
+    fn takes_it_from_the_unread_of_those_who_had_not_read_it() {
+        let store = ten();
+        commit(&store, |b| b.append("c", draft("alice").silent()).retract("c", 11));
+        commit(&store, |b| b.retract("c", 1).retract("c", 5).retract("c", 6));
+        store.wherever(|store| {
+            let counts = |user| {
+                let only = store.conversations(user).unread_only().list().unwrap().entries;
+                assert_eq!(only.len() as u64, store.unread(user).unwrap().conversations);
+                (unread(store, user, "c"), store.unread(user).unwrap().messages)
+            };
+            assert_eq!((counts("bob"), counts("eve"), counts("alice")), ((6, 6), (7, 7), (0, 0)));
+        });
+    }
+
+    #[test]
+    fn of_all_that_is_unread_makes_it_read() {
+        let store = ten();
+        let token = store.conversations("bob").unread_only().list().unwrap().as_of;
+        commit(&store, |b| {
+            (3..=10).for_each(|seq| _ = b.retract("c", seq));
+            b
+        });
+        store.wherever(|store| {
+            assert!(store.conversations("bob").unread_only().list().unwrap().entries.is_empty());
+            assert_eq!(store.unread("bob").unwrap(), Unread::default());
+            let update = store.conversations("bob").unread_only().since(&token).unwrap();
+            let Update::Changes { changes, .. } = update else { panic!("{update:?}") };
+            assert_eq!(brief(&changes), ["-c"]);
+            assert_eq!(listed(store, "bob"), ["c"]);
+        });
+    }
+
+    #[test]
+    fn is_told_to_members_at_the_old_place_of_the_list() {
+        let store = ten();
+        commit(&store, |b| b.join("later", "bob").append("later", draft("eve")));
+        let token = list(&store, "bob").as_of;
+        commit(&store, |b| b.retract("c", 10));
+        store.wherever(|store| {
+            assert_eq!(brief(&changes(store, "bob", &token).0), ["c"]);
+            assert_eq!(listed(store, "bob"), ["later", "c"]);
+        });
+    }
+
+    #[test]
+    fn sets_unread_by_what_still_counts() {
+        let store = ten();
+        commit(&store, |b| b.retract("c", 9).retract("c", 7).retract("c", 3));
+        for count in 0..9 {
+            commit(&store, |b| b.set_unread("c", "bob", count));
+            assert_eq!(unread(&store, "bob", "c"), count.min(7), "{count}");
+        }
+        // In one batch, on top of what is not written yet.
+        commit(&store, |b| b.retract("c", 10).set_unread("c", "bob", 2).retract("c", 4));
+        assert_eq!((unread(&store, "bob", "c"), member(&store, "c", "bob").cursor().seq), (2, 5));
+        store.wherever(|store| assert_eq!(unread(store, "bob", "c"), 2));
+    }
+
+    #[test]
+    fn what_is_not_there_is_refused() {
+        let store = ten();
+        let version = version(&store);
+        for (channel, seq) in [("c", 0), ("c", 11), ("c", u64::MAX), ("unheard of", 1)] {
+            let refused = try_commit(&store, |b| b.join("c", "joe").retract(channel, seq)).unwrap_err();
+            assert!(
+                matches!(refused, Error::NoMessage { seq: s, op: 1, version: v, .. } if (s, v) == (seq, version + 1)),
+                "{refused:?}"
+            );
+        }
+        commit(&store, |b| b.append("new", draft("alice")).retract("new", 1));
+        assert_eq!(store.channels().list().unwrap(), ["c", "new"]);
+    }
+
+    #[test]
+    fn a_limit_in_bytes_counts_what_is_told() {
+        let store = ten();
+        commit(&store, |b| b.retract("c", 2).retract("c", 3));
+        store.wherever(|store| {
+            assert_eq!(seqs(&store.history("c").bytes(18).list().unwrap()), [1, 2, 3, 4]);
+            assert_eq!(seqs(&store.history("c").to(4).reverse().bytes(18).list().unwrap()), [4, 3, 2, 1]);
+        });
+    }
+
+    #[test]
+    fn in_a_gap_is_refused() {
+        let store = ten();
+        store.commit(Batch::new().append("c", draft("eve")).durability(Durability::Buffered)).unwrap();
+        let crashed = store.crashed();
+        commit(&crashed, |b| b.append("c", draft("eve")));
+        let end = crashed.head("c").unwrap().last.seq;
+        assert!(end > 12, "a gap: {end}");
+        for seq in [12, end - 1] {
+            assert!(matches!(
+                try_commit(&crashed, |b| b.retract("c", seq)),
+                Err(Error::NoMessage { op: 0, .. })
+            ));
+        }
+        commit(&crashed, |b| b.retract("c", end).retract("c", 11));
+        crashed.wherever(|store| assert_eq!(unread(store, "bob", "c"), 8));
+    }
+}
+
 mod kept {
     use super::*;
 

@@ -80,6 +80,7 @@ fn change_all(store: &Store) {
     batch.append("later", Draft::new("late", 0, "new names")).join("later", "late").join("left", "late");
     batch.read("left", "alice", u64::MAX).clear("right", "alice").hide("left", "bob").leave("right", "bob");
     batch.append("left", Draft::new("alice", 0, "after")).activate("right", "alice");
+    batch.retract("left", 1).retract("right", 1);
     store.commit(&batch).unwrap();
 }
 

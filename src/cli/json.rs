@@ -8,6 +8,7 @@ use std::io::{self, Write};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use chanlog::MessageState;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::ser::Formatter;
 
@@ -70,7 +71,7 @@ impl Serialize for Bytes<'_> {
     }
 }
 
-/// A message. The client's id comes last, and only where there is one.
+/// A message. The client's id and the state come last, and only where there is one, or it is not as it was sent.
 #[derive(serde::Serialize)]
 pub struct Message<'a> {
     seq: u64,
@@ -82,6 +83,8 @@ pub struct Message<'a> {
     payload: Bytes<'a>,
     #[serde(flatten)]
     id: Option<Bytes<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<&'static str>,
 }
 
 impl<'a> From<&'a chanlog::Message> for Message<'a> {
@@ -94,7 +97,17 @@ impl<'a> From<&'a chanlog::Message> for Message<'a> {
             silent: message.silent,
             payload: Bytes { key: "text", base64: "payload_base64", bytes: &message.payload },
             id: id.map(|bytes| Bytes { key: "id", base64: "id_base64", bytes }),
+            state: state(message),
         }
+    }
+}
+
+/// What became of a message, in a word, if it is not as it was sent.
+pub fn state(message: &chanlog::Message) -> Option<&'static str> {
+    match message.state {
+        MessageState::Sent => None,
+        MessageState::Retracted { .. } => Some("retracted"),
+        _ => Some("altered"),
     }
 }
 

@@ -141,7 +141,9 @@ pub fn hour(i: u64) -> Batch {
         1 => batch.leave(&channel, user(i + 1)),
         2 => batch.activate(&channel, user(i)),
         3 => batch.hide(&channel, user(i + 1)),
-        _ => batch.attributes(&channel, user(i), vec![i as u8; 1020 + i as usize]),
+        _ => {
+            batch.attributes(&channel, user(i), vec![i as u8; 1020 + i as usize]).retract(&channel, 1 + i / 8)
+        }
     };
     batch
 }

@@ -108,14 +108,9 @@ impl Membership {
         self.floor().max(self.read).max(self.own)
     }
 
-    /// The exact number of unread messages.
+    /// The number of unread messages, those included that counted when they were sent and no longer do.
     pub(crate) fn unread(&self, head: &Head) -> u64 {
         head.last.ordinal.saturating_sub(self.cursor().ordinal)
-    }
-
-    /// Whether it belongs to a list of the unread.
-    pub(crate) fn is_unread(&self, head: &Head) -> bool {
-        self.unread(head) > 0 || self.flagged > 0
     }
 
     /// Whether the last message may be seen.

@@ -3,6 +3,7 @@
 //! **The list** of tables and of operations stands here and nowhere else. A table is a file with an `image!` and a line in
 //! `tables`; an operation is a file in `ops` with an `operation!` and a line in `operations`.
 
+pub mod alteration;
 pub mod batch;
 pub mod blob;
 pub mod channel;
@@ -22,11 +23,12 @@ pub mod outcome;
 pub mod state;
 pub mod user;
 
+use alteration::Alteration;
 use channel::Channel;
 use codec::{Put, Reader};
 use ids::{ChannelId, UserId};
 use image::Image;
-use key::UserChannel;
+use key::{ChannelSeq, UserChannel};
 use member::{Member, own::Own};
 use membership::Membership;
 use op::{Decoder, Encoder, Fields, Limits, Operation};
@@ -152,6 +154,15 @@ tables! {
             state.knows(key)
         }
     },
+    alterations: Alteration {
+        fn follow(_: Option<&Self>, after: &Self, key: ChannelSeq, state: &mut impl State) {
+            Alteration::follow(after, key, state);
+        }
+
+        fn fits(&self, key: ChannelSeq, state: &impl State) -> bool {
+            state.knows(key) && Alteration::fits(key, &state.head(key.channel))
+        }
+    },
 }
 
 /// Makes the enum of all operations.
@@ -234,6 +245,7 @@ operations! {
     Class in class,
     ChannelAttributes in channel_attributes,
     UserAttributes in user_attributes,
+    Retract in retract,
 }
 
 impl<'a> Op<'a> {

@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
+use super::alterations::of_last;
 use super::standing::{Due, Newest, Standing, add_owns, changed_states, each_state};
 use super::token::{Continuation, Cut, Gap, Seen, SyncToken};
 use super::{At, Classes, Senders};
@@ -31,7 +32,7 @@ pub struct Conversation {
     pub last_seq: u64,
     /// Everything up to this seq counts as read.
     pub read_seq: u64,
-    /// The exact number of unread messages; own and silent ones don't count.
+    /// The exact number of unread messages; own, silent and retracted ones don't count.
     pub unread: u64,
     /// The version of the newest change, of message or row.
     pub version: u64,
@@ -82,7 +83,7 @@ pub struct Unread {
 
 impl Unread {
     fn add(&mut self, state: &Standing) {
-        let messages = state.row.unread(&state.head);
+        let messages = state.unread();
         self.messages = self.messages.saturating_add(messages);
         self.conversations += u64::from(messages > 0);
         self.flagged += u64::from(state.row.flagged > 0);
@@ -234,6 +235,7 @@ impl<'a> Conversations<'a> {
         let (mut ranked, cut) = newest.finish();
         if let (Some(user), false) = (user, self.unread_only) {
             add_owns(&view, user, ranked.iter_mut().map(|(_, state)| state))?;
+            ranked.iter_mut().try_for_each(|(_, state)| state.count(&view))?;
         }
         ranked.sort_unstable_by_key(|(order, state)| Reverse((*order, state.channel)));
         let gap = cut.then(|| Gap { below: ranked.last().map_or(below, |(order, _)| *order), above: 0 });
@@ -293,7 +295,7 @@ pub(super) fn entry(view: &View, user: &[u8], channel: &[u8]) -> Result<Option<C
     };
     let key = key(channel, user);
     let Some(row) = view.row::<Membership>(key)? else { return Ok(None) };
-    let state = Standing { channel, row: view.with_own(key, row)?, head: view.head_of(channel) };
+    let state = Standing::of(view, channel, view.with_own(key, row)?)?;
     Ok(state.listed(false).then(|| load(view, &state, &mut Senders::new(view), true)))
 }
 
@@ -313,7 +315,7 @@ fn tell(
 
 /// Completes an entry with its name and its last message, and with long attributes if they are wanted. What can't be read is the entry's own fault.
 fn load(view: &View, state: &Standing, senders: &mut Senders<'_>, attributes: bool) -> Conversation {
-    let Standing { channel, row, head } = state;
+    let Standing { channel, row, head, .. } = state;
     let mut fault = None;
     let mut good = |result: Result<Bytes>| result.map_err(|error| fault = Some(error)).unwrap_or_default();
     let name = good(view.name(Named::Channel, channel.0));
@@ -334,7 +336,7 @@ fn load(view: &View, state: &Standing, senders: &mut Senders<'_>, attributes: bo
         class: head.class,
         last_seq: head.last.seq,
         read_seq: row.cursor().seq,
-        unread: row.unread(head),
+        unread: state.unread(),
         version: state.version(),
         last,
         membership,
@@ -349,8 +351,9 @@ fn last_message(
     senders: &mut Senders<'_>,
 ) -> Result<Option<Message>> {
     let mut found = None;
+    let altered = of_last(view, channel, head)?;
     view.last_record(channel, head, &mut |bytes, record| {
-        found = Some(senders.message(bytes, record)?);
+        found = Some(senders.message(bytes, record, altered.as_ref())?);
         Ok(ControlFlow::Break(()))
     })?;
     Ok(found)

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use super::alterations::Alterations;
 use super::{At, Senders};
 use crate::error::Result;
 use crate::kernel::View;
@@ -55,7 +56,8 @@ impl<'a> History<'a> {
         self
     }
 
-    /// Stops before the payloads exceed this sum in bytes; the first message always comes.
+    /// Stops before the payloads exceed this sum in bytes, as they are told: that of a retracted message is empty. The first
+    /// message always comes.
     pub fn bytes(mut self, bytes: u64) -> Self {
         self.bytes = bytes;
         self
@@ -105,14 +107,16 @@ impl<'a> History<'a> {
         let Some(from) = self.first_seen(&view, channel)? else { return Ok(()) };
         let (mut count, mut bytes) = (0, 0);
         let mut senders = Senders::new(&view);
+        let mut alterations = Alterations::new(&view, channel, &view.head_of(channel), self.reverse);
         let messages = view.messages(channel, from..=self.to, self.reverse, self.limit);
         messages.read(&mut |record_bytes, record| {
-            bytes += record.payload.len() as u64;
+            let altered = alterations.of(record.mark.seq)?;
+            bytes += altered.map_or(record.payload.len(), |altered| altered.len(record.payload)) as u64;
             if count > 0 && bytes > self.bytes {
                 return Ok(ControlFlow::Break(()));
             }
             count += 1;
-            if visit(senders.message(record_bytes, record)?)?.is_break() || count == self.limit {
+            if visit(senders.message(record_bytes, record, altered)?)?.is_break() || count == self.limit {
                 return Ok(ControlFlow::Break(()));
             }
             Ok(ControlFlow::Continue(()))

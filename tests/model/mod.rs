@@ -15,7 +15,8 @@ use std::fmt;
 
 use bytes::Bytes;
 use chanlog::{
-    BUFFERED_WINDOW, Batch, Draft, Durability, Head, HistoryFrom, JoinOptions, Mark, Message, Outcome,
+    BUFFERED_WINDOW, Batch, Draft, Durability, Head, HistoryFrom, JoinOptions, Mark, Message, MessageState,
+    Outcome,
 };
 
 pub type Name = Vec<u8>;
@@ -62,6 +63,7 @@ pub enum Op {
     Class { channel: Name, class: u8 },
     ChannelAttributes { channel: Name, attributes: Bytes },
     UserAttributes { user: Name, attributes: Bytes },
+    Retract { channel: Name, seq: u64 },
 }
 
 /// The batch that asks a store for `ops`.
@@ -90,6 +92,7 @@ pub fn batch(ops: &[Op], durability: Durability) -> Batch {
             Op::Class { channel, class } => batch.class(channel, class),
             Op::ChannelAttributes { channel, attributes } => batch.channel_attributes(channel, attributes),
             Op::UserAttributes { user, attributes } => batch.user_attributes(user, attributes),
+            Op::Retract { channel, seq } => batch.retract(channel, seq),
         };
     }
     batch
@@ -125,6 +128,25 @@ pub struct Msg {
     pub ordinal: u64,
     pub version: u64,
     pub post: Post,
+    pub fate: Fate,
+}
+
+/// What became of a message, with the version of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Sent,
+    Retracted(u64),
+}
+
+impl Msg {
+    /// Whether it counts as unread for those who have not read it.
+    fn counts(&self) -> bool {
+        !self.post.silent && !self.retracted()
+    }
+
+    pub fn retracted(&self) -> bool {
+        matches!(self.fate, Fate::Retracted(_))
+    }
 }
 
 impl From<&Message> for Msg {
@@ -138,7 +160,12 @@ impl From<&Message> for Msg {
             payload: m.payload.clone(),
             members_only: false,
         };
-        Msg { seq: m.seq, ordinal: m.ordinal, version: m.version, post }
+        let fate = match m.state {
+            MessageState::Sent => Fate::Sent,
+            MessageState::Retracted { version, .. } => Fate::Retracted(version),
+            _ => unreachable!("a state that the model does not know"),
+        };
+        Msg { seq: m.seq, ordinal: m.ordinal, version: m.version, post, fate }
     }
 }
 
@@ -229,6 +256,8 @@ struct Channel {
     attributes: Bytes,
     /// Whether anything was ever kept with it, and when last.
     kept: Option<u64>,
+    /// When the content of a message changed last.
+    content: u64,
 }
 
 impl Channel {
@@ -246,7 +275,17 @@ impl Channel {
 
     /// The version of the last change that its members are told of.
     fn changed(&self) -> u64 {
-        self.order().max(self.kept.unwrap_or(0))
+        self.order().max(self.kept.unwrap_or(0)).max(self.content)
+    }
+
+    /// The seq that the next message gets.
+    fn next(&self) -> u64 {
+        self.end().max(self.reserved) + 1
+    }
+
+    /// The greatest seq of a message of which something is true.
+    fn greatest(&self, which: impl Fn(&Msg) -> bool) -> u64 {
+        self.messages.values().rev().find(|m| which(m)).map_or(0, |m| m.seq)
     }
 
     /// The mark at `seq`, its ordinal taken from the last message that is not beyond it.
@@ -256,7 +295,7 @@ impl Channel {
     }
 
     fn unread(&self, read: u64) -> u64 {
-        self.messages.range(read + 1..).filter(|(_, m)| !m.post.silent).count() as u64
+        self.messages.range(read + 1..).filter(|(_, m)| m.counts()).count() as u64
     }
 
     /// A row of a member, in the terms of a store.
@@ -371,16 +410,25 @@ impl Model {
         }
     }
 
-    /// The first operation that needs a membership and has none, with the effect of those before it.
+    /// The first operation that needs a membership or a message and has none, with the effect of those before it.
     pub fn refused(&self, ops: &[Op]) -> Option<usize> {
         let mut present = HashMap::new();
+        let mut sent = HashMap::new();
         for (i, op) in ops.iter().enumerate() {
             match op {
-                Op::Append { post, .. } if !post.members_only => {}
                 Op::Class { .. } | Op::ChannelAttributes { .. } | Op::UserAttributes { .. } => {}
                 Op::Append { channel, post } => {
                     let known = present.get(&(channel, &post.sender)).copied();
-                    if !known.unwrap_or_else(|| self.is_member(channel, &post.sender)) {
+                    if post.members_only && !known.unwrap_or_else(|| self.is_member(channel, &post.sender)) {
+                        return Some(i);
+                    }
+                    *sent.entry(channel).or_insert(0) += 1;
+                }
+                Op::Retract { channel, seq } => {
+                    let place = self.channel(channel);
+                    let first = place.map_or(1, Channel::next);
+                    let new = first..first + sent.get(channel).copied().unwrap_or(0);
+                    if !new.contains(seq) && place.is_none_or(|place| !place.messages.contains_key(seq)) {
                         return Some(i);
                     }
                 }
@@ -445,6 +493,7 @@ impl Model {
                 })
             }
             Op::UserAttributes { user, attributes } => self.user_attributes(user, attributes),
+            Op::Retract { channel, seq } => self.retract(channel, *seq),
         }
     }
 
@@ -452,11 +501,11 @@ impl Model {
         let (c, u) = (self.make_channel(channel), self.make_user(&post.sender));
         let version = self.touch(c, None);
         let place = &mut self.channels[c];
-        let seq = place.end().max(place.reserved) + 1;
+        let seq = place.next();
         let ordinal = place.mark(seq).ordinal + u64::from(!post.silent);
         let post = Post { members_only: false, ..post.clone() };
         let sender = post.sender.clone();
-        place.messages.insert(seq, Msg { seq, ordinal, version, post });
+        place.messages.insert(seq, Msg { seq, ordinal, version, post, fate: Fate::Sent });
         debug_assert_eq!(self.users[u], sender);
         if let Some(row) = self.rows.get_mut(&(u, c)).filter(|row| row.member) {
             row.own = seq;
@@ -610,7 +659,7 @@ impl Model {
             return Outcome::Unchanged;
         }
         // Just before the first of so many counted messages.
-        let counted = place.messages.values().rev().filter(|m| !m.post.silent);
+        let counted = place.messages.values().rev().filter(|m| m.counts());
         let to = match count {
             0 => place.end(),
             _ => counted.skip(count as usize - 1).map(|m| m.seq - 1).next().unwrap_or(0),
@@ -656,6 +705,20 @@ impl Model {
         if attributes.len() > 1024 {
             self.changes.push(Touch { channel: None, user: None });
         }
+    }
+
+    fn retract(&mut self, channel: &Name, seq: u64) -> Outcome {
+        let c = self.channel_ids[channel];
+        if self.channels[c].messages[&seq].retracted() {
+            return Outcome::Unchanged;
+        }
+        let version = self.touch(c, None);
+        let place = &mut self.channels[c];
+        place.content = version;
+        let message = place.messages.get_mut(&seq).expect("refused for others");
+        message.fate = Fate::Retracted(version);
+        message.post.payload = Bytes::new();
+        Outcome::Changed { version }
     }
 
     /// The row of a member.
@@ -752,12 +815,20 @@ impl Model {
         self.channel(channel).map_or(0, Channel::end)
     }
 
+    /// The seqs of a channel's messages.
+    pub fn seqs(&self, channel: &[u8]) -> Vec<u64> {
+        self.channel(channel).map_or_else(Vec::new, |place| place.messages.keys().copied().collect())
+    }
+
     pub fn head(&self, channel: &[u8]) -> Head {
         let Some(place) = self.channel(channel) else { return Head::default() };
         let members = self.members(channel).len() as u32;
         let mut head = Head::default();
         (head.last, head.members) = (place.mark(place.end()), members);
         (head.order, head.changed, head.class) = (place.order(), place.changed(), place.class);
+        (head.content, head.kept) = (place.content, place.kept.unwrap_or(0));
+        (head.retracted, head.altered) =
+            (place.greatest(Msg::retracted), place.greatest(|m| m.fate != Fate::Sent));
         head
     }
 
