@@ -74,6 +74,8 @@ fn hour(model: &Model, i: u64) -> Vec<Op> {
     });
     if i % 3 == 2 {
         ops.push(Op::Retract { channel: channel(c), seq: 1 + i / 4 });
+        let (key, value) = (user(i % 2).into(), vec![7; (i % 5) as usize].into());
+        ops.push(Op::Annotate { channel: channel(c), seq: 1 + i % 3, key, value });
     }
     while let Some(refused) = model.refused(&ops) {
         ops.remove(refused);

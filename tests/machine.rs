@@ -55,6 +55,7 @@ enum Plan {
     ChannelAttributes { channel: u8, len: usize },
     UserAttributes { user: u8, len: usize },
     Retract { channel: u8, message: Place },
+    Annotate { channel: u8, message: Place, key: u8, len: usize },
 }
 
 /// A batch to be: its operations, whether those that the model would refuse are left out, and its durability.
@@ -184,6 +185,8 @@ fn plan() -> impl Strategy<Value = Plan> {
             .prop_map(|((_, user), len)| Plan::UserAttributes { user, len }),
         4 => (pair.clone(), any::<Place>())
             .prop_map(|((channel, _), message)| Plan::Retract { channel, message }),
+        4 => (pair.clone(), any::<Place>(), 1u8..4, select(vec![0usize, 0, 1, 30, 2000]))
+            .prop_map(|((channel, _), message, key, len)| Plan::Annotate { channel, message, key, len }),
         1 => (pair, select(vec![0usize, 1, 100, 1024, 1025, 4096]))
             .prop_map(|((channel, user), len)| Plan::Attributes { channel, user, len }),
     ]
@@ -322,6 +325,16 @@ fn settle(model: &Model, plan: &Plan) -> Op {
             let channel = channel_name(channel);
             let seq = choose_message(model, &channel, message);
             Op::Retract { channel, seq }
+        }
+        Plan::Annotate { channel, message, key, len } => {
+            let channel = channel_name(channel);
+            let seq = choose_message(model, &channel, message);
+            Op::Annotate {
+                channel,
+                seq,
+                key: vec![key; key.into()].into(),
+                value: vec![message as u8; len].into(),
+            }
         }
         Plan::Attributes { channel, user, len } => {
             let attributes = vec![user; len].into();

@@ -1750,6 +1750,157 @@ mod retracting {
     }
 }
 
+mod annotating {
+    use super::*;
+    use chanlog::{Annotation, ChangeKind, MAX_ANNOTATION, MessageChange};
+
+    fn three() -> Fresh {
+        let store = fresh();
+        commit(&store, |b| b.join("c", "bob").join("c", "eve"));
+        send(&store, "c", "alice", 3);
+        store
+    }
+
+    fn kept(annotations: &[Annotation]) -> Vec<(u64, &[u8], &[u8])> {
+        let mut kept: Vec<_> =
+            annotations.iter().map(|kept| (kept.seq, &kept.key[..], &kept.value[..])).collect();
+        kept.sort();
+        kept
+    }
+
+    #[test]
+    fn keeps_values_by_key() {
+        let store = three();
+        let receipt = commit(&store, |b| {
+            b.annotate("c", 1, "k", "one").annotate("c", 1, "l", "two").annotate("c", 2, "k", "three");
+            b.annotate("c", 1, "k", "four").annotate("c", 1, "k", "four").annotate("c", 2, "nothing", "")
+        });
+        assert_eq!(receipt.outcomes()[4..], [Outcome::Unchanged, Outcome::Unchanged]);
+        store.wherever(|store| {
+            let all = store.annotations("c").list().unwrap();
+            assert_eq!(kept(&all), [(1, &b"k"[..], &b"four"[..]), (1, b"l", b"two"), (2, b"k", b"three")]);
+            assert_eq!(
+                kept(&store.annotations("c").from(2).to(2).list().unwrap()),
+                [(2, &b"k"[..], &b"three"[..])]
+            );
+            let one = store.annotation("c", 1, "k").unwrap().unwrap();
+            assert_eq!((one.seq, Some(one.version)), (1, receipt.outcomes()[3].version()));
+            assert_eq!(store.annotation("c", 3, "k").unwrap(), None);
+            assert_eq!(store.annotations("unheard of").list().unwrap(), []);
+        });
+    }
+
+    #[test]
+    fn with_an_empty_value_removes() {
+        let store = three();
+        commit(&store, |b| b.annotate("c", 1, "k", "one").annotate("c", 1, "l", "two"));
+        store.seal().unwrap();
+        commit(&store, |b| b.annotate("c", 1, "k", ""));
+        store.wherever(|store| {
+            assert_eq!(kept(&store.annotations("c").list().unwrap()), [(1, &b"l"[..], &b"two"[..])]);
+            assert_eq!(store.annotation("c", 1, "k").unwrap(), None);
+            // A page may begin after what is gone.
+            assert!(store.annotations("c").after(1, "k").list().unwrap().len() <= 1);
+        });
+    }
+
+    #[test]
+    fn many_are_read_in_pages() {
+        let store = three();
+        for part in 0..10 {
+            commit(&store, |b| {
+                (0..100).for_each(|i| _ = b.annotate("c", 2, format!("key {part} {i}"), "x"));
+                b
+            });
+            if part % 3 == 1 {
+                store.seal().unwrap();
+            }
+        }
+        store.wherever(|store| {
+            let mut keys = std::collections::BTreeSet::new();
+            let mut page = store.annotations("c").limit(7).list().unwrap();
+            while let Some(last) = page.last() {
+                assert!(page.len() <= 7);
+                keys.extend(page.iter().map(|kept| kept.key.clone()));
+                page = store.annotations("c").after(last.seq, &last.key).limit(7).list().unwrap();
+            }
+            assert_eq!(keys.len(), 1000);
+        });
+    }
+
+    #[test]
+    fn is_told_to_members_and_moves_nothing_else() {
+        let store = three();
+        commit(&store, |b| b.join("later", "bob").append("later", draft("eve")));
+        let before = entry(&store, "bob", "c");
+        let token = list(&store, "bob").as_of;
+        let version = commit(&store, |b| b.annotate("c", 3, "k", "v")).outcomes()[0].version().unwrap();
+        store.wherever(|store| {
+            assert_eq!(brief(&changes(store, "bob", &token).0), ["c"]);
+            assert_eq!(listed(store, "bob"), ["later", "c"]);
+            let entry = entry(store, "bob", "c");
+            assert_eq!((entry.unread, &entry.last, entry.last_seq), (before.unread, &before.last, 3));
+            let versions = (entry.versions.messages, entry.versions.content, entry.versions.row);
+            assert_eq!(versions, (before.versions.messages, version, before.versions.row));
+            assert_eq!(entry.version, version);
+        });
+    }
+
+    #[test]
+    fn changes_come_in_order_and_in_pages() {
+        let store = three();
+        commit(&store, |b| b.annotate("c", 3, "k", "v").retract("c", 1).annotate("c", 1, "by", "eve"));
+        store.seal().unwrap();
+        commit(&store, |b| b.annotate("c", 3, "k", "").retract("c", 2));
+        store.wherever(|store| {
+            let all = store.changes("c").list().unwrap();
+            let told: Vec<_> = all.iter().map(|change| (change.seq, change.kind.clone())).collect();
+            assert!(matches!(
+                &told[..],
+                [
+                    (1, ChangeKind::Retracted),
+                    (1, ChangeKind::Annotated { .. }),
+                    (3, ChangeKind::Unannotated { .. }),
+                    (2, ChangeKind::Retracted)
+                ]
+            ));
+            assert!(all.is_sorted_by_key(|change| change.version));
+            let mut pages: Vec<MessageChange> = Vec::new();
+            loop {
+                let since = pages.last().map_or(0, |last| last.version);
+                let page = store.changes("c").since(since).limit(3).list().unwrap();
+                if page.is_empty() {
+                    break;
+                }
+                pages.extend(page);
+            }
+            assert_eq!(pages, all);
+            assert_eq!(store.head("c").unwrap().content, all[3].version);
+            assert_eq!(store.changes("c").since(all[3].version).list().unwrap(), []);
+            assert_eq!(store.changes("unheard of").list().unwrap(), []);
+        });
+    }
+
+    #[test]
+    fn of_a_retracted_message_works_and_of_none_is_refused() {
+        let store = three();
+        commit(&store, |b| b.retract("c", 1).annotate("c", 1, "by", "eve"));
+        assert_eq!(store.annotations("c").list().unwrap().len(), 1);
+        for seq in [0, 4] {
+            let refused = try_commit(&store, |b| b.annotate("c", seq, "k", "v"));
+            assert!(matches!(refused, Err(Error::NoMessage { op: 0, .. })));
+        }
+        assert_invalid(try_commit(&store, |b| b.annotate("c", 1, "", "v")), 0);
+        assert_invalid(try_commit(&store, |b| b.annotate("c", 1, [7; 256], "v")), 0);
+        commit(&store, |b| b.annotate("c", 1, [7; 255], vec![7; MAX_ANNOTATION]));
+        let long = try_commit(&store, |b| b.annotate("c", 1, "k", vec![7; MAX_ANNOTATION + 1]));
+        assert!(matches!(long, Err(Error::TooLarge { op: Some(0), .. })));
+        store.wherever(|store| {
+            assert_eq!(store.annotation("c", 1, [7; 255]).unwrap().unwrap().value.len(), 65_536)
+        });
+    }
+}
+
 mod kept {
     use super::*;
 

@@ -54,6 +54,21 @@ impl<'a> Bytes<'a> {
         Bytes { key: "channel", base64: "channel_base64", bytes }
     }
 
+    /// The key of an annotation.
+    pub fn key(bytes: &'a [u8]) -> Self {
+        Bytes { key: "key", base64: "key_base64", bytes }
+    }
+
+    /// A payload, or what is kept with a message.
+    pub fn payload(bytes: &'a [u8]) -> Self {
+        Bytes { key: "text", base64: "payload_base64", bytes }
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// A file's path.
     pub fn file(bytes: &'a [u8]) -> Self {
         Bytes { key: "file", base64: "file_base64", bytes }
@@ -95,7 +110,7 @@ impl<'a> From<&'a chanlog::Message> for Message<'a> {
             sender: Bytes { key: "sender", base64: "sender_base64", bytes: &message.sender },
             ts: message.timestamp,
             silent: message.silent,
-            payload: Bytes { key: "text", base64: "payload_base64", bytes: &message.payload },
+            payload: Bytes::payload(&message.payload),
             id: id.map(|bytes| Bytes { key: "id", base64: "id_base64", bytes }),
             state: state(message),
         }

@@ -4,6 +4,7 @@
 //! `tables`; an operation is a file in `ops` with an `operation!` and a line in `operations`.
 
 pub mod alteration;
+pub mod annotation;
 pub mod batch;
 pub mod blob;
 pub mod channel;
@@ -24,11 +25,12 @@ pub mod state;
 pub mod user;
 
 use alteration::Alteration;
+use annotation::Annotation;
 use channel::Channel;
 use codec::{Put, Reader};
 use ids::{ChannelId, UserId};
 use image::Image;
-use key::{ChannelSeq, UserChannel};
+use key::{ChannelSeq, MessageSlot, UserChannel};
 use member::{Member, own::Own};
 use membership::Membership;
 use op::{Decoder, Encoder, Fields, Limits, Operation};
@@ -163,6 +165,15 @@ tables! {
             state.knows(key) && Alteration::fits(key, &state.head(key.channel))
         }
     },
+    annotations: Annotation {
+        fn follow(_: Option<&Self>, after: &Self, key: MessageSlot, state: &mut impl State) {
+            Annotation::follow(after, key, state);
+        }
+
+        fn fits(&self, key: MessageSlot, state: &impl State) -> bool {
+            state.knows(key) && Annotation::fits(key, &state.head(key.channel))
+        }
+    },
 }
 
 /// Makes the enum of all operations.
@@ -246,6 +257,7 @@ operations! {
     ChannelAttributes in channel_attributes,
     UserAttributes in user_attributes,
     Retract in retract,
+    Annotate in annotate,
 }
 
 impl<'a> Op<'a> {

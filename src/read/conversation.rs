@@ -34,8 +34,10 @@ pub struct Conversation {
     pub read_seq: u64,
     /// The exact number of unread messages; own, silent and retracted ones don't count.
     pub unread: u64,
-    /// The version of the newest change, of message or row.
+    /// The version of the newest change: the greatest of [`Conversation::versions`].
     pub version: u64,
+    /// The versions of its parts, by which a client that got an update knows what to fetch.
+    pub versions: Versions,
     /// The last message that the user may see.
     pub last: Option<Message>,
     /// The user's row in the channel. In a list its attributes are loaded only if they are short, or if that was asked for.
@@ -45,12 +47,28 @@ pub struct Conversation {
     pub fault: Option<Error>,
 }
 
+/// When each part of an entry changed last, as versions; 0 for what never did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Versions {
+    /// The channel's last message.
+    pub messages: u64,
+    /// The content or the annotations of messages: ask [`Store::changes`](crate::Store::changes) which.
+    pub content: u64,
+    /// What is kept with the channel: [`Store::channel`](crate::Store::channel) gives it.
+    pub channel: u64,
+    /// The user's own row, which the entry holds.
+    pub row: u64,
+}
+
 impl PartialEq for Conversation {
     /// Faults are alike if there are any: errors of the system can't be compared.
     fn eq(&self, other: &Self) -> bool {
         (&self.channel, self.class, self.last_seq, self.read_seq, self.unread, self.version)
             == (&other.channel, other.class, other.last_seq, other.read_seq, other.unread, other.version)
-            && (&self.last, &self.membership) == (&other.last, &other.membership)
+            && (&self.versions, &self.last, &self.membership)
+                == (&other.versions, &other.last, &other.membership)
             && self.fault.is_some() == other.fault.is_some()
     }
 }
@@ -338,6 +356,12 @@ fn load(view: &View, state: &Standing, senders: &mut Senders<'_>, attributes: bo
         read_seq: row.cursor().seq,
         unread: state.unread(),
         version: state.version(),
+        versions: Versions {
+            messages: head.order,
+            content: head.content,
+            channel: head.kept,
+            row: row.version,
+        },
         last,
         membership,
         fault,

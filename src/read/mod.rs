@@ -4,6 +4,8 @@
 //! `Store`), or of a view that the caller holds.
 
 mod alterations;
+mod annotations;
+mod changes;
 mod conversation;
 mod history;
 mod listing;
@@ -11,7 +13,9 @@ mod point;
 mod standing;
 mod token;
 
-pub use conversation::{Conversation, Conversations, List, ListChange, Unread, Update};
+pub use annotations::Annotations;
+pub use changes::{ChangeKind, ChannelChanges, MessageChange};
+pub use conversation::{Conversation, Conversations, List, ListChange, Unread, Update, Versions};
 pub use history::History;
 pub(crate) use listing::Of;
 pub use listing::{Listing, MemberEntry};

@@ -64,6 +64,7 @@ pub enum Op {
     ChannelAttributes { channel: Name, attributes: Bytes },
     UserAttributes { user: Name, attributes: Bytes },
     Retract { channel: Name, seq: u64 },
+    Annotate { channel: Name, seq: u64, key: Bytes, value: Bytes },
 }
 
 /// The batch that asks a store for `ops`.
@@ -93,6 +94,7 @@ pub fn batch(ops: &[Op], durability: Durability) -> Batch {
             Op::ChannelAttributes { channel, attributes } => batch.channel_attributes(channel, attributes),
             Op::UserAttributes { user, attributes } => batch.user_attributes(user, attributes),
             Op::Retract { channel, seq } => batch.retract(channel, seq),
+            Op::Annotate { channel, seq, key, value } => batch.annotate(channel, seq, key, value),
         };
     }
     batch
@@ -138,6 +140,14 @@ pub enum Fate {
     Retracted(u64),
 }
 
+/// What changed of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    Retracted,
+    /// A key, and its value; none if it was removed.
+    Annotated(Bytes, Bytes),
+}
+
 impl Msg {
     /// Whether it counts as unread for those who have not read it.
     fn counts(&self) -> bool {
@@ -178,19 +188,21 @@ pub struct Entry {
     pub read_seq: u64,
     pub unread: u64,
     pub version: u64,
+    /// Those of messages, content, channel and row.
+    pub versions: [u64; 4],
     pub last: Option<Msg>,
     pub member: Member,
 }
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Entry { channel, class, last_seq, read_seq, unread, version, last, member } = self;
+        let Entry { channel, class, last_seq, read_seq, unread, version, versions, last, member } = self;
         let channel = check::text(channel);
         write!(
             f,
             "{channel}: class {class}, last_seq {last_seq}, read_seq {read_seq}, unread {unread}, version {version}, "
         )?;
-        write!(f, "{last:?}, {member:?}")
+        write!(f, "{versions:?}, {last:?}, {member:?}")
     }
 }
 
@@ -256,8 +268,10 @@ struct Channel {
     attributes: Bytes,
     /// Whether anything was ever kept with it, and when last.
     kept: Option<u64>,
-    /// When the content of a message changed last.
+    /// When the content of a message or an annotation changed last.
     content: u64,
+    /// By seq and key, with the version; removed ones without a value.
+    annotations: BTreeMap<(u64, Bytes), (Bytes, u64)>,
 }
 
 impl Channel {
@@ -424,7 +438,7 @@ impl Model {
                     }
                     *sent.entry(channel).or_insert(0) += 1;
                 }
-                Op::Retract { channel, seq } => {
+                Op::Retract { channel, seq } | Op::Annotate { channel, seq, .. } => {
                     let place = self.channel(channel);
                     let first = place.map_or(1, Channel::next);
                     let new = first..first + sent.get(channel).copied().unwrap_or(0);
@@ -494,6 +508,7 @@ impl Model {
             }
             Op::UserAttributes { user, attributes } => self.user_attributes(user, attributes),
             Op::Retract { channel, seq } => self.retract(channel, *seq),
+            Op::Annotate { channel, seq, key, value } => self.annotate(channel, *seq, key, value),
         }
     }
 
@@ -721,6 +736,20 @@ impl Model {
         Outcome::Changed { version }
     }
 
+    fn annotate(&mut self, channel: &Name, seq: u64, key: &Bytes, value: &Bytes) -> Outcome {
+        let c = self.channel_ids[channel];
+        let key = (seq, key.clone());
+        let before = self.channels[c].annotations.get(&key).map(|(value, _)| value.clone());
+        if before.unwrap_or_default() == value {
+            return Outcome::Unchanged;
+        }
+        let version = self.touch(c, None);
+        let place = &mut self.channels[c];
+        place.content = version;
+        place.annotations.insert(key, (value.clone(), version));
+        Outcome::Changed { version }
+    }
+
     /// The row of a member.
     fn present(&self, channel: &Name, user: &Name) -> &Row {
         self.row(channel, user).expect("refused for others")
@@ -815,6 +844,29 @@ impl Model {
         self.channel(channel).map_or(0, Channel::end)
     }
 
+    /// What is kept with a channel's messages: seq, key, value and version.
+    pub fn annotations(&self, channel: &[u8]) -> Vec<(u64, Bytes, Bytes, u64)> {
+        let place = self.channel(channel).into_iter();
+        let all = place.flat_map(|place| &place.annotations).filter(|(_, (value, _))| !value.is_empty());
+        all.map(|((seq, key), (value, version))| (*seq, key.clone(), value.clone(), *version)).collect()
+    }
+
+    /// What changed of a channel's messages after `version`, oldest change first: version, seq, and what.
+    pub fn changes(&self, channel: &[u8], version: u64) -> Vec<(u64, u64, Changed)> {
+        let Some(place) = self.channel(channel) else { return Vec::new() };
+        let altered = place.messages.values().filter_map(|m| match m.fate {
+            Fate::Sent => None,
+            Fate::Retracted(at) => Some((at, m.seq, Changed::Retracted)),
+        });
+        let annotated = place
+            .annotations
+            .iter()
+            .map(|((seq, key), (value, at))| (*at, *seq, Changed::Annotated(key.clone(), value.clone())));
+        let mut changes: Vec<_> = altered.chain(annotated).filter(|(at, ..)| *at > version).collect();
+        changes.sort_by_key(|(at, ..)| *at);
+        changes
+    }
+
     /// The seqs of a channel's messages.
     pub fn seqs(&self, channel: &[u8]) -> Vec<u64> {
         self.channel(channel).map_or_else(Vec::new, |place| place.messages.keys().copied().collect())
@@ -894,6 +946,7 @@ impl Model {
             read_seq: row.cursor(),
             unread: place.unread(row.cursor()),
             version: place.changed().max(row.version),
+            versions: [place.order(), place.content, place.kept.unwrap_or(0), row.version],
             class: place.class,
             last: place.last().filter(|m| m.seq > row.floor()).cloned(),
             member: place.member(row),

@@ -1,6 +1,7 @@
 //! The operations, one file each. What an operation is stands in [`super::op`]; the list of them in [`super`].
 
 pub mod activate;
+pub mod annotate;
 pub mod append;
 pub mod attributes;
 pub mod channel_attributes;
