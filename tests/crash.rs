@@ -76,6 +76,7 @@ fn hour(model: &Model, i: u64) -> Vec<Op> {
         ops.push(Op::Retract { channel: channel(c), seq: 1 + i / 4 });
         let (key, value) = (user(i % 2).into(), vec![7; (i % 5) as usize].into());
         ops.push(Op::Annotate { channel: channel(c), seq: 1 + i % 3, key, value });
+        ops.push(Op::Forget { channel: channel(c), user: user(u), from: i / 2, to: i / 2 + i % 3 });
     }
     while let Some(refused) = model.refused(&ops) {
         ops.remove(refused);

@@ -1901,6 +1901,149 @@ mod annotating {
     }
 }
 
+mod forgetting {
+    use super::*;
+
+    /// A channel of ten messages of alice, of which bob has read two, and a later one elsewhere.
+    fn ten() -> Fresh {
+        let store = fresh();
+        commit(&store, |b| b.join("c", "alice").join("c", "bob").join("c", "eve"));
+        send(&store, "c", "alice", 10);
+        commit(&store, |b| b.read("c", "bob", 2).join("later", "bob").append("later", draft("eve")));
+        store
+    }
+
+    fn seen(store: &Store, user: &str) -> Vec<u64> {
+        seqs(&store.history("c").seen_by(user).list().unwrap())
+    }
+
+    fn last(store: &Store, user: &str) -> Option<u64> {
+        entry(store, user, "c").last.map(|message| message.seq)
+    }
+
+    #[test]
+    fn hides_messages_from_one_user_alone() {
+        let store = ten();
+        let eve = list(&store, "eve").as_of;
+        let bob = list(&store, "bob").as_of;
+        commit(&store, |b| b.forget("c", "bob", 4, 5).forget("c", "bob", 9, u64::MAX));
+        store.wherever(|store| {
+            assert_eq!(seen(store, "bob"), [1, 2, 3, 6, 7, 8]);
+            let down = store.history("c").seen_by("bob").reverse().limit(4).list().unwrap();
+            assert_eq!(seqs(&down), [8, 7, 6, 3]);
+            assert_eq!(seqs(&store.history("c").seen_by("bob").from(5).limit(2).list().unwrap()), [6, 7]);
+            assert_eq!(seqs(&store.history("c").seen_by("bob").from(4).to(5).list().unwrap()), [0u64; 0]);
+            assert_eq!(seqs(&store.history("c").seen_by("bob").last(4).unwrap()), [3, 6, 7, 8]);
+            assert_eq!((last(store, "bob"), unread(store, "bob", "c")), (Some(8), 4));
+            assert_eq!(store.unread("bob").unwrap().messages, 5);
+            assert_eq!(store.forgotten("c", "bob").unwrap(), [4..=5, 9..=10]);
+            assert_eq!(listed(store, "bob"), ["later", "c"]);
+            assert_eq!(brief(&changes(store, "bob", &bob).0), ["c"]);
+            // Nobody else hears or sees anything of it.
+            assert_eq!(
+                (seen(store, "eve").len(), last(store, "eve"), unread(store, "eve", "c")),
+                (10, Some(10), 10)
+            );
+            assert_eq!(changes(store, "eve", &eve).0, []);
+            assert_eq!(store.history("c").list().unwrap().len(), 10);
+        });
+    }
+
+    #[test]
+    fn of_all_messages_leaves_the_entry_without_one() {
+        let store = ten();
+        commit(&store, |b| b.forget("c", "bob", 0, 10));
+        store.wherever(|store| {
+            assert_eq!((last(store, "bob"), unread(store, "bob", "c")), (None, 0));
+            assert_eq!(listed(store, "bob"), ["later", "c"]);
+            assert_eq!(seen(store, "bob"), [0u64; 0]);
+        });
+    }
+
+    #[test]
+    fn does_not_hide_what_comes_later() {
+        let store = ten();
+        commit(&store, |b| b.forget("c", "bob", 1, u64::MAX).append("c", draft("alice")));
+        store.wherever(|store| {
+            assert_eq!(
+                (last(store, "bob"), unread(store, "bob", "c"), seen(store, "bob")),
+                (Some(11), 1, vec![11])
+            );
+        });
+    }
+
+    #[test]
+    fn and_retracting_the_same_message_takes_it_from_unread_once() {
+        let store = ten();
+        commit(&store, |b| b.forget("c", "bob", 4, 6).retract("c", 5).retract("c", 7).retract("c", 1));
+        commit(&store, |b| b.forget("c", "bob", 8, 8).retract("c", 8));
+        for count in 0..6 {
+            commit(&store, |b| b.set_unread("c", "bob", count));
+            assert_eq!(unread(&store, "bob", "c"), count.min(4), "{count}");
+        }
+        commit(&store, |b| b.read_at("c", "bob", 5));
+        store.wherever(|store| assert_eq!((unread(store, "bob", "c"), unread(store, "eve", "c")), (2, 6)));
+    }
+
+    #[test]
+    fn again_changes_nothing_and_ranges_that_touch_are_one() {
+        let store = ten();
+        commit(&store, |b| b.forget("c", "bob", 3, 4).forget("c", "bob", 8, 9).forget("c", "bob", 5, 7));
+        assert_eq!(store.forgotten("c", "bob").unwrap(), [3..=9]);
+        let again = commit(&store, |b| b.forget("c", "bob", 4, 8).forget("c", "bob", 11, 20));
+        assert_eq!(again.outcomes(), [Outcome::Unchanged, Outcome::Unchanged]);
+    }
+
+    #[test]
+    fn ends_with_the_membership() {
+        let store = ten();
+        let whole = JoinOptions::new().history(HistoryFrom::Start).read(0);
+        commit(&store, |b| b.forget("c", "bob", 2, 9).leave("c", "bob").join_with("c", "bob", whole));
+        assert_eq!(store.forgotten("c", "bob").unwrap(), []);
+        assert_eq!((seen(&store, "bob").len(), unread(&store, "bob", "c")), (10, 10));
+        commit(&store, |b| b.forget("c", "bob", 10, 10));
+        store.wherever(|store| {
+            assert_eq!(store.forgotten("c", "bob").unwrap(), [10..=10]);
+            assert_eq!((seen(store, "bob").len(), unread(store, "bob", "c")), (9, 9));
+        });
+    }
+
+    #[test]
+    fn is_for_members_and_of_ranges() {
+        let store = ten();
+        let stranger = try_commit(&store, |b| b.forget("c", "joe", 1, 2));
+        assert!(matches!(stranger, Err(Error::NotMember { op: 0, .. })));
+        assert_invalid(try_commit(&store, |b| b.forget("c", "bob", 3, 2)), 0);
+        assert_eq!(store.forgotten("c", "joe").unwrap(), []);
+        assert_eq!(store.forgotten("unheard of", "bob").unwrap(), []);
+    }
+
+    #[test]
+    fn of_more_than_1024_ranges_is_refused() {
+        let store = fresh();
+        commit(&store, |b| b.join_with("c", "bob", JoinOptions::new().history(HistoryFrom::Start)));
+        send(&store, "c", "alice", 2100);
+        commit(&store, |b| {
+            (1..=1024).for_each(|i| _ = b.forget("c", "bob", 2 * i, 2 * i));
+            b
+        });
+        let refused = try_commit(&store, |b| b.forget("c", "bob", 2060, 2060));
+        assert!(
+            matches!(refused, Err(Error::TooLarge { len: 1025, limit: 1024, op: Some(0), .. })),
+            "{refused:?}"
+        );
+        // One that touches others makes them fewer, and what is cleared needs none.
+        commit(&store, |b| b.forget("c", "bob", 3, 3).forget("c", "bob", 2060, 2060));
+        commit(&store, |b| {
+            b.clear_to("c", "bob", 10).forget("c", "bob", 2070, 2070).forget("c", "bob", 2080, 2080)
+        });
+        store.wherever(|store| {
+            assert_eq!(unread(store, "bob", "c"), 2090 - 1022);
+            assert_eq!(seen(store, "bob").len(), 2090 - 1022);
+        });
+    }
+}
+
 mod kept {
     use super::*;
 

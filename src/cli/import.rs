@@ -33,7 +33,8 @@ use crate::text;
 /// before. Further keys: "op" ("send", "join", "read", or any other operation by its name, such as "leave", "clear", "hide",
 /// "activate", "class", with the operation's fields as keys; "attributes" of a membership, a channel or a user, by which names
 /// are given; "pin", "mute" and "unread" without "on":false set what they say; "set_unread" takes "n"; "retract" of a message by its "seq", "annotate" with
-/// "seq", "key" and "text", which is empty in order to remove), "history" ("now", "all") of a join, "seq" of a read (to the end without
+/// "seq", "key" and "text", which is empty in order to remove, "forget" of a range "from" a seq
+/// "to" another by one user), "history" ("now", "all") of a join, "seq" of a read (to the end without
 /// it), "silent", "id" (the client's id of the message), "payload_base64" in place of "text". Names and ids that are not UTF-8 come as "channel_base64", "user_base64", "id_base64". Keys that an op does not
 /// need are ignored, a key with null counts as absent. Blank lines are skipped, and counted as lines. A payload has at most
 /// 1 MiB, a line about 6.

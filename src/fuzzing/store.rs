@@ -140,7 +140,7 @@ pub fn hour(i: u64) -> Batch {
     match i % 5 {
         0 => batch.clear(&channel, user(i)),
         1 => batch.leave(&channel, user(i + 1)).annotate(&channel, 1, user(i), "x".repeat(i as usize % 40)),
-        2 => batch.activate(&channel, user(i)),
+        2 => batch.activate(&channel, user(i)).forget(&channel, user(i), i / 9, i / 8 + 1),
         3 => batch.hide(&channel, user(i + 1)),
         _ => {
             batch.attributes(&channel, user(i), vec![i as u8; 1020 + i as usize]).retract(&channel, 1 + i / 8)
@@ -286,6 +286,7 @@ impl Digest {
                 let membership = store.membership(channel, user);
                 let _ = membership.map(|found| found.map(|row| row.cursor()));
                 let _ = store.history(channel).seen_by(user).limit(3).list();
+                let _ = store.forgotten(channel, user);
             }
         }
         let channel = |name: Bytes| (name.clone(), Channel::read(store, &name));

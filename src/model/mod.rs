@@ -10,6 +10,7 @@ pub mod blob;
 pub mod channel;
 pub mod codec;
 pub mod follow;
+pub mod forgotten;
 pub mod head;
 pub mod ids;
 pub mod image;
@@ -28,6 +29,7 @@ use alteration::Alteration;
 use annotation::Annotation;
 use channel::Channel;
 use codec::{Put, Reader};
+use forgotten::Forgotten;
 use ids::{ChannelId, UserId};
 use image::Image;
 use key::{ChannelSeq, MessageSlot, UserChannel};
@@ -174,6 +176,11 @@ tables! {
             state.knows(key) && Annotation::fits(key, &state.head(key.channel))
         }
     },
+    forgotten: Forgotten {
+        fn fits(&self, key: UserChannel, state: &impl State) -> bool {
+            state.knows(key) && Forgotten::fits(self, &state.head(key.channel))
+        }
+    },
 }
 
 /// Makes the enum of all operations.
@@ -258,6 +265,7 @@ operations! {
     UserAttributes in user_attributes,
     Retract in retract,
     Annotate in annotate,
+    Forget in forget,
 }
 
 impl<'a> Op<'a> {

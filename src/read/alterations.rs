@@ -6,6 +6,7 @@
 use crate::error::Result;
 use crate::kernel::View;
 use crate::model::alteration::Alteration;
+use crate::model::forgotten::HiddenRanges;
 use crate::model::head::Head;
 use crate::model::ids::ChannelId;
 use crate::model::key::ChannelSeq;
@@ -62,23 +63,27 @@ impl<'v> Alterations<'v> {
     }
 }
 
-/// What became of a channel's last message.
-pub(super) fn of_last(view: &View, channel: ChannelId, head: &Head) -> Result<Option<Alteration>> {
-    match head.altered == head.last.seq {
-        true => view.row(ChannelSeq { channel, seq: head.last.seq }),
-        false => Ok(None),
-    }
+/// What became of one message.
+pub(super) fn of_one(view: &View, channel: ChannelId, head: &Head, seq: u64) -> Result<Option<Alteration>> {
+    if seq <= head.altered { view.row(ChannelSeq { channel, seq }) } else { Ok(None) }
 }
 
-/// How many messages after `seq` counted when they were sent, and no longer do. Costs a step for each altered message there.
-pub(super) fn uncounted(view: &View, channel: ChannelId, head: &Head, seq: u64) -> Result<u64> {
+/// How many messages after `seq` counted when they were sent, and no longer do, hidden ones apart. Costs a step for each
+/// altered message there.
+pub(super) fn uncounted(
+    view: &View,
+    channel: ChannelId,
+    head: &Head,
+    seq: u64,
+    hidden: &HiddenRanges,
+) -> Result<u64> {
     if head.retracted <= seq {
         return Ok(0);
     }
     let mut rows = view.scan::<Alteration>(ChannelSeq { channel, seq: seq + 1 }, 0)?;
     let (mut row, mut count) = (Alteration::default(), 0);
-    while rows.next_into(&mut row)?.is_some() {
-        count += u64::from(row.uncounted());
+    while let Some(key) = rows.next_into(&mut row)? {
+        count += u64::from(row.uncounted() && hidden.before(key.seq).is_none());
     }
     Ok(count)
 }

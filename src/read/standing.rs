@@ -27,7 +27,8 @@ pub(super) struct Standing {
     pub(super) channel: ChannelId,
     pub(super) row: Membership,
     pub(super) head: Head,
-    /// How many messages above the cursor counted when they were sent, and no longer do. Right once it was counted.
+    /// How many messages above the cursor counted when they were sent, and do not count for the user: they were retracted,
+    /// or the user hid them. Right once it was counted.
     uncounted: u64,
 }
 
@@ -138,7 +139,7 @@ pub(super) fn each_state(
         let filled = &mut states[..count];
         view.add_heads(filled, |state| (state.channel, &mut state.head));
         if with_owns {
-            filled.iter_mut().try_for_each(|state| state.count(view))?;
+            filled.iter_mut().try_for_each(|state| state.count(view, user))?;
         }
         filled.iter().for_each(&mut visit);
         if count < TOGETHER {
@@ -185,7 +186,7 @@ pub(super) fn changed_states(view: &View, user: &[u8], from: &Seen) -> Result<Op
     let mut states: Vec<_> = changed.into_iter().map(|(channel, row)| Standing::new(channel, row)).collect();
     add_owns(view, user, states.iter_mut())?;
     view.add_heads(&mut states, |state| (state.channel, &mut state.head));
-    states.iter_mut().try_for_each(|state| state.count(view))?;
+    states.iter_mut().try_for_each(|state| state.count(view, user))?;
     Ok(Some(states))
 }
 
@@ -229,15 +230,18 @@ impl Standing {
     }
 
     /// A row with the user's own mark.
-    pub(super) fn of(view: &View, channel: ChannelId, row: Membership) -> Result<Standing> {
-        let mut state = Standing { head: view.head_of(channel), ..Standing::new(channel, row) };
-        state.count(view)?;
+    pub(super) fn of(view: &View, key: UserChannel, row: Membership) -> Result<Standing> {
+        let mut state = Standing { head: view.head_of(key.channel), ..Standing::new(key.channel, row) };
+        state.count(view, key.user)?;
         Ok(state)
     }
 
-    /// Counts what no longer counts, once the head and the user's own mark are there.
-    pub(super) fn count(&mut self, view: &View) -> Result<()> {
-        self.uncounted = uncounted(view, self.channel, &self.head, self.row.cursor().seq)?;
+    /// Counts what does not count for the user, once the head and the user's own mark are there.
+    pub(super) fn count(&mut self, view: &View, user: UserId) -> Result<()> {
+        let cursor = self.row.cursor();
+        let hidden = view.hidden(key(self.channel, user), &self.row, cursor.seq + 1)?;
+        self.uncounted =
+            hidden.counted_after(cursor) + uncounted(view, self.channel, &self.head, cursor.seq, &hidden)?;
         Ok(())
     }
 

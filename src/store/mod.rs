@@ -5,6 +5,7 @@ mod threads;
 mod workers;
 
 use std::future::Future;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -305,6 +306,16 @@ impl Store {
         user: impl AsRef<[u8]>,
     ) -> Result<Option<Membership>> {
         self.now()?.membership(channel, user)
+    }
+
+    /// What a member hid of a channel from themself ([`Batch::forget`](crate::Batch::forget)), as ranges of seqs in order.
+    /// [`Versions::row`](crate::Versions::row) of the user's entry tells whether it may have changed.
+    pub fn forgotten(
+        &self,
+        channel: impl AsRef<[u8]>,
+        user: impl AsRef<[u8]>,
+    ) -> Result<Vec<RangeInclusive<u64>>> {
+        self.now()?.forgotten(channel, user)
     }
 
     /// A user's conversation list, to be narrowed and read. An unknown user's is empty.

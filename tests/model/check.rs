@@ -1,5 +1,7 @@
 //! Comparing a store with the model: everything that can be read, or one question at a time.
 
+use std::ops::RangeInclusive;
+
 use bytes::Bytes;
 use chanlog::{
     Annotations, Blob, ChangeKind, Channel, ChannelChanges, Continuation, Conversation, Conversations, Head,
@@ -14,6 +16,7 @@ pub trait Reads {
     fn heads(&self, channels: &[Name]) -> Result<Vec<Head>>;
     fn history(&self, channel: &[u8]) -> History<'_>;
     fn annotations(&self, channel: &[u8]) -> Annotations<'_>;
+    fn forgotten(&self, channel: &[u8], user: &[u8]) -> Result<Vec<RangeInclusive<u64>>>;
     fn changes(&self, channel: &[u8]) -> ChannelChanges<'_>;
     fn membership(&self, channel: &[u8], user: &[u8]) -> Result<Option<Membership>>;
     fn conversations(&self, user: &[u8]) -> Conversations<'_>;
@@ -40,6 +43,9 @@ macro_rules! reads {
             }
             fn history(&self, channel: &[u8]) -> History<'_> {
                 $type::history(self, channel)
+            }
+            fn forgotten(&self, channel: &[u8], user: &[u8]) -> Result<Vec<RangeInclusive<u64>>> {
+                $type::forgotten(self, channel, user)
             }
             fn annotations(&self, channel: &[u8]) -> Annotations<'_> {
                 $type::annotations(self, channel)
@@ -111,6 +117,7 @@ impl From<&Membership> for Member {
             role: m.role,
             attributes: loaded(&m.attributes),
             flagged: m.flagged > 0,
+            forgot: m.forgot,
             version: m.version,
         }
     }
@@ -302,6 +309,18 @@ pub fn membership(store: &impl Reads, model: &Model, channel: &Name, user: &Name
     let found = store.membership(channel, user).unwrap();
     let replaced = found.as_ref().map(|m| m.replaced);
     assert_eq!(replaced, model.replaced(channel, user), "{} in {}", text(user), text(channel));
+    let floor = found.as_ref().map_or(0, |m| m.floor().seq);
+    let ranges = store.forgotten(channel, user).unwrap();
+    assert!(ranges.is_sorted_by(|a, b| a.end() + 1 < *b.start()), "{ranges:?}");
+    let hidden = |seq: &u64| *seq > floor && ranges.iter().any(|range| range.contains(seq));
+    let hidden: Vec<u64> = model.seqs(channel).into_iter().filter(hidden).collect();
+    assert_eq!(hidden, model.forgotten(channel, user), "what {} hid in {}", text(user), text(channel));
+    if !ranges.is_empty() {
+        for reverse in [false, true] {
+            let viewer = Some(user.clone());
+            history(store, model, channel, &Range { viewer, reverse, ..Range::default() });
+        }
+    }
     let found = found.as_ref().map(Member::from);
     assert_eq!(found, model.membership(channel, user), "{} in {}", text(user), text(channel));
 }

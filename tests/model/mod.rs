@@ -65,6 +65,7 @@ pub enum Op {
     UserAttributes { user: Name, attributes: Bytes },
     Retract { channel: Name, seq: u64 },
     Annotate { channel: Name, seq: u64, key: Bytes, value: Bytes },
+    Forget { channel: Name, user: Name, from: u64, to: u64 },
 }
 
 /// The batch that asks a store for `ops`.
@@ -95,6 +96,7 @@ pub fn batch(ops: &[Op], durability: Durability) -> Batch {
             Op::UserAttributes { user, attributes } => batch.user_attributes(user, attributes),
             Op::Retract { channel, seq } => batch.retract(channel, seq),
             Op::Annotate { channel, seq, key, value } => batch.annotate(channel, seq, key, value),
+            Op::Forget { channel, user, from, to } => batch.forget(channel, user, from, to),
         };
     }
     batch
@@ -238,6 +240,7 @@ pub struct Member {
     pub role: u8,
     pub attributes: Bytes,
     pub flagged: bool,
+    pub forgot: u64,
     pub version: u64,
 }
 
@@ -308,8 +311,10 @@ impl Channel {
         Mark { seq, ordinal: before.map_or(0, |(_, m)| m.ordinal) }
     }
 
-    fn unread(&self, read: u64) -> u64 {
-        self.messages.range(read + 1..).filter(|(_, m)| m.counts()).count() as u64
+    /// What a member has not read.
+    fn unread(&self, row: &Row) -> u64 {
+        let later = self.messages.range(row.cursor() + 1..);
+        later.filter(|(seq, m)| m.counts() && !row.hides(**seq)).count() as u64
     }
 
     /// A row of a member, in the terms of a store.
@@ -327,12 +332,13 @@ impl Channel {
             role: row.role,
             attributes: row.attributes.clone(),
             flagged: row.flagged,
+            forgot: row.forgot.iter().map(|(_, to)| *to).max().unwrap_or(0),
             version: row.version,
         }
     }
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Row {
     member: bool,
     join_seq: u64,
@@ -350,6 +356,8 @@ struct Row {
     attributes: Bytes,
     /// Flagged as unread.
     flagged: bool,
+    /// What the user hid, each from and to a seq.
+    forgot: Vec<(u64, u64)>,
     version: u64,
     /// When the user last took the conversation off the list, and when the user last left, as versions.
     withdrawn: u64,
@@ -363,6 +371,11 @@ impl Row {
 
     fn cursor(&self) -> u64 {
         self.floor().max(self.read).max(self.own_read())
+    }
+
+    /// Whether the user hid a message.
+    fn hides(&self, seq: u64) -> bool {
+        self.forgot.iter().any(|(from, to)| (*from..=*to).contains(&seq))
     }
 
     /// What counts as read by the user's own last message.
@@ -458,7 +471,8 @@ impl Model {
                 | Op::Attributes { channel, user, .. }
                 | Op::FlagUnread { channel, user, .. }
                 | Op::ReadAt { channel, user, .. }
-                | Op::SetUnread { channel, user, .. } => {
+                | Op::SetUnread { channel, user, .. }
+                | Op::Forget { channel, user, .. } => {
                     let known = present.get(&(channel, user)).copied();
                     if !known.unwrap_or_else(|| self.is_member(channel, user)) {
                         return Some(i);
@@ -509,6 +523,7 @@ impl Model {
             Op::UserAttributes { user, attributes } => self.user_attributes(user, attributes),
             Op::Retract { channel, seq } => self.retract(channel, *seq),
             Op::Annotate { channel, seq, key, value } => self.annotate(channel, *seq, key, value),
+            Op::Forget { channel, user, from, to } => self.hide_range(channel, user, *from, *to),
         }
     }
 
@@ -674,7 +689,7 @@ impl Model {
             return Outcome::Unchanged;
         }
         // Just before the first of so many counted messages.
-        let counted = place.messages.values().rev().filter(|m| m.counts());
+        let counted = place.messages.values().rev().filter(|m| m.counts() && !row.hides(m.seq));
         let to = match count {
             0 => place.end(),
             _ => counted.skip(count as usize - 1).map(|m| m.seq - 1).next().unwrap_or(0),
@@ -748,6 +763,19 @@ impl Model {
         place.content = version;
         place.annotations.insert(key, (value.clone(), version));
         Outcome::Changed { version }
+    }
+
+    fn hide_range(&mut self, channel: &Name, user: &Name, from: u64, to: u64) -> Outcome {
+        let row = self.present(channel, user);
+        let (from, to) = (from.max(row.floor() + 1), to.min(self.end(channel)));
+        // All of a range is hidden if its begin is, and what follows each hidden range in it.
+        let mut begins = row.forgot.iter().map(|(_, to)| to + 1).chain([from]);
+        if from > to || begins.all(|seq| !(from..=to).contains(&seq) || row.hides(seq)) {
+            return Outcome::Unchanged;
+        }
+        // The ranges are a change of their own.
+        self.touch(self.channel_ids[channel], Some(self.user_ids[user]));
+        self.change(channel, user, |row, _| row.forgot.push((from, to)))
     }
 
     /// The row of a member.
@@ -844,6 +872,13 @@ impl Model {
         self.channel(channel).map_or(0, Channel::end)
     }
 
+    /// The seqs of the messages that a member could see and hid.
+    pub fn forgotten(&self, channel: &[u8], user: &[u8]) -> Vec<u64> {
+        let Some(row) = self.row(channel, user) else { return Vec::new() };
+        let seqs = self.seqs(channel).into_iter();
+        seqs.filter(|seq| *seq > row.floor() && row.hides(*seq)).collect()
+    }
+
     /// What is kept with a channel's messages: seq, key, value and version.
     pub fn annotations(&self, channel: &[u8]) -> Vec<(u64, Bytes, Bytes, u64)> {
         let place = self.channel(channel).into_iter();
@@ -913,14 +948,12 @@ impl Model {
 
     pub fn history(&self, channel: &[u8], range: &Range) -> Vec<Msg> {
         let Some(place) = self.channel(channel) else { return Vec::new() };
-        let floor = match &range.viewer {
-            None => 0,
-            Some(user) => match self.row(channel, user) {
-                Some(row) => row.floor(),
-                None => return Vec::new(),
-            },
-        };
-        let wanted = |m: &&Msg| m.seq > floor && (range.from..=range.to).contains(&m.seq);
+        let row = range.viewer.as_ref().map(|user| self.row(channel, user));
+        if row == Some(None) {
+            return Vec::new();
+        }
+        let sees = |m: &Msg| row.flatten().is_none_or(|row| m.seq > row.floor() && !row.hides(m.seq));
+        let wanted = |m: &&Msg| sees(m) && (range.from..=range.to).contains(&m.seq);
         let mut messages: Vec<Msg> = place.messages.values().filter(wanted).cloned().collect();
         if range.reverse {
             messages.reverse();
@@ -944,11 +977,17 @@ impl Model {
             channel: place.name.clone(),
             last_seq: place.end(),
             read_seq: row.cursor(),
-            unread: place.unread(row.cursor()),
+            unread: place.unread(row),
             version: place.changed().max(row.version),
             versions: [place.order(), place.content, place.kept.unwrap_or(0), row.version],
             class: place.class,
-            last: place.last().filter(|m| m.seq > row.floor()).cloned(),
+            last: place
+                .messages
+                .range(row.floor() + 1..)
+                .rev()
+                .map(|(_, m)| m)
+                .find(|m| !row.hides(m.seq))
+                .cloned(),
             member: place.member(row),
         }
     }
@@ -958,7 +997,8 @@ impl Model {
         let Some(&u) = self.user_ids.get(user) else { return Vec::new() };
         let shown = self.rows_of(u).filter(|(c, row)| row.visible(&self.channels[*c]));
         // A hidden conversation that was activated is in the list at its last message all the same.
-        let order = |e: &Entry, row: &Row| e.last.as_ref().map_or(row.activated, |m| m.version);
+        let order =
+            |e: &Entry, row: &Row| if e.last_seq > row.floor() { e.versions[0] } else { row.activated };
         let mut entries: Vec<_> = shown.map(|(c, row)| (self.entry(c, row), row)).collect();
         entries.retain(|(e, row)| e.unread > 0 || row.flagged || !unread_only);
         entries.sort_by_key(|(e, row)| std::cmp::Reverse(order(e, row)));

@@ -8,6 +8,7 @@ pub mod channel_attributes;
 pub mod class;
 pub mod clear;
 pub mod flag_unread;
+pub mod forget;
 pub mod hide;
 pub mod join;
 pub mod leave;

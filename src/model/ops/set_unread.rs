@@ -4,6 +4,7 @@ use super::{member_with_own, set_cursor};
 use crate::error::Result;
 use crate::model::alteration::Alteration;
 use crate::model::batch::Batch;
+use crate::model::forgotten::{Forgotten, HiddenRanges};
 use crate::model::ids::ChannelId;
 use crate::model::key::ChannelSeq;
 use crate::model::mark::Mark;
@@ -24,33 +25,50 @@ operation! {
         if txn.head(key.channel).last.seq == 0 {
             return Ok(Outcome::Unchanged);
         }
-        let to = place(txn, key.channel, row.floor(), self.count)?;
+        let hidden = match row.forgot > row.floor().seq {
+            true => txn.row::<Forgotten>(key)?.unwrap_or_default().ranges,
+            false => HiddenRanges::default(),
+        };
+        let to = place(txn, key.channel, row.floor(), self.count, &hidden)?;
         set_cursor(txn, key, &row, to)
     }
 }
 
-/// The seqs after `seq` of messages that counted when they were sent and no longer do, ascending.
-fn uncounted(txn: &mut impl Transaction, channel: ChannelId, seq: u64) -> Result<Vec<u64>> {
+/// The seqs after `seq` of messages that counted when they were sent and no longer do, ascending, hidden ones apart.
+fn uncounted(
+    txn: &mut impl Transaction,
+    channel: ChannelId,
+    seq: u64,
+    hidden: &HiddenRanges,
+) -> Result<Vec<u64>> {
     let mut found = Vec::new();
     if txn.head(channel).retracted > seq {
         txn.each_after::<Alteration>(ChannelSeq { channel, seq: seq + 1 }, &mut |key, row| {
             found.extend(Some(key.seq).filter(|_| row.uncounted()));
         })?;
+        found.retain(|seq| hidden.before(*seq).is_none());
         found.sort_unstable();
     }
     Ok(found)
 }
 
 /// The last place that has `count` counted messages after it; `floor` if there are fewer above that.
-fn place(txn: &mut impl Transaction, channel: ChannelId, floor: Mark, count: u64) -> Result<Mark> {
+fn place(
+    txn: &mut impl Transaction,
+    channel: ChannelId,
+    floor: Mark,
+    count: u64,
+    hidden: &HiddenRanges,
+) -> Result<Mark> {
     let end = txn.head(channel).last;
     if count == 0 {
         return Ok(end);
     }
-    let uncounted = uncounted(txn, channel, floor.seq)?;
+    let uncounted = uncounted(txn, channel, floor.seq, hidden)?;
     let enough = |mark: &Mark| {
-        let gone = uncounted.len() - uncounted.partition_point(|seq| *seq <= mark.seq);
-        end.ordinal - mark.ordinal >= count.saturating_add(gone as u64)
+        let retracted = uncounted.len() - uncounted.partition_point(|seq| *seq <= mark.seq);
+        let gone = retracted as u64 + hidden.counted_after(*mark);
+        end.ordinal - mark.ordinal >= count.saturating_add(gone)
     };
     if !enough(&floor) {
         return Ok(floor);
