@@ -2169,8 +2169,8 @@ mod values {
                 assert_eq!(member(store, &channel, "u").attributes, bytes);
                 let one = store.conversation("u", &channel).unwrap().unwrap();
                 assert_eq!(
-                    (one.membership.attributes, one.fault.is_none()),
-                    (member(store, &channel, "u").attributes, true)
+                    (one.membership.attributes.clone(), one.fault.is_none()),
+                    (member(store, &channel, "u").attributes.clone(), true)
                 );
                 let rows = store.members(&channel).rows().unwrap();
                 assert_eq!(rows[0].membership.attributes, bytes);
@@ -2208,7 +2208,7 @@ mod values {
                 }));
                 assert_eq!(entries.len(), 2 * LENS.len());
                 for entry in entries {
-                    let attributes = entry.membership.attributes;
+                    let attributes = entry.membership.attributes.clone();
                     let len = attributes.len();
                     assert_eq!(entry.channel, channel(len));
                     assert_eq!(attributes.is_empty(), len == 0);
