@@ -313,6 +313,11 @@ fn a_retracted_message_is_a_stub() {
     let lines = place.json("history", &["--channel", "c"]);
     assert_eq!((&lines[0]["state"], &lines[1]["state"]), (&Value::Null, &"retracted".into()));
     assert_eq!((&lines[1]["text"], &lines[1]["seq"]), (&"".into(), &2.into()));
+    place.import(&[r#"{"op":"edit","channel":"c","seq":1,"text":"hello"}"#]);
+    let line = &place.json("history", &["--channel", "c"])[0];
+    assert_eq!((&line["text"], &line["state"]), (&"hello".into(), &"edited".into()));
+    let refused = place.with("import", &[], br#"{"op":"edit","channel":"c","seq":2,"text":""}"#);
+    assert!(refused.failed(1).contains("message 2 was retracted"), "{refused:?}");
     let refused = place.with("import", &[], br#"{"op":"retract","channel":"c","seq":3}"#);
     assert!(refused.failed(1).contains("line 1: the channel has no message 3"), "{refused:?}");
 }

@@ -73,6 +73,8 @@ fn hour(model: &Model, i: u64) -> Vec<Op> {
         _ => row(|channel, user| Op::Leave { channel, user }),
     });
     if i % 3 == 2 {
+        let payload = vec![i as u8; (i * 300) as usize].into();
+        ops.push(Op::Edit { channel: channel(c), seq: 1 + i / 3, payload });
         ops.push(Op::Retract { channel: channel(c), seq: 1 + i / 4 });
         let (key, value) = (user(i % 2).into(), vec![7; (i % 5) as usize].into());
         ops.push(Op::Annotate { channel: channel(c), seq: 1 + i % 3, key, value });

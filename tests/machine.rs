@@ -57,6 +57,7 @@ enum Plan {
     Retract { channel: u8, message: Place },
     Annotate { channel: u8, message: Place, key: u8, len: usize },
     Forget { channel: u8, user: u8, from: Place, more: u8 },
+    Edit { channel: u8, message: Place, len: usize },
 }
 
 /// A batch to be: its operations, whether those that the model would refuse are left out, and its durability.
@@ -188,6 +189,8 @@ fn plan() -> impl Strategy<Value = Plan> {
             .prop_map(|((channel, _), message)| Plan::Retract { channel, message }),
         4 => (pair.clone(), any::<Place>(), prop_oneof![0u8..4, Just(255)])
             .prop_map(|((channel, user), from, more)| Plan::Forget { channel, user, from, more }),
+        4 => (pair.clone(), any::<Place>(), select(vec![0usize, 1, 100, 1024, 1025, 3000]))
+            .prop_map(|((channel, _), message, len)| Plan::Edit { channel, message, len }),
         4 => (pair.clone(), any::<Place>(), 1u8..4, select(vec![0usize, 0, 1, 30, 2000]))
             .prop_map(|((channel, _), message, key, len)| Plan::Annotate { channel, message, key, len }),
         1 => (pair, select(vec![0usize, 1, 100, 1024, 1025, 4096]))
@@ -334,6 +337,11 @@ fn settle(model: &Model, plan: &Plan) -> Op {
             let from = choose_message(model, &channel, from);
             let to = if more == 255 { u64::MAX } else { from.saturating_add(more.into()) };
             Op::Forget { channel, user: user_name(user), from, to }
+        }
+        Plan::Edit { channel, message, len } => {
+            let channel = channel_name(channel);
+            let seq = choose_message(model, &channel, message);
+            Op::Edit { channel, seq, payload: vec![(message % 3) as u8; len].into() }
         }
         Plan::Annotate { channel, message, key, len } => {
             let channel = channel_name(channel);

@@ -1750,6 +1750,100 @@ mod retracting {
     }
 }
 
+mod editing {
+    use super::*;
+    use chanlog::{ChangeKind, MessageState};
+
+    fn three() -> Fresh {
+        let store = fresh();
+        commit(&store, |b| b.join("c", "bob"));
+        send(&store, "c", "alice", 3);
+        store
+    }
+
+    fn edited(message: &Message) -> Option<u64> {
+        match message.state {
+            MessageState::Edited { version, .. } => Some(version),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn gives_readers_the_newest_payload() {
+        let store = three();
+        let view = store.view().unwrap();
+        let long = "long ".repeat(1000);
+        commit(&store, |b| b.edit("c", 1, "once").edit("c", 3, &long));
+        let receipt = commit(&store, |b| b.edit("c", 1, "twice").edit("c", 2, ""));
+        assert_eq!(view.history("c").list().unwrap()[0].payload, "message 0");
+        drop(view);
+        store.wherever(|store| {
+            let all = store.history("c").list().unwrap();
+            let payloads: Vec<&[u8]> = all.iter().map(|m| &m.payload[..]).collect();
+            assert_eq!(payloads, [b"twice", &b""[..], long.as_bytes()]);
+            assert_eq!(edited(&all[0]), receipt.outcomes()[0].version());
+            assert_eq!(edited(&all[1]), receipt.outcomes()[1].version());
+            assert_eq!((all[0].seq, &all[0].sender[..], all[0].timestamp), (1, &b"alice"[..], 0));
+            let entry = entry(store, "bob", "c");
+            assert_eq!((entry.last.unwrap().payload, entry.unread), (Bytes::from(long.clone()), 3));
+            assert_eq!(store.history("c").reverse().list().unwrap()[2], all[0]);
+            assert_eq!(seqs(&store.history("c").bytes(5).list().unwrap()), [1, 2]);
+            let changes = store.changes("c").list().unwrap();
+            let told: Vec<_> = changes.iter().map(|change| (change.seq, &change.kind)).collect();
+            assert!(matches!(
+                &told[..],
+                [(3, ChangeKind::Edited { .. }), (1, ChangeKind::Edited { payload, .. }), (2, _)] if payload == "twice"
+            ));
+        });
+    }
+
+    #[test]
+    fn to_the_same_again_changes_nothing() {
+        let store = three();
+        let long = "x".repeat(2000);
+        let receipt = commit(&store, |b| {
+            b.edit("c", 1, "a").edit("c", 1, "a").edit("c", 2, &long).edit("c", 2, &long).edit(
+                "c",
+                3,
+                "message 2",
+            )
+        });
+        let changed: Vec<bool> = receipt.outcomes().iter().map(|o| *o != Outcome::Unchanged).collect();
+        assert_eq!(changed, [true, false, true, false, true]);
+    }
+
+    #[test]
+    fn is_told_at_the_old_place_and_is_unread_for_nobody_again() {
+        let store = three();
+        commit(&store, |b| b.read("c", "bob", 3).join("later", "bob").append("later", draft("eve")));
+        let token = list(&store, "bob").as_of;
+        commit(&store, |b| b.edit("c", 3, "changed"));
+        store.wherever(|store| {
+            assert_eq!(brief(&changes(store, "bob", &token).0), ["c"]);
+            assert_eq!(listed(store, "bob"), ["later", "c"]);
+            assert_eq!(unread(store, "bob", "c"), 0);
+        });
+    }
+
+    #[test]
+    fn is_refused_where_there_is_nothing_to_edit_and_a_retraction_withholds_all() {
+        let store = three();
+        commit(&store, |b| b.edit("c", 1, "y".repeat(3000)).retract("c", 1).retract("c", 2));
+        let gone = try_commit(&store, |b| b.join("c", "joe").edit("c", 1, "again"));
+        assert!(matches!(gone, Err(Error::Retracted { seq: 1, op: 1, .. })), "{gone:?}");
+        let none = try_commit(&store, |b| b.edit("c", 4, "x"));
+        assert!(matches!(none, Err(Error::NoMessage { seq: 4, op: 0, .. })));
+        let long = try_commit(&store, |b| b.edit("c", 3, vec![0; (1 << 20) + 1]));
+        assert!(matches!(long, Err(Error::TooLarge { op: Some(0), .. })));
+        store.wherever(|store| {
+            let all = store.history("c").list().unwrap();
+            assert!(all[..2].iter().all(|m| m.payload.is_empty() && edited(m).is_none()));
+            assert_eq!(unread(store, "bob", "c"), 1);
+            assert!(matches!(store.changes("c").list().unwrap()[0].kind, ChangeKind::Retracted));
+        });
+    }
+}
+
 mod annotating {
     use super::*;
     use chanlog::{Annotation, ChangeKind, MAX_ANNOTATION, MessageChange};
@@ -1762,8 +1856,11 @@ mod annotating {
     }
 
     fn kept(annotations: &[Annotation]) -> Vec<(u64, &[u8], &[u8])> {
+        fn value(kept: &Annotation) -> &[u8] {
+            kept.value.bytes().expect("it is loaded")
+        }
         let mut kept: Vec<_> =
-            annotations.iter().map(|kept| (kept.seq, &kept.key[..], &kept.value[..])).collect();
+            annotations.iter().map(|kept| (kept.seq, &kept.key[..], value(kept))).collect();
         kept.sort();
         kept
     }

@@ -87,6 +87,7 @@ fn change_all(store: &Store) {
     batch.append("later", Draft::new("late", 0, "new names")).join("later", "late").join("left", "late");
     batch.read("left", "alice", u64::MAX).clear("right", "alice").hide("left", "bob").leave("right", "bob");
     batch.append("left", Draft::new("alice", 0, "after")).activate("right", "alice");
+    batch.edit("left", 2, "edited later").edit("right", 1, "x".repeat(2000));
     batch.retract("left", 1).retract("right", 1).annotate("left", 2, "alice", "kept later");
     batch.forget("left", "alice", 1, 2).forget("right", "alice", 3, 90);
     store.commit(&batch).unwrap();

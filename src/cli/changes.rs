@@ -60,6 +60,7 @@ struct Line<'a> {
 impl<'a> From<&'a MessageChange> for Line<'a> {
     fn from(change: &'a MessageChange) -> Self {
         let (word, key, value) = match &change.kind {
+            ChangeKind::Edited { payload, .. } => ("edited", None, Some(payload)),
             ChangeKind::Retracted => ("retracted", None, None),
             ChangeKind::Annotated { key, value, .. } => ("annotated", Some(key), Some(value)),
             ChangeKind::Unannotated { key, .. } => ("unannotated", Some(key), None),

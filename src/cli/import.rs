@@ -32,7 +32,7 @@ use crate::text;
 /// A line is a commit: {"channel":C,"user":U,"ts":UNIX_MS,"text":T} sends a message; a sender who is no member joins just
 /// before. Further keys: "op" ("send", "join", "read", or any other operation by its name, such as "leave", "clear", "hide",
 /// "activate", "class", with the operation's fields as keys; "attributes" of a membership, a channel or a user, by which names
-/// are given; "pin", "mute" and "unread" without "on":false set what they say; "set_unread" takes "n"; "retract" of a message by its "seq", "annotate" with
+/// are given; "pin", "mute" and "unread" without "on":false set what they say; "set_unread" takes "n"; "retract" of a message by its "seq", "edit" with "seq" and "text", "annotate" with
 /// "seq", "key" and "text", which is empty in order to remove, "forget" of a range "from" a seq
 /// "to" another by one user), "history" ("now", "all") of a join, "seq" of a read (to the end without
 /// it), "silent", "id" (the client's id of the message), "payload_base64" in place of "text". Names and ids that are not UTF-8 come as "channel_base64", "user_base64", "id_base64". Keys that an op does not
@@ -167,6 +167,7 @@ impl<'a> Import<'a> {
             Error::InvalidArgument { what, .. } => Refusal::Bad(what),
             Error::NotMember { .. } => Refusal::Bad("the user is no member of the channel".into()),
             Error::NoMessage { seq, .. } => Refusal::Bad(format!("the channel has no message {seq}")),
+            Error::Retracted { seq, .. } => Refusal::Bad(format!("message {seq} was retracted")),
             Error::TooLarge { .. } => Refusal::Bad(error.to_string()),
             error => Refusal::Store(error),
         })

@@ -121,6 +121,7 @@ impl<'a> From<&'a chanlog::Message> for Message<'a> {
 pub fn state(message: &chanlog::Message) -> Option<&'static str> {
     match message.state {
         MessageState::Sent => None,
+        MessageState::Edited { .. } => Some("edited"),
         MessageState::Retracted { .. } => Some("retracted"),
         _ => Some("altered"),
     }

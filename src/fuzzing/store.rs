@@ -141,7 +141,7 @@ pub fn hour(i: u64) -> Batch {
         0 => batch.clear(&channel, user(i)),
         1 => batch.leave(&channel, user(i + 1)).annotate(&channel, 1, user(i), "x".repeat(i as usize % 40)),
         2 => batch.activate(&channel, user(i)).forget(&channel, user(i), i / 9, i / 8 + 1),
-        3 => batch.hide(&channel, user(i + 1)),
+        3 => batch.hide(&channel, user(i + 1)).edit("general", 1 + i / 2, vec![i as u8; 60 * i as usize]),
         _ => {
             batch.attributes(&channel, user(i), vec![i as u8; 1020 + i as usize]).retract(&channel, 1 + i / 8)
         }

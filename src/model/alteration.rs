@@ -3,6 +3,7 @@
 //! The message's record never changes: it keeps its seq, its ordinal and its place. Rows of this table are never removed
 //! and their keys never change. The head tells the greatest seq that has one, so that a range without any costs nothing.
 
+use super::blob::Blob;
 use super::head::Head;
 use super::image::image;
 use super::key::ChannelSeq;
@@ -18,6 +19,10 @@ image! {
         retracted: bool = 1,
         /// Of a retracted one, whether it counted until then: it was not silent.
         counted: bool = 2,
+        /// Whether its payload is another than the one it was sent with.
+        edited: bool = 3,
+        /// The payload of an edited one that was not retracted.
+        payload: Blob = 4,
     }
     beside {}
     tombstone |_| false;
@@ -31,14 +36,15 @@ impl Alteration {
 
     /// The length of the payload that readers get of a message that was sent with `payload`.
     pub(crate) fn len(&self, payload: &[u8]) -> usize {
-        if self.retracted { 0 } else { payload.len() }
+        if self.retracted || self.edited { self.payload.len() } else { payload.len() }
     }
 
     /// The state of the message.
     pub(crate) fn state(&self) -> MessageState {
-        match self.retracted {
-            true => MessageState::Retracted { version: self.version },
-            false => MessageState::Sent,
+        match *self {
+            Alteration { retracted: true, version, .. } => MessageState::Retracted { version },
+            Alteration { edited: true, version, .. } => MessageState::Edited { version },
+            _ => MessageState::Sent,
         }
     }
 

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 
+use super::blob::Blob;
 use super::head::Head;
 use super::image::image;
 use super::key::MessageSlot;
@@ -20,7 +21,7 @@ image! {
         /// The key.
         key: Bytes = 1,
         /// What is kept under it; never empty where it is read.
-        value: Bytes = 2,
+        value: Blob = 2,
     }
     beside {
         /// The seq of the message.

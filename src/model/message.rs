@@ -51,6 +51,12 @@ pub enum MessageState {
     /// It is as it was sent.
     #[default]
     Sent,
+    /// Its payload is another than the one it was sent with ([`Batch::edit`](crate::Batch::edit)).
+    #[non_exhaustive]
+    Edited {
+        /// The version of the last edit.
+        version: u64,
+    },
     /// It was retracted: it keeps its place, and its payload is withheld ([`Batch::retract`](crate::Batch::retract)).
     #[non_exhaustive]
     Retracted {

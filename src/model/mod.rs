@@ -266,6 +266,7 @@ operations! {
     Retract in retract,
     Annotate in annotate,
     Forget in forget,
+    Edit in edit,
 }
 
 impl<'a> Op<'a> {

@@ -62,7 +62,8 @@ impl<'a> Annotations<'a> {
         self
     }
 
-    /// The annotations. Costs a step for each, and for each removed one among them.
+    /// The annotations. Costs a step for each, and for each removed one among them, and a look-up for each value above 1,024
+    /// bytes.
     pub fn list(self) -> Result<Vec<Annotation>> {
         let view = self.at.view()?;
         let mut found = Vec::new();
@@ -72,7 +73,7 @@ impl<'a> Annotations<'a> {
         while found.len() < self.limit
             && let Some((at, row)) = rows.next()?.filter(|(at, _)| at.seq <= self.to)
         {
-            found.extend(told(at, row));
+            found.extend(told(&view, at, row)?);
         }
         Ok(found)
     }
@@ -91,8 +92,9 @@ impl<'a> Annotations<'a> {
 }
 
 /// A row as readers get it; `None` if it was removed.
-fn told(at: MessageSlot, row: Annotation) -> Option<Annotation> {
-    (!row.value.is_empty()).then_some(Annotation { seq: at.seq, ..row })
+fn told(view: &View, at: MessageSlot, mut row: Annotation) -> Result<Option<Annotation>> {
+    view.load(&mut row.value)?;
+    Ok((!row.value.is_empty()).then_some(Annotation { seq: at.seq, ..row }))
 }
 
 impl View {
@@ -122,6 +124,6 @@ impl View {
         self.check()?;
         let Some(channel) = self.channel_id(channel.as_ref())? else { return Ok(None) };
         let (at, row) = self.annotation_at(channel, seq, key.as_ref())?;
-        Ok(row.and_then(|row| told(at, row)))
+        row.map_or(Ok(None), |row| told(self, at, row))
     }
 }

@@ -30,6 +30,12 @@ pub struct MessageChange {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum ChangeKind {
+    /// It was edited.
+    #[non_exhaustive]
+    Edited {
+        /// Its payload now.
+        payload: Bytes,
+    },
     /// It was retracted.
     Retracted,
     /// Something is kept with it under a key.
@@ -89,27 +95,44 @@ impl<'a> ChannelChanges<'a> {
         }
         let mut oldest = Oldest { limit: self.limit, kept: BinaryHeap::new() };
         let first = ChannelSeq { channel, seq: 0 };
-        oldest.add::<Alteration>(&view, first, self.since, |at, row| (at.seq, altered(row)))?;
+        oldest
+            .add::<Alteration>(&view, first, self.since, |at, row| (at.seq, ChangedRow::Alteration(row)))?;
         let first = MessageSlot { channel, seq: 0, slot: 0 };
-        oldest.add::<Annotation>(&view, first, self.since, |at, row| (at.seq, annotated(row)))?;
-        Ok(oldest.finish())
+        oldest
+            .add::<Annotation>(&view, first, self.since, |at, row| (at.seq, ChangedRow::Annotation(row)))?;
+        oldest.finish().into_iter().map(|found| told(&view, found)).collect()
     }
 }
 
-fn altered(_: Alteration) -> ChangeKind {
-    ChangeKind::Retracted
+/// A row that changed. Long values are loaded once it is known to be told.
+enum ChangedRow {
+    Alteration(Alteration),
+    Annotation(Annotation),
 }
 
-fn annotated(Annotation { key, value, .. }: Annotation) -> ChangeKind {
-    if value.is_empty() { ChangeKind::Unannotated { key } } else { ChangeKind::Annotated { key, value } }
+/// A change as it is told.
+fn told(view: &View, ByVersion { version, seq, row }: ByVersion) -> Result<MessageChange> {
+    let kind = match row {
+        ChangedRow::Alteration(row) if row.retracted => ChangeKind::Retracted,
+        ChangedRow::Alteration(row) => ChangeKind::Edited { payload: view.bytes_of(&row.payload)? },
+        ChangedRow::Annotation(row) if row.value.is_empty() => ChangeKind::Unannotated { key: row.key },
+        ChangedRow::Annotation(row) => {
+            ChangeKind::Annotated { value: view.bytes_of(&row.value)?, key: row.key }
+        }
+    };
+    Ok(MessageChange { version, seq, kind })
 }
 
-/// A change, ordered by its version, which no other has.
-struct ByVersion(MessageChange);
+/// A changed row, ordered by its version, which no other has.
+struct ByVersion {
+    version: u64,
+    seq: u64,
+    row: ChangedRow,
+}
 
 impl PartialEq for ByVersion {
     fn eq(&self, other: &Self) -> bool {
-        self.0.version == other.0.version
+        self.version == other.version
     }
 }
 
@@ -123,7 +146,7 @@ impl PartialOrd for ByVersion {
 
 impl Ord for ByVersion {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.version.cmp(&other.0.version)
+        self.version.cmp(&other.version)
     }
 }
 
@@ -141,17 +164,17 @@ impl Oldest {
         view: &View,
         first: T::Key,
         since: u64,
-        kind: impl Fn(T::Key, T) -> (u64, ChangeKind),
+        changed: impl Fn(T::Key, T) -> (u64, ChangedRow),
     ) -> Result<()> {
         let mut rows = view.scan::<T>(first, since)?;
         while let Some((at, row)) = rows.next()? {
             let version = row.version();
             let full = self.kept.len() == self.limit;
-            if full && self.kept.peek().is_some_and(|newest| newest.0.version < version) {
+            if full && self.kept.peek().is_some_and(|newest| newest.version < version) {
                 continue;
             }
-            let (seq, kind) = kind(at, row);
-            self.kept.push(ByVersion(MessageChange { version, seq, kind }));
+            let (seq, row) = changed(at, row);
+            self.kept.push(ByVersion { version, seq, row });
             if full {
                 self.kept.pop();
             }
@@ -159,8 +182,8 @@ impl Oldest {
         Ok(())
     }
 
-    fn finish(self) -> Vec<MessageChange> {
-        self.kept.into_sorted_vec().into_iter().map(|change| change.0).collect()
+    fn finish(self) -> Vec<ByVersion> {
+        self.kept.into_sorted_vec()
     }
 }
 

@@ -106,6 +106,7 @@ impl<'a> Senders<'a> {
     ) -> Result<Message> {
         let payload = match altered {
             Some(altered) if altered.retracted => Bytes::new(),
+            Some(altered) if altered.edited => self.view.bytes_of(&altered.payload)?,
             _ => record::share(bytes, record.payload),
         };
         Ok(Message {

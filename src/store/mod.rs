@@ -279,7 +279,7 @@ impl Store {
         self.now()?.annotation(channel, seq, key)
     }
 
-    /// What changed in a channel after its messages were sent: retractions, and annotations that were set or removed.
+    /// What changed in a channel after its messages were sent: edits, retractions, and annotations that were set or removed.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;

@@ -226,6 +226,7 @@ impl BatchReading {
                 Err(
                     Error::NotMember { .. }
                     | Error::NoMessage { .. }
+                    | Error::Retracted { .. }
                     | Error::InvalidArgument { .. }
                     | Error::TooLarge { .. },
                 ) => {

@@ -4,8 +4,9 @@ use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use chanlog::{
-    Annotations, Blob, ChangeKind, Channel, ChannelChanges, Continuation, Conversation, Conversations, Head,
-    History, ListChange, Listing, Membership, Result, Store, SyncToken, Unread, Update, User, View,
+    Annotation, Annotations, Blob, ChangeKind, Channel, ChannelChanges, Continuation, Conversation,
+    Conversations, Head, History, ListChange, Listing, Membership, Result, Store, SyncToken, Unread, Update,
+    User, View,
 };
 
 use super::{Changed, Entry, Event, Member, Model, Msg, Name, Range};
@@ -217,8 +218,7 @@ fn contents(store: &impl Reads, model: &Model, channel: &Name) {
             found.extend(next);
         }
         assert!(found.is_sorted_by_key(|kept| kept.seq), "{found:?}");
-        let mut found: Vec<_> =
-            found.into_iter().map(|kept| (kept.seq, kept.key, kept.value, kept.version)).collect();
+        let mut found: Vec<_> = found.into_iter().map(annotation).collect();
         found.sort();
         assert_eq!(found, model.annotations(channel), "what is kept with messages of {}", text(channel));
     }
@@ -237,8 +237,14 @@ fn contents(store: &impl Reads, model: &Model, channel: &Name) {
     }
 }
 
+fn annotation(kept: Annotation) -> (u64, Bytes, Bytes, u64) {
+    let value = kept.value.bytes().expect("values are loaded").clone();
+    (kept.seq, kept.key, value, kept.version)
+}
+
 fn changed(kind: &ChangeKind) -> Changed {
     match kind {
+        ChangeKind::Edited { payload, .. } => Changed::Edited(payload.clone()),
         ChangeKind::Retracted => Changed::Retracted,
         ChangeKind::Annotated { key, value, .. } => Changed::Annotated(key.clone(), value.clone()),
         ChangeKind::Unannotated { key, .. } => Changed::Annotated(key.clone(), Bytes::new()),

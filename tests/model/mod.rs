@@ -10,7 +10,7 @@ pub mod check;
 pub mod client;
 pub mod witness;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 use bytes::Bytes;
@@ -66,6 +66,7 @@ pub enum Op {
     Retract { channel: Name, seq: u64 },
     Annotate { channel: Name, seq: u64, key: Bytes, value: Bytes },
     Forget { channel: Name, user: Name, from: u64, to: u64 },
+    Edit { channel: Name, seq: u64, payload: Bytes },
 }
 
 /// The batch that asks a store for `ops`.
@@ -97,6 +98,7 @@ pub fn batch(ops: &[Op], durability: Durability) -> Batch {
             Op::Retract { channel, seq } => batch.retract(channel, seq),
             Op::Annotate { channel, seq, key, value } => batch.annotate(channel, seq, key, value),
             Op::Forget { channel, user, from, to } => batch.forget(channel, user, from, to),
+            Op::Edit { channel, seq, payload } => batch.edit(channel, seq, payload),
         };
     }
     batch
@@ -139,12 +141,14 @@ pub struct Msg {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     Sent,
+    Edited(u64),
     Retracted(u64),
 }
 
 /// What changed of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Changed {
+    Edited(Bytes),
     Retracted,
     /// A key, and its value; none if it was removed.
     Annotated(Bytes, Bytes),
@@ -174,6 +178,7 @@ impl From<&Message> for Msg {
         };
         let fate = match m.state {
             MessageState::Sent => Fate::Sent,
+            MessageState::Edited { version, .. } => Fate::Edited(version),
             MessageState::Retracted { version, .. } => Fate::Retracted(version),
             _ => unreachable!("a state that the model does not know"),
         };
@@ -440,7 +445,7 @@ impl Model {
     /// The first operation that needs a membership or a message and has none, with the effect of those before it.
     pub fn refused(&self, ops: &[Op]) -> Option<usize> {
         let mut present = HashMap::new();
-        let mut sent = HashMap::new();
+        let (mut sent, mut retracted) = (HashMap::new(), HashSet::new());
         for (i, op) in ops.iter().enumerate() {
             match op {
                 Op::Class { .. } | Op::ChannelAttributes { .. } | Op::UserAttributes { .. } => {}
@@ -451,12 +456,21 @@ impl Model {
                     }
                     *sent.entry(channel).or_insert(0) += 1;
                 }
-                Op::Retract { channel, seq } | Op::Annotate { channel, seq, .. } => {
+                Op::Retract { channel, seq }
+                | Op::Annotate { channel, seq, .. }
+                | Op::Edit { channel, seq, .. } => {
                     let place = self.channel(channel);
                     let first = place.map_or(1, Channel::next);
                     let new = first..first + sent.get(channel).copied().unwrap_or(0);
                     if !new.contains(seq) && place.is_none_or(|place| !place.messages.contains_key(seq)) {
                         return Some(i);
+                    }
+                    let message = place.and_then(|place| place.messages.get(seq));
+                    let gone = message.is_some_and(Msg::retracted) || retracted.contains(&(channel, seq));
+                    match op {
+                        Op::Edit { .. } if gone => return Some(i),
+                        Op::Retract { .. } => drop(retracted.insert((channel, seq))),
+                        _ => {}
                     }
                 }
                 Op::Join { channel, user, .. } => drop(present.insert((channel, user), true)),
@@ -524,6 +538,7 @@ impl Model {
             Op::Retract { channel, seq } => self.retract(channel, *seq),
             Op::Annotate { channel, seq, key, value } => self.annotate(channel, *seq, key, value),
             Op::Forget { channel, user, from, to } => self.hide_range(channel, user, *from, *to),
+            Op::Edit { channel, seq, payload } => self.edit(channel, *seq, payload),
         }
     }
 
@@ -730,7 +745,7 @@ impl Model {
         Outcome::Changed { version: self.version() }
     }
 
-    /// Long attributes are written beside the row, by a change that touches nobody.
+    /// Long values are written beside the row, by a change that touches nobody.
     fn write_beside(&mut self, attributes: &Bytes) {
         if attributes.len() > 1024 {
             self.changes.push(Touch { channel: None, user: None });
@@ -751,6 +766,22 @@ impl Model {
         Outcome::Changed { version }
     }
 
+    fn edit(&mut self, channel: &Name, seq: u64, payload: &Bytes) -> Outcome {
+        let c = self.channel_ids[channel];
+        let message = &self.channels[c].messages[&seq];
+        if message.fate != Fate::Sent && message.post.payload == payload {
+            return Outcome::Unchanged;
+        }
+        self.write_beside(payload);
+        let version = self.touch(c, None);
+        let place = &mut self.channels[c];
+        place.content = version;
+        let message = place.messages.get_mut(&seq).expect("refused for others");
+        message.fate = Fate::Edited(version);
+        message.post.payload = payload.clone();
+        Outcome::Changed { version }
+    }
+
     fn annotate(&mut self, channel: &Name, seq: u64, key: &Bytes, value: &Bytes) -> Outcome {
         let c = self.channel_ids[channel];
         let key = (seq, key.clone());
@@ -758,6 +789,7 @@ impl Model {
         if before.unwrap_or_default() == value {
             return Outcome::Unchanged;
         }
+        self.write_beside(value);
         let version = self.touch(c, None);
         let place = &mut self.channels[c];
         place.content = version;
@@ -891,6 +923,7 @@ impl Model {
         let Some(place) = self.channel(channel) else { return Vec::new() };
         let altered = place.messages.values().filter_map(|m| match m.fate {
             Fate::Sent => None,
+            Fate::Edited(at) => Some((at, m.seq, Changed::Edited(m.post.payload.clone()))),
             Fate::Retracted(at) => Some((at, m.seq, Changed::Retracted)),
         });
         let annotated = place

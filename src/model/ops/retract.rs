@@ -4,6 +4,7 @@ use super::message;
 use crate::error::Result;
 use crate::model::alteration::{Alteration, field};
 use crate::model::batch::Batch;
+use crate::model::blob::Blob;
 use crate::model::image::Patch;
 use crate::model::op::operation;
 use crate::model::outcome::Outcome;
@@ -16,12 +17,15 @@ operation! {
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
         let key = message(txn, self.channel, self.seq)?;
         let before = txn.row::<Alteration>(key)?;
-        if before.is_some_and(|row| row.retracted) {
+        if before.as_ref().is_some_and(|row| row.retracted) {
             return Ok(Outcome::Unchanged);
         }
         let ordinal = txn.mark(key.channel, key.seq)?.ordinal;
         let counted = ordinal > txn.mark(key.channel, key.seq - 1)?.ordinal;
-        let patch = Patch::new().set(field::retracted, true).set(field::counted, counted);
+        let mut patch = Patch::new().set(field::retracted, true).set(field::counted, counted);
+        if before.is_some_and(|row| row.edited) {
+            patch = patch.set(field::payload, Blob::default());
+        }
         txn.patch::<Alteration>(key, patch)
     }
 }
