@@ -6,6 +6,7 @@
 //! `text` (how things are written there), `open` (finding a store) and `failure`.
 
 mod backup;
+mod changes;
 mod compact;
 mod conversations;
 mod demo;
@@ -46,6 +47,7 @@ enum Command {
     Import(import::Args),
     Conversations(conversations::Args),
     History(history::Args),
+    Changes(changes::Args),
     Members(members::Args),
     Stat(stat::Args),
     Verify(verify::Args),
@@ -72,6 +74,7 @@ fn run(command: &Command) -> Result {
         Command::Import(args) => import::run(args),
         Command::Conversations(args) => conversations::run(args),
         Command::History(args) => history::run(args),
+        Command::Changes(args) => changes::run(args),
         Command::Members(args) => members::run(args),
         Command::Stat(args) => stat::run(args),
         Command::Verify(args) => verify::run(args),

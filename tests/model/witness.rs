@@ -51,8 +51,8 @@ impl Witness {
     pub fn submit(&mut self, store: &Store, ops: &[Op], durability: Durability) -> Option<Pending> {
         let answer = store.submit(&batch(ops, durability));
         if let Some(at) = self.model.refused(ops) {
-            let refused = matches!(answer, Err(Error::NotMember { op, .. }) if op == at);
-            assert!(refused, "operation {at} needs a membership, but: {:?}", answer.map(drop));
+            let refused = matches!(answer, Err(Error::NotMember { op, .. } | Error::NoMessage { op, .. } | Error::Retracted { op, .. }) if op == at);
+            assert!(refused, "operation {at} needs a membership or a message, but: {:?}", answer.map(drop));
             return None;
         }
         let commit = answer.unwrap();
