@@ -36,8 +36,16 @@ pub struct Overlay {
     request: Savepoint,
 }
 
-/// A map for so many entries is let go when it is empty: clearing it would cost each small commit after a large one.
-const LARGE: usize = 16 << 10;
+/// A map for more entries is let go when they are forgotten: clearing its memory would cost each small commit that comes after
+/// a large one.
+const LARGE: usize = 1 << 10;
+
+fn empty<K, V>(map: &mut HashMap<K, V>) {
+    match map.capacity() > LARGE {
+        true => *map = HashMap::new(),
+        false => map.clear(),
+    }
+}
 
 /// Unpublished rows, by table.
 struct Unpublished;
@@ -89,13 +97,6 @@ impl<K: Copy + Eq + Hash, V> Journaled<K, V> {
     fn forget(&mut self, key: &K, first: u64) {
         if self.map.get(key).is_some_and(|entry| entry.0 == first) {
             self.map.remove(key);
-        }
-    }
-
-    fn forget_all(&mut self) {
-        match self.map.capacity() > LARGE {
-            true => self.map = HashMap::new(),
-            false => self.map.clear(),
         }
     }
 
@@ -294,15 +295,15 @@ impl Overlay {
         struct Clear;
         impl EachTableMut<Unpublished> for Clear {
             fn table<T: Table>(&mut self, rows: &mut Journaled<T::Key, T>) -> Result<()> {
-                rows.forget_all();
+                empty(&mut rows.map);
                 Ok(())
             }
         }
-        self.heads.forget_all();
+        empty(&mut self.heads.map);
         let _ = self.rows.each_mut(&mut Clear);
-        self.channels.clear();
-        self.users.clear();
-        self.marks.clear();
+        empty(&mut self.channels);
+        empty(&mut self.users);
+        empty(&mut self.marks);
     }
 
     /// Forgets what a commit did, once it is published.
