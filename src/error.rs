@@ -49,6 +49,16 @@ pub enum Error {
         /// The version of the state in which that was so.
         version: u64,
     },
+    /// A condition of the batch does not hold ([`Batch::require_channel`](crate::Batch::require_channel) and its kin).
+    /// Nothing was written; read what the condition is about again, and decide anew.
+    #[error("the condition does not hold{}, as of version {version}", OpPlace(Some(*op)))]
+    #[non_exhaustive]
+    ConditionFailed {
+        /// The condition that does not hold: its place in the batch, counted from 0.
+        op: usize,
+        /// The version of the state in which that was so.
+        version: u64,
+    },
     /// A payload or a batch is larger than the store's limits. Nothing was written; send less.
     #[error("{what} is {len}, above the limit of {limit}{}", OpPlace(*op))]
     #[non_exhaustive]
@@ -171,6 +181,17 @@ impl Error {
     /// An invalid argument outside any batch.
     pub(crate) fn invalid(what: impl Into<String>) -> Error {
         Error::InvalidArgument { what: what.into(), op: None }
+    }
+
+    /// Whether a rule refused the batch: another state may allow it.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Error::NotMember { .. }
+                | Error::ConditionFailed { .. }
+                | Error::InvalidArgument { .. }
+                | Error::TooLarge { .. }
+        )
     }
 
     /// Names the operation of the batch that is at fault.

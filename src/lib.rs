@@ -54,6 +54,7 @@ pub use model::mark::Mark;
 pub use model::membership::{MAX_ATTRIBUTES, Membership, MembershipExtras};
 pub use model::message::{Draft, Message};
 pub use model::ops::join::{HistoryFrom, JoinOptions};
+pub use model::ops::require::Condition;
 pub use model::outcome::{Outcome, Receipt};
 pub use model::user::User;
 pub use options::{MAX_PAYLOAD, Options};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chanlog::env::SimEnv;
-use chanlog::{Durability, HistoryFrom, Options, Store, SyncToken, Update, View};
+use chanlog::{Condition, Durability, HistoryFrom, Options, Store, SyncToken, Update, View};
 use model::client::Client;
 use model::witness::{End, Witness};
 use model::{Model, Name, Op, Post, Range, check};
@@ -37,23 +37,99 @@ type Place = u16;
 /// An operation whose seqs depend on how long the channel is when it runs.
 #[derive(Clone, Debug)]
 enum Plan {
-    Append { channel: u8, sender: u8, timestamp: i64, silent: bool, id: Option<u64>, client: u8, len: usize },
-    Join { channel: u8, user: u8, from: Option<Place>, start: bool, read: Option<Place>, role: Option<u8> },
-    Leave { channel: u8, user: u8 },
-    Read { channel: u8, user: u8, to: Place },
-    Clear { channel: u8, user: u8, to: Option<Place> },
-    Hide { channel: u8, user: u8 },
-    Activate { channel: u8, user: u8 },
-    Pin { channel: u8, user: u8, on: bool },
-    Mute { channel: u8, user: u8, on: bool },
-    Role { channel: u8, user: u8, role: u8 },
-    Attributes { channel: u8, user: u8, len: usize },
-    FlagUnread { channel: u8, user: u8, on: bool },
-    ReadAt { channel: u8, user: u8, to: Place },
-    SetUnread { channel: u8, user: u8, count: u64 },
-    Class { channel: u8, class: u8 },
-    ChannelAttributes { channel: u8, len: usize },
-    UserAttributes { user: u8, len: usize },
+    Append {
+        channel: u8,
+        sender: u8,
+        timestamp: i64,
+        silent: bool,
+        id: Option<u64>,
+        client: u8,
+        len: usize,
+    },
+    Join {
+        channel: u8,
+        user: u8,
+        from: Option<Place>,
+        start: bool,
+        read: Option<Place>,
+        role: Option<u8>,
+    },
+    Leave {
+        channel: u8,
+        user: u8,
+    },
+    Read {
+        channel: u8,
+        user: u8,
+        to: Place,
+    },
+    Clear {
+        channel: u8,
+        user: u8,
+        to: Option<Place>,
+    },
+    Hide {
+        channel: u8,
+        user: u8,
+    },
+    Activate {
+        channel: u8,
+        user: u8,
+    },
+    Pin {
+        channel: u8,
+        user: u8,
+        on: bool,
+    },
+    Mute {
+        channel: u8,
+        user: u8,
+        on: bool,
+    },
+    Role {
+        channel: u8,
+        user: u8,
+        role: u8,
+    },
+    Attributes {
+        channel: u8,
+        user: u8,
+        len: usize,
+    },
+    FlagUnread {
+        channel: u8,
+        user: u8,
+        on: bool,
+    },
+    ReadAt {
+        channel: u8,
+        user: u8,
+        to: Place,
+    },
+    SetUnread {
+        channel: u8,
+        user: u8,
+        count: u64,
+    },
+    Class {
+        channel: u8,
+        class: u8,
+    },
+    ChannelAttributes {
+        channel: u8,
+        len: usize,
+    },
+    UserAttributes {
+        user: u8,
+        len: usize,
+    },
+    /// A condition on a channel, or on a membership if there is a user. Of versions and attributes some are right.
+    Require {
+        channel: u8,
+        user: Option<u8>,
+        kind: u8,
+        len: usize,
+    },
 }
 
 /// A batch to be: its operations, whether those that the model would refuse are left out, and its durability.
@@ -181,6 +257,9 @@ fn plan() -> impl Strategy<Value = Plan> {
             .prop_map(|((channel, _), len)| Plan::ChannelAttributes { channel, len }),
         1 => (pair.clone(), select(vec![0usize, 1, 100, 3000]))
             .prop_map(|((_, user), len)| Plan::UserAttributes { user, len }),
+        3 => (pair.clone(), any::<bool>(), 0u8..5, select(vec![0usize, 1, 100, 1025])).prop_map(
+            |((channel, user), member, kind, len)| Plan::Require { channel, user: member.then_some(user), kind, len }
+        ),
         1 => (pair, select(vec![0usize, 1, 100, 1024, 1025, 4096]))
             .prop_map(|((channel, user), len)| Plan::Attributes { channel, user, len }),
     ]
@@ -304,6 +383,21 @@ fn settle(model: &Model, plan: &Plan) -> Op {
         }
         Plan::UserAttributes { user, len } => {
             Op::UserAttributes { user: user_name(user), attributes: vec![user; len].into() }
+        }
+        Plan::Require { channel, user, kind, len } => {
+            let (name, user) = (channel_name(channel), user.map(user_name));
+            let row = user.as_ref().map(|user| model.membership(&name, user));
+            let version = row.map_or(model.head(&name).changed, |row| row.map_or(0, |row| row.version));
+            let condition = match kind {
+                0 => Condition::Absent,
+                1 => Condition::Present,
+                2 | 3 => Condition::Version(version + u64::from(kind) - 2),
+                _ => Condition::Attributes(vec![channel; len].into()),
+            };
+            match user {
+                Some(user) => Op::RequireMember { channel: name, user, condition },
+                None => Op::RequireChannel { channel: name, condition },
+            }
         }
         Plan::Attributes { channel, user, len } => {
             let attributes = vec![user; len].into();

@@ -8,9 +8,9 @@ use std::path::Path;
 
 use bytes::Bytes;
 use chanlog::{
-    Argument, Batch, Continuation, Conversation, Draft, Durability, Error, Head, HistoryFrom, JoinOptions,
-    List, ListChange, MAX_ATTRIBUTES, MAX_CHANNEL_ATTRIBUTES, Mark, Membership, Message, Options, Outcome,
-    Receipt, Store, SyncToken, Unread, Update,
+    Argument, Batch, Condition, Continuation, Conversation, Draft, Durability, Error, Head, HistoryFrom,
+    JoinOptions, List, ListChange, MAX_ATTRIBUTES, MAX_CHANNEL_ATTRIBUTES, Mark, Membership, Message,
+    Options, Outcome, Receipt, Store, SyncToken, Unread, Update,
 };
 use tempfile::TempDir;
 
@@ -479,6 +479,109 @@ mod batches {
         assert_eq!(versions, expected);
         assert_eq!(version(&store), 8);
         assert_eq!(store.head("c").unwrap().order, 2);
+    }
+}
+
+mod conditions {
+    use super::*;
+
+    /// That a batch is refused by its operation `at`, at a version.
+    fn fails(store: &Store, build: impl FnOnce(&mut Batch) -> &mut Batch, at: usize) {
+        let before = version(store);
+        match try_commit(store, build) {
+            Err(Error::ConditionFailed { op, version, .. }) => {
+                assert_eq!(op, at);
+                assert!(version >= before, "{version} is older than what is there, {before}");
+            }
+            other => panic!("expected ConditionFailed, not {other:?}"),
+        }
+        assert_eq!(version(store), before, "nothing is written");
+    }
+
+    #[test]
+    fn change_nothing_where_they_hold() {
+        let store = fresh();
+        let receipt = commit(&store, |b| {
+            b.require_channel("c", Condition::Absent)
+                .require_member("c", "u", Condition::Absent)
+                .join("c", "u")
+                .require_channel("c", Condition::Present)
+                .require_member("c", "u", Condition::Present)
+        });
+        let unchanged = Outcome::Unchanged;
+        assert_eq!(receipt.outcomes()[..2], [unchanged; 2]);
+        assert_eq!(receipt.outcomes()[3..], [unchanged; 2]);
+        assert_eq!((version(&store), store.has_channel("d").unwrap()), (1, false));
+    }
+
+    #[test]
+    fn on_a_channel_tell_whether_it_is_there() {
+        let store = fresh();
+        fails(&store, |b| b.append("c", draft("u")).require_channel("d", Condition::Present), 1);
+        assert!(!store.has_channel("c").unwrap(), "the whole batch is refused");
+        commit(&store, |b| b.append("c", draft("u")));
+        store.wherever(|store| {
+            fails(store, |b| b.require_channel("c", Condition::Absent).class("c", 1), 0);
+            fails(store, |b| b.require_channel("d", Condition::Version(0)), 0);
+            commit(store, |b| b.require_channel("c", Condition::Version(0)));
+            commit(store, |b| b.require_channel("c", Condition::Attributes("".into())));
+        });
+    }
+
+    #[test]
+    fn on_a_member_end_with_the_membership() {
+        let store = fresh();
+        commit(&store, |b| b.join("c", "u").join("c", "v").leave("c", "u"));
+        store.wherever(|store| {
+            fails(store, |b| b.require_member("c", "u", Condition::Present), 0);
+            fails(store, |b| b.require_member("c", "u", Condition::Version(3)), 0);
+            fails(store, |b| b.require_member("c", "v", Condition::Absent), 0);
+            commit(store, |b| b.require_member("c", "u", Condition::Absent));
+            commit(store, |b| b.require_member("c", "nobody", Condition::Absent));
+            commit(store, |b| b.require_member("c", "v", Condition::Present));
+        });
+    }
+
+    #[test]
+    fn on_versions_hold_until_the_row_changes() {
+        let store = fresh();
+        commit(&store, |b| b.join("c", "u").class("c", 1));
+        commit(&store, |b| b.append("c", draft("u")));
+        store.wherever(|store| {
+            commit(store, |b| b.require_member("c", "u", Condition::Version(1)));
+            commit(store, |b| b.require_channel("c", Condition::Version(2)));
+            fails(store, |b| b.role("c", "u", 9).require_member("c", "u", Condition::Version(1)), 1);
+            fails(store, |b| b.class("c", 9).require_channel("c", Condition::Version(2)), 1);
+        });
+    }
+
+    #[test]
+    fn on_attributes_compare_all_of_them() {
+        let store = fresh();
+        commit(&store, |b| b.join("c", "u").attributes("c", "u", "a=1").channel_attributes("c", "b=2"));
+        store.wherever(|store| {
+            commit(store, |b| b.require_member("c", "u", Condition::Attributes("a=1".into())));
+            commit(store, |b| b.require_channel("c", Condition::Attributes("b=2".into())));
+            fails(store, |b| b.require_member("c", "u", Condition::Attributes("a=".into())), 0);
+            fails(store, |b| b.require_channel("c", Condition::Attributes("".into())), 0);
+        });
+    }
+
+    #[test]
+    fn can_be_named() {
+        let store = fresh();
+        commit(&store, |b| b.join("c", "u"));
+        let mut batch = Batch::new();
+        let fields = &mut |field: &str| match field {
+            "channel" => Some(Argument::Bytes(b"c")),
+            "user" => Some(Argument::Bytes(b"u")),
+            "absent" => Some(Argument::Flag(true)),
+            _ => None,
+        };
+        batch.operation("require_member", fields).unwrap();
+        let same = Batch::new().require_member("c", "u", Condition::Absent).as_bytes().to_vec();
+        assert_eq!(batch.as_bytes(), same);
+        assert!(matches!(store.commit(&batch), Err(Error::ConditionFailed { op: 0, .. })));
     }
 }
 

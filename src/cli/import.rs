@@ -164,6 +164,7 @@ impl<'a> Import<'a> {
             // The place in the batch means nothing to somebody who wrote a line.
             Error::InvalidArgument { what, .. } => Refusal::Bad(what),
             Error::NotMember { .. } => Refusal::Bad("the user is no member of the channel".into()),
+            Error::ConditionFailed { .. } => Refusal::Bad("the condition does not hold".into()),
             Error::TooLarge { .. } => Refusal::Bad(error.to_string()),
             error => Refusal::Store(error),
         })

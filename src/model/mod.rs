@@ -234,6 +234,8 @@ operations! {
     Class in class,
     ChannelAttributes in channel_attributes,
     UserAttributes in user_attributes,
+    RequireChannel in require,
+    RequireMember in require,
 }
 
 impl<'a> Op<'a> {

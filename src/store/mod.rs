@@ -164,12 +164,13 @@ impl Store {
     /// it. Blocks when sealing is too far behind.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`], [`Error::NotMember`] and [`Error::TooLarge`]: the batch is not valid, and nothing of it
-    /// was written. [`Error::OutOfSpace`]: the same; try again when there is room. [`Error::Poisoned`]: the writer has
+    /// [`Error::InvalidArgument`], [`Error::NotMember`], [`Error::ConditionFailed`] and [`Error::TooLarge`]: the batch is
+    /// refused, and nothing of it was written. [`Error::OutOfSpace`]: the same; try again when there is room. [`Error::Poisoned`]: the writer has
     /// stopped. [`Error::Closed`].
     ///
     /// [`Error::InvalidArgument`]: crate::Error::InvalidArgument
     /// [`Error::NotMember`]: crate::Error::NotMember
+    /// [`Error::ConditionFailed`]: crate::Error::ConditionFailed
     /// [`Error::TooLarge`]: crate::Error::TooLarge
     /// [`Error::OutOfSpace`]: crate::Error::OutOfSpace
     /// [`Error::Poisoned`]: crate::Error::Poisoned

@@ -199,9 +199,7 @@ impl BatchReading {
         for (index, op) in batch.ops().enumerate() {
             match txn.run_one(index, &op, names[index]) {
                 Ok(outcome) => outcomes.push(outcome),
-                Err(Error::NotMember { .. } | Error::InvalidArgument { .. } | Error::TooLarge { .. }) => {
-                    refused = true;
-                }
+                Err(error) if error.is_refusal() => refused = true,
                 Err(error) => return Err(error),
             }
         }

@@ -10,12 +10,13 @@ pub mod check;
 pub mod client;
 pub mod witness;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
 use chanlog::{
-    BUFFERED_WINDOW, Batch, Draft, Durability, Head, HistoryFrom, JoinOptions, Mark, Message, Outcome,
+    BUFFERED_WINDOW, Batch, Condition, Draft, Durability, Head, HistoryFrom, JoinOptions, Mark, Message,
+    Outcome,
 };
 
 pub type Name = Vec<u8>;
@@ -62,6 +63,22 @@ pub enum Op {
     Class { channel: Name, class: u8 },
     ChannelAttributes { channel: Name, attributes: Bytes },
     UserAttributes { user: Name, attributes: Bytes },
+    RequireChannel { channel: Name, condition: Condition },
+    RequireMember { channel: Name, user: Name, condition: Condition },
+}
+
+/// Why a batch is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    NotMember,
+    Condition,
+}
+
+/// Which operation refuses a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub op: usize,
+    pub why: Why,
 }
 
 /// The batch that asks a store for `ops`.
@@ -90,9 +107,23 @@ pub fn batch(ops: &[Op], durability: Durability) -> Batch {
             Op::Class { channel, class } => batch.class(channel, class),
             Op::ChannelAttributes { channel, attributes } => batch.channel_attributes(channel, attributes),
             Op::UserAttributes { user, attributes } => batch.user_attributes(user, attributes),
+            Op::RequireChannel { channel, condition } => batch.require_channel(channel, condition),
+            Op::RequireMember { channel, user, condition } => batch.require_member(channel, user, condition),
         };
     }
     batch
+}
+
+/// Whether a condition holds of what was found: a version, and attributes.
+fn holds(condition: &Condition, found: Option<(u64, &Bytes)>) -> bool {
+    match (condition, found) {
+        (Condition::Absent, found) => found.is_none(),
+        (_, None) => false,
+        (Condition::Present, Some(_)) => true,
+        (Condition::Version(version), Some((found, _))) => *version == found,
+        (Condition::Attributes(attributes), Some((_, found))) => attributes == found,
+        _ => unreachable!("a condition that the model does not know"),
+    }
 }
 
 fn join_options(history: HistoryFrom, read: Option<u64>, role: Option<u8>) -> JoinOptions {
@@ -371,40 +402,61 @@ impl Model {
         }
     }
 
-    /// The first operation that needs a membership and has none, with the effect of those before it.
+    /// The first operation that refuses a batch, if there is one, with the effect of those before it.
     pub fn refused(&self, ops: &[Op]) -> Option<usize> {
-        let mut present = HashMap::new();
-        for (i, op) in ops.iter().enumerate() {
-            match op {
-                Op::Append { post, .. } if !post.members_only => {}
-                Op::Class { .. } | Op::ChannelAttributes { .. } | Op::UserAttributes { .. } => {}
-                Op::Append { channel, post } => {
-                    let known = present.get(&(channel, &post.sender)).copied();
-                    if !known.unwrap_or_else(|| self.is_member(channel, &post.sender)) {
-                        return Some(i);
-                    }
-                }
-                Op::Join { channel, user, .. } => drop(present.insert((channel, user), true)),
-                Op::Leave { channel, user } => drop(present.insert((channel, user), false)),
-                Op::Read { channel, user, .. }
-                | Op::Clear { channel, user, .. }
-                | Op::Hide { channel, user }
-                | Op::Activate { channel, user }
-                | Op::Pin { channel, user, .. }
-                | Op::Mute { channel, user, .. }
-                | Op::Role { channel, user, .. }
-                | Op::Attributes { channel, user, .. }
-                | Op::FlagUnread { channel, user, .. }
-                | Op::ReadAt { channel, user, .. }
-                | Op::SetUnread { channel, user, .. } => {
-                    let known = present.get(&(channel, user)).copied();
-                    if !known.unwrap_or_else(|| self.is_member(channel, user)) {
-                        return Some(i);
-                    }
-                }
+        self.refusal(ops).map(|refusal| refusal.op)
+    }
+
+    /// The same, and why.
+    pub fn refusal(&self, ops: &[Op]) -> Option<Refusal> {
+        let lax = |op: &Op| matches!(op, Op::Append { post, .. } if !post.members_only);
+        if ops.iter().all(lax) {
+            return None;
+        }
+        let mut trial = self.clone();
+        for (op, asked) in ops.iter().enumerate() {
+            if let Some(why) = trial.refuses(asked) {
+                return Some(Refusal { op, why });
+            }
+            // The last one has no effect on others.
+            if op + 1 < ops.len() {
+                trial.apply_one(asked);
             }
         }
         None
+    }
+
+    /// Why an operation refuses its batch now.
+    fn refuses(&self, op: &Op) -> Option<Why> {
+        match op {
+            Op::Append { channel, post } => {
+                let stranger = post.members_only && !self.is_member(channel, &post.sender);
+                stranger.then_some(Why::NotMember)
+            }
+            Op::Join { .. } | Op::Leave { .. } => None,
+            Op::Class { .. } | Op::ChannelAttributes { .. } | Op::UserAttributes { .. } => None,
+            Op::RequireChannel { channel, condition } => {
+                let found = self.channel(channel).map(|place| (place.kept.unwrap_or(0), &place.attributes));
+                (!holds(condition, found)).then_some(Why::Condition)
+            }
+            Op::RequireMember { channel, user, condition } => {
+                let found = self.row(channel, user).map(|row| (row.version, &row.attributes));
+                (!holds(condition, found)).then_some(Why::Condition)
+            }
+            Op::Read { channel, user, .. }
+            | Op::Clear { channel, user, .. }
+            | Op::Hide { channel, user }
+            | Op::Activate { channel, user }
+            | Op::Pin { channel, user, .. }
+            | Op::Mute { channel, user, .. }
+            | Op::Role { channel, user, .. }
+            | Op::Attributes { channel, user, .. }
+            | Op::FlagUnread { channel, user, .. }
+            | Op::ReadAt { channel, user, .. }
+            | Op::SetUnread { channel, user, .. } => {
+                (!self.is_member(channel, user)).then_some(Why::NotMember)
+            }
+        }
     }
 
     /// Applies a whole batch, or tells which operation refuses it.
@@ -445,6 +497,7 @@ impl Model {
                 })
             }
             Op::UserAttributes { user, attributes } => self.user_attributes(user, attributes),
+            Op::RequireChannel { .. } | Op::RequireMember { .. } => Outcome::Unchanged,
         }
     }
 

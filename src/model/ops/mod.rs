@@ -14,6 +14,7 @@ pub mod mute;
 pub mod pin;
 pub mod read;
 pub mod read_at;
+pub mod require;
 pub mod role;
 pub mod set_unread;
 pub mod user_attributes;
