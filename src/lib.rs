@@ -56,11 +56,12 @@ pub use model::message::{Draft, Message};
 pub use model::ops::join::{HistoryFrom, JoinOptions};
 pub use model::ops::require::Condition;
 pub use model::outcome::{Outcome, Receipt};
+pub use model::set::{MAX_SET_ATTRIBUTES, SetMember};
 pub use model::user::User;
 pub use options::{MAX_PAYLOAD, Options};
 pub use read::{
-    Continuation, Conversation, Conversations, History, List, ListChange, Listing, MemberEntry, SyncToken,
-    Unread, Update,
+    Continuation, Conversation, Conversations, History, List, ListChange, Listing, MemberEntry, SetEntry,
+    SetListing, SyncToken, Unread, Update,
 };
 pub use store::{Commit, Store};
 pub use upkeep::backup::Backup;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::env::{Env, OsEnv};
 use crate::error::{Error, Result};
 use crate::model::batch::Durability;
+use crate::model::membership::Keep;
 
 /// The largest payload limit that can be set, in bytes.
 pub const MAX_PAYLOAD: u32 = 16 << 20;
@@ -158,6 +159,12 @@ impl Options {
     pub fn seal_on_close(mut self, seal: bool) -> Self {
         self.seal_on_close = seal;
         self
+    }
+
+    /// Which tombstones may be dropped now.
+    pub(crate) fn keep(&self) -> Keep {
+        let age = i64::try_from(self.tombstone_age.as_millis()).unwrap_or(i64::MAX);
+        Keep { before_ms: self.env.unix_ms().saturating_sub(age), count: self.tombstones }
     }
 
     pub(crate) fn check(&self) -> Result<()> {

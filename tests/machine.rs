@@ -123,6 +123,17 @@ enum Plan {
         user: u8,
         len: usize,
     },
+    AddToSet {
+        channel: u8,
+        user: u8,
+        set: u8,
+        len: Option<usize>,
+    },
+    RemoveFromSet {
+        channel: u8,
+        user: u8,
+        set: u8,
+    },
     /// A condition on a channel, or on a membership if there is a user. Of versions and attributes some are right.
     Require {
         channel: u8,
@@ -257,6 +268,10 @@ fn plan() -> impl Strategy<Value = Plan> {
             .prop_map(|((channel, _), len)| Plan::ChannelAttributes { channel, len }),
         1 => (pair.clone(), select(vec![0usize, 1, 100, 3000]))
             .prop_map(|((_, user), len)| Plan::UserAttributes { user, len }),
+        3 => (pair.clone(), select(check::SETS.to_vec()), prop::option::of(select(vec![0usize, 1, 1024])))
+            .prop_map(|((channel, user), set, len)| Plan::AddToSet { channel, user, set, len }),
+        2 => (pair.clone(), select(check::SETS.to_vec()))
+            .prop_map(|((channel, user), set)| Plan::RemoveFromSet { channel, user, set }),
         3 => (pair.clone(), any::<bool>(), 0u8..5, select(vec![0usize, 1, 100, 1025])).prop_map(
             |((channel, user), member, kind, len)| Plan::Require { channel, user: member.then_some(user), kind, len }
         ),
@@ -383,6 +398,13 @@ fn settle(model: &Model, plan: &Plan) -> Op {
         }
         Plan::UserAttributes { user, len } => {
             Op::UserAttributes { user: user_name(user), attributes: vec![user; len].into() }
+        }
+        Plan::AddToSet { channel, user, set, len } => {
+            let attributes = len.map(|len| vec![user; len].into());
+            Op::AddToSet { channel: channel_name(channel), set, user: user_name(user), attributes }
+        }
+        Plan::RemoveFromSet { channel, user, set } => {
+            Op::RemoveFromSet { channel: channel_name(channel), set, user: user_name(user) }
         }
         Plan::Require { channel, user, kind, len } => {
             let (name, user) = (channel_name(channel), user.map(user_name));

@@ -585,6 +585,135 @@ mod conditions {
     }
 }
 
+mod sets {
+    use super::*;
+    use chanlog::{MAX_SET_ATTRIBUTES, SetListing};
+
+    const DENY: u8 = 0;
+    const BANNED: u8 = 255;
+
+    fn names(listing: SetListing<'_>) -> Vec<String> {
+        let entries = listing.list().unwrap();
+        let name = |name: &[u8]| String::from_utf8(name.to_vec()).unwrap();
+        entries
+            .iter()
+            .map(
+                |entry| {
+                    if entry.member.present() { name(&entry.name) } else { format!("-{}", name(&entry.name)) }
+                },
+            )
+            .collect()
+    }
+
+    #[test]
+    fn are_listed_from_both_sides() {
+        let store = fresh();
+        commit(&store, |b| {
+            b.add_to_set("c", DENY, "u").add_to_set_with("c", DENY, "v", "why").add_to_set("d", DENY, "u");
+            b.add_to_set("c", BANNED, "w")
+        });
+        store.wherever(|store| {
+            assert_eq!(names(store.set("c", DENY)), ["u", "v"]);
+            assert_eq!(names(store.set("c", BANNED)), ["w"]);
+            assert_eq!(names(store.set("c", 1)), [""; 0]);
+            assert_eq!(names(store.sets_of("u", DENY)), ["c", "d"]);
+            assert_eq!(names(store.set("c", DENY).limit(1)), ["u"]);
+            assert_eq!(names(store.set("c", DENY).after("u")), ["v"]);
+            assert_eq!(store.sets_of("v", DENY).list().unwrap()[0].member.attributes, "why");
+            assert_eq!(store.set_member("c", DENY, "v").unwrap().unwrap().version, 2);
+            assert_eq!(store.set_member("c", BANNED, "v").unwrap(), None);
+        });
+    }
+
+    #[test]
+    fn are_no_memberships() {
+        let store = fresh();
+        commit(&store, |b| b.append("c", draft("m")).add_to_set("c", DENY, "u").add_to_set("c", DENY, "new"));
+        let token = list(&store, "u").as_of;
+        commit(&store, |b| b.remove_from_set("c", DENY, "u").append("c", draft("m")));
+        store.wherever(|store| {
+            assert_eq!(store.head("c").unwrap().members, 0);
+            assert_eq!(store.members("c").list().unwrap().len(), 0);
+            assert_eq!(store.channels_of("new").list().unwrap().len(), 0);
+            assert!(list(store, "new").entries.is_empty());
+            assert!(!store.has_memberships("new").unwrap());
+            assert_eq!(changes(store, "u", &token).0, []);
+        });
+    }
+
+    #[test]
+    fn change_only_what_is_not_so() {
+        let store = fresh();
+        let receipt = commit(&store, |b| {
+            b.add_to_set_with("c", DENY, "u", "a")
+                .add_to_set("c", DENY, "u")
+                .add_to_set_with("c", DENY, "u", "a")
+                .add_to_set_with("c", DENY, "u", "")
+                .remove_from_set("c", DENY, "u")
+                .remove_from_set("c", DENY, "u")
+                .remove_from_set("c", DENY, "nobody")
+                .remove_from_set("nowhere", DENY, "u")
+        });
+        let versions: Vec<_> = receipt.outcomes().iter().map(Outcome::version).collect();
+        assert_eq!(versions, [Some(1), None, None, Some(2), Some(3), None, None, None]);
+        assert!(!store.has_channel("nowhere").unwrap());
+        commit(&store, |b| b.add_to_set("c", DENY, "u"));
+        assert_eq!(store.set_member("c", DENY, "u").unwrap().unwrap().attributes, "", "a removal ends them");
+    }
+
+    #[test]
+    fn tell_what_changed_since_a_version() {
+        let store = fresh();
+        commit(&store, |b| {
+            b.add_to_set("c", DENY, "u").add_to_set("c", DENY, "v").add_to_set("d", DENY, "u")
+        });
+        commit(&store, |b| b.remove_from_set("c", DENY, "u").add_to_set("c", DENY, "w"));
+        store.wherever(|store| {
+            assert_eq!(names(store.set("c", DENY).since(3)), ["-u", "w"]);
+            assert_eq!(names(store.set("c", DENY).since(3).after("u")), ["w"]);
+            assert_eq!(names(store.set("c", DENY).since(0)), ["-u", "v", "w"]);
+            assert_eq!(names(store.sets_of("u", DENY).since(2)), ["-c", "d"]);
+            assert_eq!(names(store.set("c", DENY).since(5)), [""; 0]);
+        });
+    }
+
+    #[test]
+    fn forget_removals_after_the_age_of_tombstones() {
+        let store = fresh_with(small().tombstone_age(std::time::Duration::ZERO));
+        commit(&store, |b| {
+            b.add_to_set("c", DENY, "u").add_to_set("c", DENY, "v").remove_from_set("c", DENY, "u")
+        });
+        for _ in 0..4 {
+            // Whether a merge came by or not.
+            assert_eq!(names(store.set("c", DENY).since(0)), ["v"]);
+            assert_eq!(names(store.sets_of("u", DENY).since(0)), [""; 0]);
+            commit(&store, |b| b.append("c", draft("m")));
+            store.seal().unwrap();
+            while store.maintain().unwrap() {}
+        }
+        assert_eq!(store.stat().unwrap().runs.count, 1);
+        commit(&store, |b| b.add_to_set("c", DENY, "u"));
+        store.wherever(|store| assert_eq!(names(store.set("c", DENY)), ["u", "v"]));
+    }
+
+    #[test]
+    fn are_bounded() {
+        let store = fresh();
+        let long = vec![1; MAX_SET_ATTRIBUTES + 1];
+        commit(&store, |b| b.add_to_set_with("c", DENY, "u", &long[1..]));
+        let refused = try_commit(&store, |b| b.add_to_set_with("c", DENY, "u", &long));
+        assert!(matches!(refused, Err(Error::TooLarge { len: 1025, limit: 1024, op: Some(0), .. })));
+        let mut batch = Batch::new();
+        let fields = &mut |field: &str| match field {
+            "set" => Some(Argument::Number(256)),
+            "channel" | "user" => Some(Argument::Bytes(b"c")),
+            _ => None,
+        };
+        batch.operation("remove_from_set", fields).unwrap();
+        assert_invalid(store.commit(&batch), 0);
+    }
+}
+
 mod memberships {
     use super::*;
 

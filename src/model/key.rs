@@ -56,6 +56,65 @@ pub struct ChannelUser {
     pub user: UserId,
 }
 
+/// A channel, one of its sets, and a user: the users of a set lie together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChannelSetUser {
+    /// Whose set it is.
+    pub channel: ChannelId,
+    /// Which of its sets.
+    pub set: u8,
+    /// Who is in it.
+    pub user: UserId,
+}
+
+/// A user, a set, and a channel: the channels that have a user in such a set lie together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UserSetChannel {
+    /// Who is in it.
+    pub user: UserId,
+    /// In which set.
+    pub set: u8,
+    /// Of which channel.
+    pub channel: ChannelId,
+}
+
+/// Makes two ids with the number of a set between them a table's key.
+macro_rules! in_set {
+    ($name:ident, $a:ident: $first:ident, $c:ident: $last:ident) => {
+        impl TableKey for $name {
+            type Minor = (u8, u32);
+            const WIDE: bool = true;
+
+            fn group(self) -> u32 {
+                self.$a.0
+            }
+
+            fn minor(self) -> (u8, u32) {
+                (self.set, self.$c.0)
+            }
+
+            fn of(group: u32, (set, id): (u8, u32)) -> Self {
+                $name { $a: $first(group), set, $c: $last(id) }
+            }
+
+            fn raw(self) -> Key {
+                Key { a: self.$a.0, b: self.set.into(), c: self.$c.0.into() }
+            }
+
+            fn from_raw(raw: Key) -> Self {
+                $name { $a: $first(raw.a), set: raw.b as u8, $c: $last(raw.c as u32) }
+            }
+
+            fn ids(self) -> (Option<ChannelId>, Option<UserId>) {
+                (Some(self.channel), Some(self.user))
+            }
+        }
+    };
+}
+
+in_set!(ChannelSetUser, channel: ChannelId, user: UserId);
+in_set!(UserSetChannel, user: UserId, channel: ChannelId);
+
 /// Makes a pair of ids a table's key.
 macro_rules! pair {
     ($name:ident, $a:ident: $first:ident, $b:ident: $second:ident) => {

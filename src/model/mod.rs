@@ -19,6 +19,7 @@ pub mod message;
 pub mod op;
 pub mod ops;
 pub mod outcome;
+pub mod set;
 pub mod state;
 pub mod user;
 
@@ -26,11 +27,12 @@ use channel::Channel;
 use codec::{Put, Reader};
 use ids::{ChannelId, UserId};
 use image::Image;
-use key::UserChannel;
+use key::{ChannelSetUser, UserChannel};
 use member::{Member, own::Own};
 use membership::Membership;
 use op::{Decoder, Encoder, Fields, Limits, Operation};
 use outcome::Outcome;
+use set::{SetMember, by_user::InSet};
 use state::{State, Transaction};
 use user::User;
 
@@ -152,6 +154,16 @@ tables! {
             state.knows(key)
         }
     },
+    set_members: SetMember {
+        fn follow(_: Option<&Self>, after: &Self, key: ChannelSetUser, state: &mut impl State) {
+            SetMember::follow(after, key, state);
+        }
+
+        fn fits(&self, key: ChannelSetUser, state: &impl State) -> bool {
+            state.knows(key)
+        }
+    },
+    in_sets: InSet,
 }
 
 /// Makes the enum of all operations.
@@ -236,6 +248,8 @@ operations! {
     UserAttributes in user_attributes,
     RequireChannel in require,
     RequireMember in require,
+    AddToSet in sets,
+    RemoveFromSet in sets,
 }
 
 impl<'a> Op<'a> {

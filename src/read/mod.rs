@@ -7,6 +7,7 @@ mod conversation;
 mod history;
 mod listing;
 mod point;
+mod sets;
 mod standing;
 mod token;
 
@@ -14,6 +15,8 @@ pub use conversation::{Conversation, Conversations, List, ListChange, Unread, Up
 pub use history::History;
 pub(crate) use listing::Of;
 pub use listing::{Listing, MemberEntry};
+pub(crate) use sets::SetSide;
+pub use sets::{SetEntry, SetListing};
 pub use token::{Continuation, SyncToken};
 
 use bytes::Bytes;

@@ -18,9 +18,10 @@ use crate::model::head::Head;
 use crate::model::ids::Named;
 use crate::model::membership::Membership;
 use crate::model::outcome::Receipt;
+use crate::model::set::SetMember;
 use crate::model::user::User;
 use crate::options::Options;
-use crate::read::{At, Conversation, Conversations, History, Listing, Of, Unread};
+use crate::read::{At, Conversation, Conversations, History, Listing, Of, SetListing, SetSide, Unread};
 use crate::upkeep::backup::Backup;
 use crate::upkeep::report::{Recovery, Stat};
 use crate::write::Submitted;
@@ -323,6 +324,27 @@ impl Store {
     /// The channels that a user is a member of, in the order in which the store first met them.
     pub fn channels_of(&self, user: impl AsRef<[u8]>) -> Listing<'_> {
         Listing::new(self.at(), Of::Channels(user.as_ref().into()))
+    }
+
+    /// The users in a set of a channel ([`Batch::add_to_set`](crate::Batch::add_to_set)), in the order in which the store
+    /// first met them.
+    pub fn set(&self, channel: impl AsRef<[u8]>, set: u8) -> SetListing<'_> {
+        SetListing::new(self.at(), SetSide::Users(channel.as_ref().into()), set)
+    }
+
+    /// The channels that have a user in such a set, in the order in which the store first met them.
+    pub fn sets_of(&self, user: impl AsRef<[u8]>, set: u8) -> SetListing<'_> {
+        SetListing::new(self.at(), SetSide::Channels(user.as_ref().into()), set)
+    }
+
+    /// The row of a user in a set of a channel; `None` for who is not in it. Costs a look-up.
+    pub fn set_member(
+        &self,
+        channel: impl AsRef<[u8]>,
+        set: u8,
+        user: impl AsRef<[u8]>,
+    ) -> Result<Option<SetMember>> {
+        self.now()?.set_member(channel, set, user)
     }
 
     /// All channels, by name.

@@ -14,7 +14,6 @@ use crate::files::manifest::{FileEntry, Manifest};
 use crate::files::sealed::Kind;
 use crate::files::{segment, table};
 use crate::kernel::{FileSet, Part};
-use crate::model::membership::Keep;
 
 /// So many neighbouring runs of about one size make a merge.
 const RUNS: usize = 4;
@@ -50,7 +49,7 @@ impl Upkeep {
         let inputs = &manifest.runs[range.clone()];
         let (key, store) = (files.key, manifest.store);
         // Without the oldest run a tombstone still hides an older row.
-        let keep = (range.start == 0).then(|| self.keep());
+        let keep = (range.start == 0).then(|| self.options.keep());
         let mut filters = |number| keep.and_then(|keep| tombstones::filter(number, keep));
         let write =
             |id| table::merge(&*self.disk, store, id, key, &files.runs[range.clone()], &mut filters, pace);
@@ -107,12 +106,6 @@ impl Upkeep {
     fn lists(&self) -> (std::sync::Arc<FileSet>, Manifest) {
         let files = self.kernel.moment().files.clone();
         (files, self.manifest())
-    }
-
-    /// Which tombstones may be dropped now.
-    fn keep(&self) -> Keep {
-        let age = i64::try_from(self.options.tombstone_age.as_millis()).unwrap_or(i64::MAX);
-        Keep { before_ms: self.options.env.unix_ms().saturating_sub(age), count: self.options.tombstones }
     }
 
     /// Writes a merge. `None` if an input is damaged: it is remembered, and the rest goes on.

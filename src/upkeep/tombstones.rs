@@ -14,6 +14,8 @@ use crate::model::image::Image;
 use crate::model::key::TableKey;
 use crate::model::member::Member;
 use crate::model::membership::{FLOOR, Keep, Membership, key};
+use crate::model::set::SetMember;
+use crate::model::set::by_user::InSet;
 
 /// The filter of a table, by its number.
 pub fn filter(table: u8, keep: Keep) -> Option<Box<dyn Filter>> {
@@ -22,6 +24,8 @@ pub fn filter(table: u8, keep: Keep) -> Option<Box<dyn Filter>> {
             Some(Box::new(LeftRows { keep, surplus: Surplus::new(keep.count), user: 0, floor: None }))
         }
         Member::TABLE => Some(Box::new(LeftMembers)),
+        SetMember::TABLE => Some(Box::new(OldRemovals { keep, removed_at: |row: SetMember| row.removed_at })),
+        InSet::TABLE => Some(Box::new(OldRemovals { keep, removed_at: |row: InSet| row.removed_at })),
         _ => None,
     }
 }
@@ -72,6 +76,24 @@ impl Filter for LeftMembers {
 
     fn keep(&mut self, _: &RunEntry<'_>) -> Option<bool> {
         Some(false)
+    }
+}
+
+/// Drops rows of users who were taken out of a set long ago. Who asks for changes is told of none that is so old, whether it
+/// was dropped or not.
+struct OldRemovals<T> {
+    keep: Keep,
+    removed_at: fn(T) -> Option<i64>,
+}
+
+impl<T: Image> Filter for OldRemovals<T> {
+    fn group<'a>(&mut self, _: &mut dyn Iterator<Item = RunEntry<'a>>) -> Option<()> {
+        Some(())
+    }
+
+    fn keep(&mut self, tombstone: &RunEntry<'_>) -> Option<bool> {
+        let row = T::decode(tombstone.version, tombstone.image)?;
+        Some((self.removed_at)(row)? > self.keep.before_ms)
     }
 }
 

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use chanlog::{
     Blob, Channel, Continuation, Conversation, Conversations, Head, History, ListChange, Listing, Membership,
-    Result, Store, SyncToken, Unread, Update, User, View,
+    Result, SetListing, SetMember, Store, SyncToken, Unread, Update, User, View,
 };
 
-use super::{Entry, Event, Member, Model, Msg, Name, Range};
+use super::{Entry, Event, Line, Member, Model, Msg, Name, Range};
 
 /// What can be read: a store, or a view of one.
 pub trait Reads {
@@ -25,6 +25,9 @@ pub trait Reads {
     fn unread(&self, user: &[u8]) -> Result<Unread>;
     fn kept(&self, channel: &[u8]) -> Result<Option<Channel>>;
     fn user(&self, user: &[u8]) -> Result<Option<User>>;
+    fn set(&self, channel: &[u8], set: u8) -> SetListing<'_>;
+    fn sets_of(&self, user: &[u8], set: u8) -> SetListing<'_>;
+    fn set_member(&self, channel: &[u8], set: u8, user: &[u8]) -> Result<Option<SetMember>>;
 }
 
 macro_rules! reads {
@@ -74,6 +77,15 @@ macro_rules! reads {
             }
             fn user(&self, user: &[u8]) -> Result<Option<User>> {
                 $type::user(self, user)
+            }
+            fn set(&self, channel: &[u8], set: u8) -> SetListing<'_> {
+                $type::set(self, channel, set)
+            }
+            fn sets_of(&self, user: &[u8], set: u8) -> SetListing<'_> {
+                $type::sets_of(self, user, set)
+            }
+            fn set_member(&self, channel: &[u8], set: u8, user: &[u8]) -> Result<Option<SetMember>> {
+                $type::set_member(self, channel, set, user)
             }
         }
     };
@@ -156,6 +168,50 @@ pub fn reads(store: &impl Reads, model: &Model) {
     }
     for name in &users {
         user(store, model, name);
+    }
+    sets(store, model, &channels, &users);
+}
+
+/// The sets that are compared: the least, the greatest and one between.
+pub const SETS: [u8; 3] = [0, 7, 255];
+
+/// Compares the sets of all channels, from both sides, as a whole and since versions.
+fn sets(store: &impl Reads, model: &Model, channels: &[Name], users: &[Name]) {
+    let asked = [None, Some(0), Some(model.version() / 2), Some(model.version().saturating_sub(3))];
+    for (set, since) in SETS.into_iter().flat_map(|set| asked.map(|since| (set, since))) {
+        for channel in channels {
+            let found = lines(store.set(channel, set), since);
+            assert_eq!(found, model.set(channel, set, since), "set {set} of {} {since:?}", text(channel));
+        }
+        for user in users {
+            let found = lines(store.sets_of(user, set), since);
+            assert_eq!(found, model.sets_of(user, set, since), "sets {set} of {} {since:?}", text(user));
+        }
+    }
+    for (channel, user) in channels.iter().zip(users) {
+        let found = store.set_member(channel, SETS[1], user).unwrap();
+        let expected = model.set(channel, SETS[1], None).into_iter().find(|line| line.0 == *user);
+        let found = found.map(|row| (user.clone(), Some(row.attributes), row.version));
+        assert_eq!(found, expected, "{} in set {} of {}", text(user), SETS[1], text(channel));
+    }
+}
+
+/// What a set lists, page by page.
+fn lines(listing: SetListing<'_>, since: Option<u64>) -> Vec<Line> {
+    let listing = since.map_or(listing.clone(), |version| listing.since(version)).limit(2);
+    let mut found: Vec<Line> = Vec::new();
+    loop {
+        let page = found.last().map_or(listing.clone(), |line| listing.clone().after(&line.0));
+        let page = page.list().unwrap();
+        assert!(page.len() <= 2, "a page of {}", page.len());
+        if page.is_empty() {
+            return found;
+        }
+        found.extend(page.into_iter().map(|entry| {
+            let row = entry.member;
+            let kept = row.present().then_some(row.attributes);
+            (entry.name.to_vec(), kept, row.version)
+        }));
     }
 }
 

@@ -63,6 +63,8 @@ pub enum Op {
     Class { channel: Name, class: u8 },
     ChannelAttributes { channel: Name, attributes: Bytes },
     UserAttributes { user: Name, attributes: Bytes },
+    AddToSet { channel: Name, set: u8, user: Name, attributes: Option<Bytes> },
+    RemoveFromSet { channel: Name, set: u8, user: Name },
     RequireChannel { channel: Name, condition: Condition },
     RequireMember { channel: Name, user: Name, condition: Condition },
 }
@@ -107,11 +109,21 @@ pub fn batch(ops: &[Op], durability: Durability) -> Batch {
             Op::Class { channel, class } => batch.class(channel, class),
             Op::ChannelAttributes { channel, attributes } => batch.channel_attributes(channel, attributes),
             Op::UserAttributes { user, attributes } => batch.user_attributes(user, attributes),
+            Op::AddToSet { channel, set, user, attributes: None } => batch.add_to_set(channel, set, user),
+            Op::AddToSet { channel, set, user, attributes: Some(attributes) } => {
+                batch.add_to_set_with(channel, set, user, attributes)
+            }
+            Op::RemoveFromSet { channel, set, user } => batch.remove_from_set(channel, set, user),
             Op::RequireChannel { channel, condition } => batch.require_channel(channel, condition),
             Op::RequireMember { channel, user, condition } => batch.require_member(channel, user, condition),
         };
     }
     batch
+}
+
+/// Whether a line of a set is told in a list, or among what changed since a version.
+fn told(line: &Line, since: Option<u64>) -> bool {
+    since.map_or(line.1.is_some(), |version| line.2 > version)
 }
 
 /// Whether a condition holds of what was found: a version, and attributes.
@@ -353,6 +365,16 @@ impl Row {
     }
 }
 
+/// The row of a user in a set: attributes, `None` after the removal.
+#[derive(Clone, Debug)]
+struct InSet {
+    kept: Option<Bytes>,
+    version: u64,
+}
+
+/// A line of a list of a set: name, attributes unless removed, version.
+pub type Line = (Name, Option<Bytes>, u64);
+
 #[derive(Clone, Debug)]
 struct Touch {
     /// `None` for what is kept with a user.
@@ -373,6 +395,8 @@ pub struct Model {
     changes: Vec<Touch>,
     /// What is kept with users.
     attributes: BTreeMap<usize, Bytes>,
+    /// By channel, set, and user.
+    sets: BTreeMap<(usize, u8, usize), InSet>,
     /// How many tombstones a store must keep for each user.
     tombstones: usize,
     /// By user, the newest tombstone that a store may have dropped.
@@ -397,6 +421,7 @@ impl Model {
             rows: BTreeMap::new(),
             changes: Vec::new(),
             attributes: BTreeMap::new(),
+            sets: BTreeMap::new(),
             tombstones,
             forgotten: BTreeMap::new(),
         }
@@ -433,7 +458,7 @@ impl Model {
                 let stranger = post.members_only && !self.is_member(channel, &post.sender);
                 stranger.then_some(Why::NotMember)
             }
-            Op::Join { .. } | Op::Leave { .. } => None,
+            Op::Join { .. } | Op::Leave { .. } | Op::AddToSet { .. } | Op::RemoveFromSet { .. } => None,
             Op::Class { .. } | Op::ChannelAttributes { .. } | Op::UserAttributes { .. } => None,
             Op::RequireChannel { channel, condition } => {
                 let found = self.channel(channel).map(|place| (place.kept.unwrap_or(0), &place.attributes));
@@ -497,6 +522,10 @@ impl Model {
                 })
             }
             Op::UserAttributes { user, attributes } => self.user_attributes(user, attributes),
+            Op::AddToSet { channel, set, user, attributes } => {
+                self.add_to_set(channel, *set, user, attributes.as_ref())
+            }
+            Op::RemoveFromSet { channel, set, user } => self.remove_from_set(channel, *set, user),
             Op::RequireChannel { .. } | Op::RequireMember { .. } => Outcome::Unchanged,
         }
     }
@@ -711,6 +740,32 @@ impl Model {
         }
     }
 
+    fn add_to_set(&mut self, channel: &Name, set: u8, user: &Name, attributes: Option<&Bytes>) -> Outcome {
+        let key = (self.make_channel(channel), set, self.make_user(user));
+        let before = self.sets.get(&key).and_then(|row| row.kept.clone());
+        if before.is_some() && attributes.is_none_or(|wanted| before.as_ref() == Some(wanted)) {
+            return Outcome::Unchanged;
+        }
+        self.change_set(key, Some(attributes.cloned().unwrap_or_default()))
+    }
+
+    fn remove_from_set(&mut self, channel: &Name, set: u8, user: &Name) -> Outcome {
+        let ids = (self.channel_ids.get(channel), self.user_ids.get(user));
+        let (Some(&channel), Some(&user)) = ids else { return Outcome::Unchanged };
+        let key = (channel, set, user);
+        match self.sets.get(&key).is_some_and(|row| row.kept.is_some()) {
+            true => self.change_set(key, None),
+            false => Outcome::Unchanged,
+        }
+    }
+
+    fn change_set(&mut self, key: (usize, u8, usize), kept: Option<Bytes>) -> Outcome {
+        self.changes.push(Touch { channel: None, user: Some(key.2) });
+        let version = self.version();
+        self.sets.insert(key, InSet { kept, version });
+        Outcome::Changed { version }
+    }
+
     /// The row of a member.
     fn present(&self, channel: &Name, user: &Name) -> &Row {
         self.row(channel, user).expect("refused for others")
@@ -832,6 +887,24 @@ impl Model {
         let Some(&c) = self.channel_ids.get(channel) else { return Vec::new() };
         let present = |u: &usize| self.rows.get(&(*u, c)).is_some_and(|row| row.member);
         (0..self.users.len()).filter(present).map(|u| self.users[u].clone()).collect()
+    }
+
+    /// The users of a set of a channel, in the order in which the store first met them; with a version, all that changed
+    /// since.
+    pub fn set(&self, channel: &[u8], set: u8, since: Option<u64>) -> Vec<Line> {
+        let Some(&c) = self.channel_ids.get(channel) else { return Vec::new() };
+        let rows = self.sets.range((c, set, 0)..=(c, set, usize::MAX));
+        let rows = rows.map(|((_, _, u), row)| (self.users[*u].clone(), row.kept.clone(), row.version));
+        rows.filter(|row| told(row, since)).collect()
+    }
+
+    /// The channels that have a user in such a set, likewise.
+    pub fn sets_of(&self, user: &[u8], set: u8, since: Option<u64>) -> Vec<Line> {
+        let Some(&u) = self.user_ids.get(user) else { return Vec::new() };
+        let rows = self.sets.iter().filter(|(key, _)| (key.1, key.2) == (set, u));
+        let rows =
+            rows.map(|((c, _, _), row)| (self.channels[*c].name.clone(), row.kept.clone(), row.version));
+        rows.filter(|row| told(row, since)).collect()
     }
 
     /// The channels of a user, in the order in which the store first met them.

@@ -17,6 +17,7 @@ pub mod read_at;
 pub mod require;
 pub mod role;
 pub mod set_unread;
+pub mod sets;
 pub mod user_attributes;
 
 use super::ids::ChannelId;
