@@ -59,6 +59,31 @@ pub enum Error {
         /// The version of the state in which that was so.
         version: u64,
     },
+    /// A message with a client id that its sender used in the channel for another content. Nothing was written. Either the
+    /// client gave an id twice, or it changed a message between two tries.
+    #[error("the client id is that of message {seq}, which has another content{}, as of version {version}", OpPlace(Some(*op)))]
+    #[non_exhaustive]
+    Conflict {
+        /// The operation of the batch at fault, counted from 0.
+        op: usize,
+        /// The seq of the first message with that client id.
+        seq: u64,
+        /// The version of the state in which that was so.
+        version: u64,
+    },
+    /// A message with a unique id that another message has. Nothing was written. Give each message an id of its own.
+    #[error("the id is that of message {seq} in channel \"{}\"{}, as of version {version}", channel.escape_ascii(), OpPlace(Some(*op)))]
+    #[non_exhaustive]
+    IdTaken {
+        /// The operation of the batch at fault, counted from 0.
+        op: usize,
+        /// The name of the channel of the message that has the id; empty if that is in the same batch, or can't be read.
+        channel: bytes::Bytes,
+        /// The seq of the message that has the id.
+        seq: u64,
+        /// The version of the state in which that was so.
+        version: u64,
+    },
     /// A payload or a batch is larger than the store's limits. Nothing was written; send less.
     #[error("{what} is {len}, above the limit of {limit}{}", OpPlace(*op))]
     #[non_exhaustive]
@@ -189,6 +214,8 @@ impl Error {
             self,
             Error::NotMember { .. }
                 | Error::ConditionFailed { .. }
+                | Error::Conflict { .. }
+                | Error::IdTaken { .. }
                 | Error::InvalidArgument { .. }
                 | Error::TooLarge { .. }
         )

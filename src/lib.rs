@@ -60,8 +60,8 @@ pub use model::set::{MAX_SET_ATTRIBUTES, SetMember};
 pub use model::user::User;
 pub use options::{MAX_PAYLOAD, Options};
 pub use read::{
-    Continuation, Conversation, Conversations, History, List, ListChange, Listing, MemberEntry, SetEntry,
-    SetListing, SyncToken, Unread, Update,
+    Continuation, Conversation, Conversations, Found, History, List, ListChange, Listing, MemberEntry,
+    ReadMark, SetEntry, SetListing, SyncToken, Unread, Update,
 };
 pub use store::{Commit, Store};
 pub use upkeep::backup::Backup;

@@ -364,6 +364,139 @@ mod messages {
     }
 }
 
+mod idempotent_sends {
+    use super::*;
+    use std::time::Duration;
+
+    fn named(sender: &str, id: &str, text: &str) -> Draft {
+        Draft::new(sender, 1_700_000_000_000, text.to_owned()).client_id(id)
+    }
+
+    fn existed(receipt: &Receipt) -> Option<(u64, u64)> {
+        match receipt.outcomes()[0] {
+            Outcome::Existed { seq, version } => Some((seq, version)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn find_the_first_wherever_it_lies() {
+        let store = fresh();
+        send(&store, "c", "v", 3);
+        let first = commit(&store, |b| b.append("c", named("u", "1", "hello")));
+        assert_eq!(first.outcomes(), [Outcome::Appended { seq: 4, ordinal: 4, version: 4 }]);
+        send(&store, "c", "v", 2);
+        let before = version(&store);
+        store.wherever(|store| {
+            let again = named("u", "1", "hello").id(7);
+            let mut batch = Batch::new();
+            batch.append("c", again).append("c", named("u", "1", "hello"));
+            let receipt = store.commit(&batch).unwrap();
+            assert_eq!(receipt.outcomes(), [Outcome::Existed { seq: 4, version: 4 }; 2]);
+            assert_eq!(receipt.outcomes()[0].version(), None, "it takes none");
+            assert_eq!((version(store), store.head("c").unwrap().last.seq), (before, 6));
+        });
+    }
+
+    #[test]
+    fn survive_a_crash() {
+        let store = fresh();
+        commit(&store, |b| b.append("c", named("u", "1", "hello")));
+        let crashed = store.crashed();
+        assert_eq!(existed(&commit(&crashed, |b| b.append("c", named("u", "1", "hello")))), Some((1, 1)));
+    }
+
+    #[test]
+    fn are_apart_by_channel_sender_and_id() {
+        let store = fresh();
+        commit(&store, |b| b.append("c", named("u", "1", "hello")));
+        for (channel, sender, id) in [("d", "u", "1"), ("c", "v", "1"), ("c", "u", "2")] {
+            let receipt = commit(&store, |b| b.append(channel, named(sender, id, "hello")));
+            assert_eq!(existed(&receipt), None);
+        }
+        assert_eq!(existed(&commit(&store, |b| b.append("c", draft("u")))), None);
+        assert_eq!(
+            existed(&commit(&store, |b| b.append("c", draft("u")))),
+            None,
+            "without an id all are new"
+        );
+    }
+
+    #[test]
+    fn refuse_another_content() {
+        let store = fresh();
+        commit(&store, |b| b.append("c", named("u", "1", "hello")));
+        store.wherever(|store| {
+            let before = version(store);
+            for other in [named("u", "1", "bye"), named("u", "1", "hello").silent()] {
+                let refused = try_commit(store, |b| b.append("c", draft("v")).append("c", other));
+                assert!(matches!(refused, Err(Error::Conflict { op: 1, seq: 1, .. })), "{refused:?}");
+            }
+            assert_eq!(version(store), before, "nothing of the batch is written");
+        });
+    }
+
+    #[test]
+    fn let_the_rest_of_their_batch_apply() {
+        let store = fresh();
+        commit(&store, |b| b.append("c", named("u", "1", "hello")));
+        let receipt = commit(&store, |b| {
+            b.append("c", named("u", "1", "hello")).join("c", "v").append("c", draft("v"))
+        });
+        assert_eq!(existed(&receipt), Some((1, 1)));
+        assert_eq!(receipt.outcomes()[2].seq(), Some(2));
+    }
+
+    #[test]
+    fn answer_a_member_who_left_since() {
+        let store = fresh();
+        commit(&store, |b| {
+            b.join("c", "u").append("c", named("u", "1", "hello").members_only()).leave("c", "u")
+        });
+        let again = commit(&store, |b| b.append("c", named("u", "1", "hello").members_only()));
+        assert_eq!(existed(&again), Some((1, 2)));
+        let other = try_commit(&store, |b| b.append("c", named("u", "2", "hello").members_only()));
+        assert!(matches!(other, Err(Error::NotMember { op: 0, .. })));
+    }
+
+    #[test]
+    fn count_for_a_number_of_versions_whether_merged_or_not() {
+        let store = fresh_with(small().client_id_window(4, Duration::ZERO));
+        commit(&store, |b| b.append("c", named("u", "1", "hello")));
+        // A batch that begins with version 5 is the last that it counts for.
+        for step in 0..3 {
+            send(&store, "d", "v", 1);
+            store.seal().unwrap();
+            while store.maintain().unwrap() {}
+            let merged = existed(&commit(&store, |b| b.append("c", named("u", "1", "hello"))));
+            assert_eq!(merged, Some((1, 1)), "step {step}");
+        }
+        send(&store, "d", "v", 1);
+        store.seal().unwrap();
+        while store.maintain().unwrap() {}
+        assert_eq!(version(&store), 5);
+        let receipt = commit(&store, |b| b.append("c", named("u", "1", "something else")));
+        assert_eq!(receipt.outcomes()[0].seq(), Some(2), "the id is free again");
+        assert_eq!(
+            existed(&commit(&store, |b| b.append("c", named("u", "1", "something else")))),
+            Some((2, 6))
+        );
+    }
+
+    #[test]
+    fn cost_nothing_without_an_id() {
+        let store = fresh();
+        send(&store, "c", "u", 100);
+        assert_eq!(version(&store), 100);
+        store.seal().unwrap();
+        assert_eq!(store.stat().unwrap().filters, 0);
+        commit(&store, |b| (0..1000).fold(b, |b, i| b.append("c", named("u", &format!("{i}"), "hello"))));
+        store.seal().unwrap();
+        let filters = store.stat().unwrap().filters;
+        assert!((2000..3000).contains(&filters), "{filters} bytes for 1000 ids");
+    }
+}
+
 mod batches {
     use super::*;
 
@@ -930,6 +1063,95 @@ mod memberships {
     }
 }
 
+mod members {
+    use super::*;
+    use chanlog::Listing;
+
+    fn names(listing: Listing<'_>) -> Vec<String> {
+        listing.list().unwrap().iter().map(|name| String::from_utf8(name.to_vec()).unwrap()).collect()
+    }
+
+    fn four() -> Fresh {
+        let store = fresh();
+        commit(&store, |b| ["a", "b", "c", "d"].into_iter().fold(b, |b, user| b.join("x", user)));
+        store
+    }
+
+    #[test]
+    fn are_listed_by_role() {
+        let store = four();
+        commit(&store, |b| b.role("x", "b", 2).role("x", "d", 2).role("x", "a", 1).join("y", "b"));
+        store.wherever(|store| {
+            assert_eq!(names(store.members("x").role(2)), ["b", "d"]);
+            assert_eq!(names(store.members("x").role(2).limit(1)), ["b"]);
+            assert_eq!(names(store.members("x").role(2).after("b")), ["d"]);
+            assert_eq!(names(store.members("x").role(1).role(0)), ["a", "c"]);
+            assert_eq!(names(store.channels_of("b").role(2)), ["x"]);
+        });
+    }
+
+    #[test]
+    fn are_told_after_they_left() {
+        let store = four();
+        commit(&store, |b| b.leave("x", "b").leave("x", "c").join("x", "c").join("y", "a").leave("y", "a"));
+        store.wherever(|store| {
+            assert_eq!(names(store.members("x").left()), ["b"]);
+            assert_eq!(names(store.members("x")), ["a", "c", "d"]);
+            assert_eq!(names(store.channels_of("b").left()), ["x"]);
+            assert_eq!(names(store.channels_of("a").left()), ["y"]);
+            let row = &store.members("x").left().rows().unwrap()[0];
+            assert!(!row.membership.present());
+        });
+    }
+
+    #[test]
+    fn are_not_told_after_the_age_of_tombstones() {
+        let store = fresh_with(small().tombstone_age(std::time::Duration::ZERO));
+        commit(&store, |b| b.join("x", "a").join("x", "b").leave("x", "a"));
+        store.wherever(|store| {
+            assert_eq!(names(store.members("x").left()), [""; 0]);
+            assert_eq!(names(store.channels_of("a").left()), [""; 0]);
+            assert_eq!(names(store.members("x").since(0)), ["b"]);
+        });
+    }
+
+    #[test]
+    fn are_listed_since_a_version() {
+        let store = four();
+        commit(&store, |b| b.role("x", "b", 2).leave("x", "c").append("x", draft("a")));
+        store.wherever(|store| {
+            assert_eq!(names(store.members("x").since(4)), ["b", "c"]);
+            assert_eq!(names(store.members("x").since(4).limit(1)), ["b"]);
+            assert_eq!(names(store.members("x").since(5).after("b")), ["c"]);
+            assert_eq!(names(store.members("x").since(3).role(0)), ["c", "d"]);
+            assert_eq!(names(store.members("x").since(7)), [""; 0]);
+            assert_eq!(names(store.channels_of("b").since(4)), ["x"]);
+            assert_eq!(names(store.channels_of("b").since(5)), [""; 0]);
+        });
+    }
+
+    #[test]
+    fn have_receipts() {
+        let store = four();
+        send(&store, "x", "stranger", 3);
+        commit(&store, |b| b.read("x", "a", 2).append("x", draft("b")).leave("x", "d"));
+        store.wherever(|store| {
+            let marks = |listing: Listing<'_>| -> Vec<(String, u64)> {
+                let name = |name: &[u8]| String::from_utf8(name.to_vec()).unwrap();
+                listing.marks().unwrap().iter().map(|mark| (name(&mark.name), mark.mark.seq)).collect()
+            };
+            let one = |name: &str, seq| (name.to_owned(), seq);
+            assert_eq!(marks(store.members("x")), [one("a", 2), one("b", 4), one("c", 0)]);
+            assert_eq!(marks(store.members("x").since(7)), [one("a", 2), one("b", 4)]);
+            assert_eq!(marks(store.members("x").since(8)), [one("b", 4)]);
+            assert_eq!(marks(store.members("x").since(7).limit(1)), [one("a", 2)]);
+            assert_eq!(marks(store.members("x").after("a").limit(1)), [one("b", 4)]);
+            assert_eq!(marks(store.channels_of("b")), [one("x", 4)]);
+            assert!(matches!(store.users().marks(), Err(Error::InvalidArgument { .. })));
+        });
+    }
+}
+
 mod marks {
     use super::*;
 
@@ -1468,6 +1690,169 @@ mod lists {
     }
 }
 
+mod unique_ids {
+    use super::*;
+
+    fn identified(sender: &str, id: impl AsRef<[u8]>) -> Draft {
+        draft(sender).unique_id(id)
+    }
+
+    #[test]
+    fn find_their_message_wherever_it_lies() {
+        let store = fresh();
+        let number = 42u64.to_be_bytes();
+        send(&store, "c", "v", 3);
+        commit(&store, |b| b.append("c", identified("u", number)).append("d", identified("u", [0xff; 64])));
+        send(&store, "c", "v", 3);
+        store.wherever(|store| {
+            let found = store.message_by_id(number).unwrap().unwrap();
+            assert_eq!((&found.channel[..], found.message.seq), (&b"c"[..], 4));
+            assert_eq!(found.message.unique_id.as_deref(), Some(&number[..]));
+            assert_eq!(store.message_by_id([0xff; 64]).unwrap().unwrap().channel, "d");
+            assert_eq!(store.message_by_id([0xff; 63]).unwrap(), None);
+            assert_eq!(store.message_by_id("").unwrap(), None);
+            let (all, plain) = (store.history("c").list().unwrap(), 2);
+            assert_eq!((all[3].unique_id.as_deref(), &all[plain].unique_id), (Some(&number[..]), &None));
+        });
+    }
+
+    #[test]
+    fn are_unique_in_the_whole_store() {
+        let store = fresh();
+        commit(&store, |b| b.append("c", identified("u", "1")));
+        store.wherever(|store| {
+            let before = version(store);
+            for (channel, sender) in [("c", "u"), ("d", "u"), ("c", "v")] {
+                let refused =
+                    try_commit(store, |b| b.join("d", "x").append(channel, identified(sender, "1")));
+                match refused {
+                    Err(Error::IdTaken { op: 1, channel, seq: 1, .. }) => assert_eq!(channel, "c"),
+                    other => panic!("expected IdTaken, not {other:?}"),
+                }
+            }
+            assert_eq!(version(store), before);
+        });
+    }
+
+    #[test]
+    fn are_unique_within_a_batch() {
+        let store = fresh();
+        let refused =
+            try_commit(&store, |b| b.append("c", identified("u", "1")).append("c", identified("u", "1")));
+        assert!(matches!(refused, Err(Error::IdTaken { op: 1, seq: 1, .. })), "{refused:?}");
+        assert_eq!(store.message_by_id("1").unwrap(), None);
+        commit(&store, |b| b.append("c", identified("u", "1")));
+    }
+
+    #[test]
+    fn do_not_stand_in_the_way_of_a_repeated_send() {
+        let store = fresh();
+        let both = || identified("u", "1").client_id("a");
+        let receipt = commit(&store, |b| b.append("c", both()).append("c", both()));
+        assert_eq!(receipt.outcomes()[0], Outcome::Appended { seq: 1, ordinal: 1, version: 1 });
+        assert_eq!(receipt.outcomes()[1], Outcome::Existed { seq: 1, version: 1 });
+        assert_eq!(version(&store), 1);
+    }
+
+    #[test]
+    fn have_1_to_64_bytes() {
+        let store = fresh();
+        assert_invalid(try_commit(&store, |b| b.append("c", identified("u", ""))), 0);
+        assert_invalid(try_commit(&store, |b| b.append("c", identified("u", [1; 65]))), 0);
+    }
+
+    #[test]
+    fn survive_a_crash() {
+        let store = fresh();
+        commit(&store, |b| b.append("c", identified("u", "1")));
+        let crashed = store.crashed();
+        assert_eq!(crashed.message_by_id("1").unwrap().unwrap().message.seq, 1);
+        assert!(matches!(
+            try_commit(&crashed, |b| b.append("c", identified("u", "1"))),
+            Err(Error::IdTaken { .. })
+        ));
+    }
+}
+
+mod times {
+    use super::*;
+
+    fn at(store: &Store, times: &[i64]) {
+        for time in times {
+            commit(store, |b| b.append("c", Draft::new("u", *time, vec![7; 3000])));
+        }
+    }
+
+    fn last(store: &Store, time: i64) -> Option<u64> {
+        seqs(&store.history("c").to_time(time).last(1).unwrap()).first().copied()
+    }
+
+    fn first_after(store: &Store, time: i64) -> Option<u64> {
+        seqs(&store.history("c").from_time(time + 1).limit(1).list().unwrap()).first().copied()
+    }
+
+    #[test]
+    fn need_not_ascend() {
+        let store = fresh();
+        at(&store, &[100, 200, 150, 300, 250]);
+        store.wherever(|store| {
+            let found = [99, 100, 149, 150, 200, 249, 250, 299, 300].map(|time| last(store, time));
+            assert_eq!(found, [None, Some(1), Some(1), Some(3), Some(3), Some(3), Some(5), Some(5), Some(5)]);
+            let found = [99, 100, 150, 200, 250, 299, 300].map(|time| first_after(store, time));
+            assert_eq!(found, [Some(1), Some(2), Some(2), Some(4), Some(4), Some(4), None]);
+        });
+    }
+
+    #[test]
+    fn of_a_far_future_hide_nothing() {
+        let store = fresh();
+        at(&store, &[100, i64::MAX, 200, i64::MIN]);
+        at(&store, &(3..40).map(|i| i * 100).collect::<Vec<_>>());
+        store.wherever(|store| {
+            assert_eq!((last(store, 99), last(store, 250), last(store, 3900)), (Some(4), Some(4), Some(41)));
+            assert_eq!((first_after(store, 200), first_after(store, 2000)), (Some(2), Some(2)));
+            let after = store.history("c").from(3).from_time(2001).limit(1).list().unwrap();
+            assert_eq!(seqs(&after), [23]);
+        });
+    }
+
+    #[test]
+    fn narrow_any_range() {
+        let store = fresh();
+        at(&store, &(0..60).map(|i| i % 10 * 10).collect::<Vec<_>>());
+        store.wherever(|store| {
+            let range = || store.history("c").from_time(30).to_time(40);
+            assert_eq!(seqs(&range().limit(3).list().unwrap()), [4, 5, 14]);
+            assert_eq!(seqs(&range().reverse().limit(3).list().unwrap()), [55, 54, 45]);
+            assert_eq!(seqs(&range().from(10).to(25).list().unwrap()), [14, 15, 24, 25]);
+            assert_eq!(seqs(&range().limit(0).list().unwrap()), [0u64; 0]);
+            assert_eq!(seqs(&store.history("c").from_time(40).to_time(30).list().unwrap()), [0u64; 0]);
+        });
+    }
+}
+
+mod senders {
+    use super::*;
+
+    #[test]
+    fn have_their_own_last_message_at_or_below_a_seq() {
+        let store = fresh();
+        for i in 0..30 {
+            send(&store, "c", if i % 10 == 2 { "rare" } else { "u" }, 1);
+        }
+        commit(&store, |b| b.join("c", "silent one"));
+        store.wherever(|store| {
+            let last = |user: &str, seq| seqs(&store.history("c").to(seq).by(user).last(1).unwrap());
+            assert_eq!(last("rare", u64::MAX), [23]);
+            assert_eq!((last("rare", 22), last("rare", 13), last("rare", 2)), (vec![13], vec![13], vec![]));
+            assert_eq!(last("u", 3), [2]);
+            assert_eq!((last("silent one", 30), last("nobody", 30)), (vec![], vec![]));
+            let all = store.history("c").by("rare").limit(2).list().unwrap();
+            assert_eq!(seqs(&all), [3, 13]);
+        });
+    }
+}
+
 mod histories {
     use super::*;
 
@@ -1963,8 +2348,8 @@ mod values {
                 assert_eq!(member(store, &channel, "u").attributes, bytes);
                 let one = store.conversation("u", &channel).unwrap().unwrap();
                 assert_eq!(
-                    (one.membership.attributes, one.fault.is_none()),
-                    (member(store, &channel, "u").attributes, true)
+                    (one.membership.attributes.clone(), one.fault.is_none()),
+                    (member(store, &channel, "u").attributes.clone(), true)
                 );
                 let rows = store.members(&channel).rows().unwrap();
                 assert_eq!(rows[0].membership.attributes, bytes);
@@ -2002,7 +2387,7 @@ mod values {
                 }));
                 assert_eq!(entries.len(), 2 * LENS.len());
                 for entry in entries {
-                    let attributes = entry.membership.attributes;
+                    let attributes = &entry.membership.attributes;
                     let len = attributes.len();
                     assert_eq!(entry.channel, channel(len));
                     assert_eq!(attributes.is_empty(), len == 0);

@@ -70,7 +70,7 @@ impl Serialize for Bytes<'_> {
     }
 }
 
-/// A message. The client's id comes last, and only where there is one.
+/// A message. Its ids come last, and only where there are any: the client's, and the one by which it is found.
 #[derive(serde::Serialize)]
 pub struct Message<'a> {
     seq: u64,
@@ -82,11 +82,13 @@ pub struct Message<'a> {
     payload: Bytes<'a>,
     #[serde(flatten)]
     id: Option<Bytes<'a>>,
+    #[serde(flatten)]
+    unique_id: Option<Bytes<'a>>,
 }
 
 impl<'a> From<&'a chanlog::Message> for Message<'a> {
     fn from(message: &'a chanlog::Message) -> Self {
-        let id = message.client_id.as_deref();
+        let (id, unique_id) = (message.client_id.as_deref(), message.unique_id.as_deref());
         Message {
             seq: message.seq,
             sender: Bytes { key: "sender", base64: "sender_base64", bytes: &message.sender },
@@ -94,6 +96,7 @@ impl<'a> From<&'a chanlog::Message> for Message<'a> {
             silent: message.silent,
             payload: Bytes { key: "text", base64: "payload_base64", bytes: &message.payload },
             id: id.map(|bytes| Bytes { key: "id", base64: "id_base64", bytes }),
+            unique_id: unique_id.map(|bytes| Bytes { key: "unique_id", base64: "unique_id_base64", bytes }),
         }
     }
 }

@@ -17,6 +17,7 @@ mod inspect;
 mod json;
 mod lines;
 mod members;
+mod message;
 mod open;
 mod output;
 mod progress;
@@ -47,6 +48,7 @@ enum Command {
     Conversations(conversations::Args),
     History(history::Args),
     Members(members::Args),
+    Message(message::Args),
     Stat(stat::Args),
     Verify(verify::Args),
     Backup(backup::Args),
@@ -73,6 +75,7 @@ fn run(command: &Command) -> Result {
         Command::Conversations(args) => conversations::run(args),
         Command::History(args) => history::run(args),
         Command::Members(args) => members::run(args),
+        Command::Message(args) => message::run(args),
         Command::Stat(args) => stat::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Backup(args) => backup::run(args),

@@ -78,6 +78,84 @@ pub struct UserSetChannel {
     pub channel: ChannelId,
 }
 
+/// A channel, a sender, and the hash of a client id: a sender's lie together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChannelSenderHash {
+    /// Where it was sent.
+    pub channel: ChannelId,
+    /// By whom.
+    pub sender: UserId,
+    /// The keyed hash of the client id.
+    pub hash: u64,
+}
+
+impl TableKey for ChannelSenderHash {
+    type Minor = (u32, u64);
+    const WIDE: bool = true;
+
+    fn group(self) -> u32 {
+        self.channel.0
+    }
+
+    fn minor(self) -> (u32, u64) {
+        (self.sender.0, self.hash)
+    }
+
+    fn of(group: u32, (sender, hash): (u32, u64)) -> Self {
+        ChannelSenderHash { channel: ChannelId(group), sender: UserId(sender), hash }
+    }
+
+    fn raw(self) -> Key {
+        Key { a: self.channel.0, b: self.sender.0.into(), c: self.hash }
+    }
+
+    fn from_raw(raw: Key) -> Self {
+        ChannelSenderHash { channel: ChannelId(raw.a), sender: UserId(raw.b as u32), hash: raw.c }
+    }
+
+    fn ids(self) -> (Option<ChannelId>, Option<UserId>) {
+        (Some(self.channel), Some(self.sender))
+    }
+}
+
+/// The two keyed hashes of a message's unique id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IdHash {
+    /// One.
+    pub one: u64,
+    /// Another.
+    pub two: u64,
+}
+
+impl TableKey for IdHash {
+    type Minor = (u32, u64);
+    const WIDE: bool = true;
+
+    fn group(self) -> u32 {
+        (self.one >> 32) as u32
+    }
+
+    fn minor(self) -> (u32, u64) {
+        (self.one as u32, self.two)
+    }
+
+    fn of(group: u32, (low, two): (u32, u64)) -> Self {
+        IdHash { one: (u64::from(group) << 32) | u64::from(low), two }
+    }
+
+    fn raw(self) -> Key {
+        Key { a: self.group(), b: self.one & u64::from(u32::MAX), c: self.two }
+    }
+
+    fn from_raw(raw: Key) -> Self {
+        IdHash::of(raw.a, (raw.b as u32, raw.c))
+    }
+
+    fn ids(self) -> (Option<ChannelId>, Option<UserId>) {
+        (None, None)
+    }
+}
+
 /// Makes two ids with the number of a set between them a table's key.
 macro_rules! in_set {
     ($name:ident, $a:ident: $first:ident, $c:ident: $last:ident) => {

@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 use super::{At, Senders};
 use crate::error::Result;
 use crate::kernel::View;
-use crate::model::ids::ChannelId;
+use crate::model::ids::{ChannelId, UserId};
+use crate::model::member::own::Own;
 use crate::model::membership::{Membership, key};
 use crate::model::message::Message;
 
@@ -21,6 +22,8 @@ pub struct History<'a> {
     bytes: u64,
     reverse: bool,
     viewer: Option<Vec<u8>>,
+    times: (i64, i64),
+    sender: Option<Vec<u8>>,
 }
 
 impl<'a> History<'a> {
@@ -34,6 +37,8 @@ impl<'a> History<'a> {
             bytes: u64::MAX,
             reverse: false,
             viewer: None,
+            times: (i64::MIN, i64::MAX),
+            sender: None,
         }
     }
 
@@ -46,6 +51,60 @@ impl<'a> History<'a> {
     /// The last seq that is wanted; the end by default.
     pub fn to(mut self, seq: u64) -> Self {
         self.to = seq;
+        self
+    }
+
+    /// Only messages whose timestamp is not before this one, in Unix milliseconds.
+    ///
+    /// It asks each message for what its sender's server said, and rests on no order: clocks that step back, and a message
+    /// from a far future, hide nothing. Costs 64 bytes of an index for each sealed block of 16 KiB that the range covers
+    /// until the answer is complete, the blocks that hold such messages, and the unsealed messages of the range.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = chanlog::Store::open(dir.path())?;
+    /// use chanlog::{Batch, Draft};
+    /// for (at, text) in [(1000, "one"), (9000, "from the future"), (2000, "two"), (3000, "three")] {
+    ///     store.commit(Batch::new().append("general", Draft::new("alice", at, text)))?;
+    /// }
+    /// // The last message at or before a time, and the first one after it.
+    /// let before = store.history("general").to_time(2500).last(1)?;
+    /// let after = store.history("general").from_time(2501).limit(1).list()?;
+    /// assert_eq!((before[0].seq, after[0].seq), (3, 2));
+    /// // What follows where the reader was.
+    /// let next = store.history("general").from(before[0].seq + 1).from_time(2501).limit(1).list()?;
+    /// assert_eq!(next[0].payload, "three");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn from_time(mut self, timestamp: i64) -> Self {
+        self.times.0 = timestamp;
+        self
+    }
+
+    /// Only messages of this sender.
+    ///
+    /// The sender's last message in the channel is known, so that nothing after it is read, and nothing at all for who never
+    /// sent there; before it, every message of the range is looked at until the answer is complete.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = chanlog::Store::open(dir.path())?;
+    /// use chanlog::{Batch, Draft};
+    /// for (sender, text) in [("alice", "one"), ("bob", "two"), ("alice", "three"), ("bob", "four")] {
+    ///     store.commit(Batch::new().append("general", Draft::new(sender, 0, text)))?;
+    /// }
+    /// // Alice's own last message at or below seq 2.
+    /// assert_eq!(store.history("general").to(2).by("alice").last(1)?[0].payload, "one");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn by(mut self, sender: impl AsRef<[u8]>) -> Self {
+        self.sender = Some(sender.as_ref().into());
+        self
+    }
+
+    /// Only messages whose timestamp is not after this one. See [`History::from_time`].
+    pub fn to_time(mut self, timestamp: i64) -> Self {
+        self.times.1 = timestamp;
         self
     }
 
@@ -105,8 +164,13 @@ impl<'a> History<'a> {
         let Some(from) = self.first_seen(&view, channel)? else { return Ok(()) };
         let (mut count, mut bytes) = (0, 0);
         let mut senders = Senders::new(&view);
-        let messages = view.messages(channel, from..=self.to, self.reverse, self.limit);
-        messages.read(&mut |record_bytes, record| {
+        let Some((to, sender)) = self.last_sent(&view, channel)? else { return Ok(()) };
+        let limit = if sender.is_none() || self.limit == 0 { self.limit } else { usize::MAX };
+        let messages = view.messages(channel, from..=to, self.reverse, limit);
+        messages.of_times(self.times.0..=self.times.1).read(&mut |record_bytes, record| {
+            if sender.is_some_and(|sender| sender != record.sender) {
+                return Ok(ControlFlow::Continue(()));
+            }
             bytes += record.payload.len() as u64;
             if count > 0 && bytes > self.bytes {
                 return Ok(ControlFlow::Break(()));
@@ -117,6 +181,14 @@ impl<'a> History<'a> {
             }
             Ok(ControlFlow::Continue(()))
         })
+    }
+
+    /// The last seq that may be wanted, and whose messages are; `None` if there are none.
+    fn last_sent(&self, view: &View, channel: ChannelId) -> Result<Option<(u64, Option<UserId>)>> {
+        let Some(sender) = &self.sender else { return Ok(Some((self.to, None))) };
+        let Some(user) = view.user_id(sender)? else { return Ok(None) };
+        let own = view.row::<Own>(key(channel, user))?;
+        Ok(own.map(|own| (self.to.min(own.mark.seq), Some(user))))
     }
 
     /// The first seq that may be read; `None` if the viewer is no member.

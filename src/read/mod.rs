@@ -3,6 +3,7 @@
 //! Every call is made on one view, so that what it reads belongs together. A question can be asked of now (through
 //! `Store`), or of a view that the caller holds.
 
+mod by_id;
 mod conversation;
 mod history;
 mod listing;
@@ -11,10 +12,11 @@ mod sets;
 mod standing;
 mod token;
 
+pub use by_id::Found;
 pub use conversation::{Conversation, Conversations, List, ListChange, Unread, Update};
 pub use history::History;
 pub(crate) use listing::Of;
-pub use listing::{Listing, MemberEntry};
+pub use listing::{Listing, MemberEntry, ReadMark};
 pub(crate) use sets::SetSide;
 pub use sets::{SetEntry, SetListing};
 pub use token::{Continuation, SyncToken};
@@ -105,6 +107,7 @@ impl<'a> Senders<'a> {
             silent: record.silent,
             id: record.id,
             client_id: record.client_id.map(|id| record::share(bytes, id)),
+            unique_id: record.unique_id.map(|id| record::share(bytes, id)),
             payload: record::share(bytes, record.payload),
         })
     }

@@ -19,6 +19,7 @@ use crate::model::head::{Head, Loss};
 use crate::model::ids::{ChannelId, Named};
 use crate::model::mark::Mark;
 use crate::model::op::{Limits, NamesOf};
+use crate::model::window::SendWindow;
 use crate::model::{EachTable, EachTableMut, Family, Table, Tables};
 
 /// What was read for a batch.
@@ -218,6 +219,10 @@ impl Source for &mut BatchReading {
         &self.view.moment.files.key
     }
 
+    fn window(&self) -> SendWindow {
+        self.view.kernel.options.window()
+    }
+
     fn head(&self, channel: ChannelId) -> Head {
         self.view.head_of(channel)
     }
@@ -315,6 +320,10 @@ impl Source for &mut Staging<'_> {
 
     fn hash_key(&self) -> &HashKey {
         &self.moment.files.key
+    }
+
+    fn window(&self) -> SendWindow {
+        self.kernel.options.window()
     }
 
     fn head(&self, channel: ChannelId) -> Head {

@@ -29,6 +29,7 @@ pub struct Post {
     pub silent: bool,
     pub id: Option<u64>,
     pub client_id: Option<Bytes>,
+    pub unique_id: Option<Bytes>,
     pub payload: Bytes,
     /// Refused unless the sender is a member.
     pub members_only: bool,
@@ -74,6 +75,14 @@ pub enum Op {
 pub enum Why {
     NotMember,
     Condition,
+    /// The client id is that of another message.
+    Conflict {
+        seq: u64,
+    },
+    /// The unique id is that of another message.
+    IdTaken {
+        seq: u64,
+    },
 }
 
 /// Which operation refuses a batch.
@@ -126,6 +135,11 @@ fn told(line: &Line, since: Option<u64>) -> bool {
     since.map_or(line.1.is_some(), |version| line.2 > version)
 }
 
+/// Whether two sends are the same to a client.
+fn same_content(one: &Post, other: &Post) -> bool {
+    (&one.payload, one.silent) == (&other.payload, other.silent)
+}
+
 /// Whether a condition holds of what was found: a version, and attributes.
 fn holds(condition: &Condition, found: Option<(u64, &Bytes)>) -> bool {
     match (condition, found) {
@@ -155,6 +169,9 @@ fn draft(post: &Post) -> Draft {
     if let Some(id) = post.id {
         draft = draft.id(id);
     }
+    if let Some(id) = &post.unique_id {
+        draft = draft.unique_id(id);
+    }
     match &post.client_id {
         Some(id) => draft.client_id(id),
         None => draft,
@@ -178,6 +195,7 @@ impl From<&Message> for Msg {
             silent: m.silent,
             id: m.id,
             client_id: m.client_id.clone(),
+            unique_id: m.unique_id.clone(),
             payload: m.payload.clone(),
             members_only: false,
         };
@@ -254,11 +272,22 @@ pub struct Range {
     pub bytes: u64,
     pub reverse: bool,
     pub viewer: Option<Name>,
+    pub times: (i64, i64),
+    pub sender: Option<Name>,
 }
 
 impl Default for Range {
     fn default() -> Self {
-        Range { from: 1, to: u64::MAX, limit: usize::MAX, bytes: u64::MAX, reverse: false, viewer: None }
+        Range {
+            from: 1,
+            to: u64::MAX,
+            limit: usize::MAX,
+            bytes: u64::MAX,
+            reverse: false,
+            viewer: None,
+            times: (i64::MIN, i64::MAX),
+            sender: None,
+        }
     }
 }
 
@@ -397,6 +426,10 @@ pub struct Model {
     attributes: BTreeMap<usize, Bytes>,
     /// By channel, set, and user.
     sets: BTreeMap<(usize, u8, usize), InSet>,
+    /// The version of the present batch's first change.
+    first: u64,
+    /// For how many versions a client id makes a send unique; `None` for ever.
+    pub window: Option<u64>,
     /// How many tombstones a store must keep for each user.
     tombstones: usize,
     /// By user, the newest tombstone that a store may have dropped.
@@ -422,6 +455,8 @@ impl Model {
             changes: Vec::new(),
             attributes: BTreeMap::new(),
             sets: BTreeMap::new(),
+            first: 1,
+            window: None,
             tombstones,
             forgotten: BTreeMap::new(),
         }
@@ -434,11 +469,17 @@ impl Model {
 
     /// The same, and why.
     pub fn refusal(&self, ops: &[Op]) -> Option<Refusal> {
-        let lax = |op: &Op| matches!(op, Op::Append { post, .. } if !post.members_only);
+        let lax = |op: &Op| match op {
+            Op::Append { post, .. } => {
+                !post.members_only && post.client_id.is_none() && post.unique_id.is_none()
+            }
+            _ => false,
+        };
         if ops.iter().all(lax) {
             return None;
         }
         let mut trial = self.clone();
+        trial.first = self.version() + 1;
         for (op, asked) in ops.iter().enumerate() {
             if let Some(why) = trial.refuses(asked) {
                 return Some(Refusal { op, why });
@@ -455,8 +496,16 @@ impl Model {
     fn refuses(&self, op: &Op) -> Option<Why> {
         match op {
             Op::Append { channel, post } => {
-                let stranger = post.members_only && !self.is_member(channel, &post.sender);
-                stranger.then_some(Why::NotMember)
+                match self.sent_before(channel, post) {
+                    Some(first) if same_content(&first.post, post) => return None,
+                    Some(first) => return Some(Why::Conflict { seq: first.seq }),
+                    None => {}
+                }
+                if post.members_only && !self.is_member(channel, &post.sender) {
+                    return Some(Why::NotMember);
+                }
+                let taken = post.unique_id.as_ref().and_then(|id| self.by_id(id));
+                taken.map(|(_, first)| Why::IdTaken { seq: first.seq })
             }
             Op::Join { .. } | Op::Leave { .. } | Op::AddToSet { .. } | Op::RemoveFromSet { .. } => None,
             Op::Class { .. } | Op::ChannelAttributes { .. } | Op::UserAttributes { .. } => None,
@@ -484,12 +533,31 @@ impl Model {
         }
     }
 
+    /// The message with a unique id, and its channel.
+    pub fn by_id(&self, id: &[u8]) -> Option<(Name, &Msg)> {
+        let same = |m: &&Msg| m.post.unique_id.as_deref() == Some(id);
+        self.channels.iter().find_map(|c| Some((c.name.clone(), c.messages.values().find(same)?)))
+    }
+
     /// Applies a whole batch, or tells which operation refuses it.
     pub fn apply(&mut self, ops: &[Op]) -> Result<Vec<Outcome>, usize> {
         match self.refused(ops) {
             Some(op) => Err(op),
-            None => Ok(ops.iter().map(|op| self.apply_one(op)).collect()),
+            None => {
+                self.first = self.version() + 1;
+                Ok(ops.iter().map(|op| self.apply_one(op)).collect())
+            }
         }
+    }
+
+    /// The message that was sent to a channel with the same client id by the same sender, if that still counts.
+    fn sent_before(&self, channel: &Name, post: &Post) -> Option<&Msg> {
+        let id = post.client_id.as_ref()?;
+        let messages = &self.channel(channel)?.messages;
+        let same = |m: &&Msg| m.post.client_id.as_ref() == Some(id) && m.post.sender == post.sender;
+        let counts =
+            |m: &&Msg| self.window.is_none_or(|window| self.first.saturating_sub(m.version) <= window);
+        messages.values().rev().find(same).filter(counts)
     }
 
     fn apply_one(&mut self, op: &Op) -> Outcome {
@@ -531,6 +599,9 @@ impl Model {
     }
 
     fn append(&mut self, channel: &Name, post: &Post) -> Outcome {
+        if let Some(first) = self.sent_before(channel, post) {
+            return Outcome::Existed { seq: first.seq, version: first.version };
+        }
         let (c, u) = (self.make_channel(channel), self.make_user(&post.sender));
         let version = self.touch(c, None);
         let place = &mut self.channels[c];
@@ -889,6 +960,56 @@ impl Model {
         (0..self.users.len()).filter(present).map(|u| self.users[u].clone()).collect()
     }
 
+    /// The memberships of a channel, or of those who left it, in the order in which the store first met the users: name,
+    /// whether present, role, cursor, version of the row, and that of the newest change that may have moved the cursor.
+    fn rows_in(&self, channel: &[u8]) -> Vec<(Name, &Row, u64)> {
+        let Some(&c) = self.channel_ids.get(channel) else { return Vec::new() };
+        let row = |u: usize| {
+            let (row, place) = (self.rows.get(&(u, c))?, &self.channels[c]);
+            let own = place.messages.get(&row.own_read()).map_or(0, |m| m.version);
+            Some((self.users[u].clone(), row, row.version.max(own)))
+        };
+        (0..self.users.len()).filter_map(row).collect()
+    }
+
+    /// The members of a channel with a role.
+    pub fn members_of_role(&self, channel: &[u8], role: u8) -> Vec<Name> {
+        let rows = self.rows_in(channel).into_iter();
+        rows.filter(|(_, row, _)| row.member && row.role == role).map(|(name, ..)| name).collect()
+    }
+
+    /// Who left a channel.
+    pub fn left(&self, channel: &[u8]) -> Vec<Name> {
+        let rows = self.rows_in(channel).into_iter();
+        rows.filter(|(_, row, _)| !row.member).map(|(name, ..)| name).collect()
+    }
+
+    /// What a user left.
+    pub fn left_by(&self, user: &[u8]) -> Vec<Name> {
+        let Some(&u) = self.user_ids.get(user) else { return Vec::new() };
+        let rows = self.rows_of(u).filter(|(_, row)| !row.member);
+        rows.map(|(c, _)| self.channels[c].name.clone()).collect()
+    }
+
+    /// The memberships of a channel that changed after a version, and whether they are.
+    pub fn members_since(&self, channel: &[u8], version: u64) -> Vec<(Name, bool)> {
+        let rows = self.rows_in(channel).into_iter().filter(|(_, row, _)| row.version > version);
+        rows.map(|(name, row, _)| (name, row.member)).collect()
+    }
+
+    /// The same of a user.
+    pub fn channels_since(&self, user: &[u8], version: u64) -> Vec<(Name, bool)> {
+        let Some(&u) = self.user_ids.get(user) else { return Vec::new() };
+        let rows = self.rows_of(u).filter(|(_, row)| row.version > version);
+        rows.map(|(c, row)| (self.channels[c].name.clone(), row.member)).collect()
+    }
+
+    /// How far the members of a channel have read, of those whose cursor may have moved after a version.
+    pub fn marks(&self, channel: &[u8], since: u64) -> Vec<(Name, u64, u64)> {
+        let rows = self.rows_in(channel).into_iter().filter(|(_, row, at)| row.member && *at > since);
+        rows.map(|(name, row, at)| (name, row.cursor(), at)).collect()
+    }
+
     /// The users of a set of a channel, in the order in which the store first met them; with a version, all that changed
     /// since.
     pub fn set(&self, channel: &[u8], set: u8, since: Option<u64>) -> Vec<Line> {
@@ -923,7 +1044,13 @@ impl Model {
                 None => return Vec::new(),
             },
         };
-        let wanted = |m: &&Msg| m.seq > floor && (range.from..=range.to).contains(&m.seq);
+        let times = range.times.0..=range.times.1;
+        let wanted = |m: &&Msg| {
+            m.seq > floor
+                && (range.from..=range.to).contains(&m.seq)
+                && times.contains(&m.post.timestamp)
+                && range.sender.as_ref().is_none_or(|sender| *sender == m.post.sender)
+        };
         let mut messages: Vec<Msg> = place.messages.values().filter(wanted).cloned().collect();
         if range.reverse {
             messages.reverse();

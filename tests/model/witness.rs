@@ -53,6 +53,12 @@ impl Witness {
         if let Some(Refusal { op: at, why }) = self.model.refusal(ops) {
             let refused = match (&answer, why) {
                 (Err(Error::NotMember { op, .. }), Why::NotMember) => *op == at,
+                (Err(Error::Conflict { op, seq, .. }), Why::Conflict { seq: first }) => {
+                    (*op, *seq) == (at, first)
+                }
+                (Err(Error::IdTaken { op, seq, .. }), Why::IdTaken { seq: first }) => {
+                    (*op, *seq) == (at, first)
+                }
                 (Err(Error::ConditionFailed { op, .. }), Why::Condition) => *op == at,
                 _ => false,
             };

@@ -68,7 +68,7 @@ fn require(
 /// Whether attributes are these. Of long ones length and hash are compared, and none are read.
 fn same(txn: &impl Transaction, kept: &Blob, wanted: &[u8]) -> bool {
     match kept.stored() {
-        Some(stored) => (stored.len as usize, stored.hash) == (wanted.len(), txn.hash(wanted)),
+        Some(stored) => (stored.len as usize, stored.hash) == (wanted.len(), txn.hash(&[wanted])),
         None => *kept == *wanted,
     }
 }
