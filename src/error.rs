@@ -84,6 +84,28 @@ pub enum Error {
         /// The version of the state in which that was so.
         version: u64,
     },
+    /// An operation on a message that is not there: the channel has none of this seq. Nothing was written; drop the operation.
+    #[error("there is no message {seq}{}, as of version {version}", OpPlace(Some(*op)))]
+    #[non_exhaustive]
+    NoMessage {
+        /// The seq.
+        seq: u64,
+        /// The operation of the batch at fault, counted from 0.
+        op: usize,
+        /// The version of the state in which that was so.
+        version: u64,
+    },
+    /// An edit of a message that was retracted. Nothing was written; drop the operation.
+    #[error("message {seq} was retracted{}, as of version {version}", OpPlace(Some(*op)))]
+    #[non_exhaustive]
+    Retracted {
+        /// The seq of the message.
+        seq: u64,
+        /// The operation of the batch at fault, counted from 0.
+        op: usize,
+        /// The version of the state in which that was so.
+        version: u64,
+    },
     /// A payload or a batch is larger than the store's limits. Nothing was written; send less.
     #[error("{what} is {len}, above the limit of {limit}{}", OpPlace(*op))]
     #[non_exhaustive]
@@ -214,6 +236,8 @@ impl Error {
             self,
             Error::NotMember { .. }
                 | Error::ConditionFailed { .. }
+                | Error::NoMessage { .. }
+                | Error::Retracted { .. }
                 | Error::Conflict { .. }
                 | Error::IdTaken { .. }
                 | Error::InvalidArgument { .. }

@@ -46,13 +46,14 @@ mod write;
 
 pub use error::{Error, Result};
 pub use kernel::View;
+pub use model::annotation::{Annotation, MAX_ANNOTATION};
 pub use model::batch::{Argument, Batch, Durability};
 pub use model::blob::Blob;
 pub use model::channel::{Channel, MAX_CHANNEL_ATTRIBUTES};
 pub use model::head::{BUFFERED_WINDOW, Head};
 pub use model::mark::Mark;
 pub use model::membership::{MAX_ATTRIBUTES, Membership, MembershipExtras};
-pub use model::message::{Draft, Message};
+pub use model::message::{Draft, Message, MessageState};
 pub use model::ops::join::{HistoryFrom, JoinOptions};
 pub use model::ops::require::Condition;
 pub use model::outcome::{Outcome, Receipt};
@@ -60,8 +61,9 @@ pub use model::set::{MAX_SET_ATTRIBUTES, SetMember};
 pub use model::user::User;
 pub use options::{MAX_PAYLOAD, Options};
 pub use read::{
-    Continuation, Conversation, Conversations, Found, History, List, ListChange, Listing, MemberEntry,
-    ReadMark, SetEntry, SetListing, SyncToken, Unread, Update,
+    Annotations, ChangeKind, ChannelChanges, Continuation, Conversation, Conversations, Found, History, List,
+    ListChange, Listing, MemberEntry, MessageChange, ReadMark, SetEntry, SetListing, SyncToken, Unread,
+    Update, Versions,
 };
 pub use store::{Commit, Store};
 pub use upkeep::backup::Backup;

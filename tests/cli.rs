@@ -306,6 +306,47 @@ fn history_answers_every_range_in_both_directions() {
 }
 
 #[test]
+fn a_retracted_message_is_a_stub() {
+    let place = Place::new();
+    let (one, two) = (send("c", "ana", "hi"), send("c", "ana", "oops"));
+    place.import(&[&one, &two, r#"{"op":"retract","channel":"c","seq":2}"#]);
+    let lines = place.json("history", &["--channel", "c"]);
+    assert_eq!((&lines[0]["state"], &lines[1]["state"]), (&Value::Null, &"retracted".into()));
+    assert_eq!((&lines[1]["text"], &lines[1]["seq"]), (&"".into(), &2.into()));
+    place.import(&[r#"{"op":"edit","channel":"c","seq":1,"text":"hello"}"#]);
+    let line = &place.json("history", &["--channel", "c"])[0];
+    assert_eq!((&line["text"], &line["state"]), (&"hello".into(), &"edited".into()));
+    let refused = place.with("import", &[], br#"{"op":"edit","channel":"c","seq":2,"text":""}"#);
+    assert!(refused.failed(1).contains("message 2 was retracted"), "{refused:?}");
+    let refused = place.with("import", &[], br#"{"op":"retract","channel":"c","seq":3}"#);
+    assert!(refused.failed(1).contains("line 1: the channel has no message 3"), "{refused:?}");
+}
+
+#[test]
+fn changes_of_messages_come_oldest_first() {
+    let place = Place::new();
+    place.import(&[
+        &send("c", "ana", "hi"),
+        r#"{"op":"annotate","channel":"c","seq":1,"key":"like","text":"ana"}"#,
+        r#"{"op":"annotate","channel":"c","seq":1,"key_base64":"/w==","payload_base64":"/wA="}"#,
+        r#"{"op":"retract","channel":"c","seq":1}"#,
+        r#"{"op":"annotate","channel":"c","seq":1,"key":"like","text":""}"#,
+    ]);
+    let all = place.run("changes", &["--channel", "c", "--json"]);
+    let expected = [
+        r#"{"version":4,"seq":1,"change":"annotated","key_base64":"/w==","payload_base64":"/wA="}"#,
+        r#"{"version":5,"seq":1,"change":"retracted"}"#,
+        r#"{"version":6,"seq":1,"change":"unannotated","key":"like"}"#,
+    ];
+    assert_eq!(all.lines(), expected);
+    let since = place.run("changes", &["--channel", "c", "--since", "4", "--limit", "1", "--json"]);
+    assert_eq!(since.lines(), expected[1..2]);
+    assert!(place.run("changes", &["--channel", "c"]).out.contains("retracted"));
+    let refused = place.with("import", &[], br#"{"op":"annotate","channel":"c","seq":1,"key":"k"}"#);
+    assert!(refused.failed(1).contains("needs a field \"value\""), "{refused:?}");
+}
+
+#[test]
 fn a_history_longer_than_a_page_is_whole() {
     let place = Place::new();
     let lines: Vec<_> = (1..=2500).map(|n| send("c", "ana", &format!("m{n}"))).collect();
@@ -597,9 +638,10 @@ fn flip(store: &Path, text: &[u8]) -> String {
     panic!("no file holds the text");
 }
 
-const READING: [&[&str]; 5] = [
+const READING: [&[&str]; 6] = [
     &["conversations", "--user", "ana"],
     &["history", "--channel", "c"],
+    &["changes", "--channel", "c"],
     &["members", "--channel", "c"],
     &["stat"],
     &["verify"],

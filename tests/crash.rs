@@ -73,8 +73,16 @@ fn hour(model: &Model, i: u64) -> Vec<Op> {
         3 => row(|channel, user| Op::Attributes { channel, user, attributes: vec![7; 1100].into() }),
         _ => row(|channel, user| Op::Leave { channel, user }),
     });
-    if model.refused(&ops).is_some() {
-        ops.pop();
+    if i % 3 == 2 {
+        let payload = vec![i as u8; (i * 300) as usize].into();
+        ops.push(Op::Edit { channel: channel(c), seq: 1 + i / 3, payload });
+        ops.push(Op::Retract { channel: channel(c), seq: 1 + i / 4 });
+        let (key, value) = (user(i % 2).into(), vec![7; (i % 5) as usize].into());
+        ops.push(Op::Annotate { channel: channel(c), seq: 1 + i % 3, key, value });
+        ops.push(Op::Forget { channel: channel(c), user: user(u), from: i / 2, to: i / 2 + i % 3 });
+    }
+    while let Some(refused) = model.refused(&ops) {
+        ops.remove(refused);
     }
     ops
 }

@@ -145,6 +145,27 @@ enum Plan {
         kind: u8,
         len: usize,
     },
+    Retract {
+        channel: u8,
+        message: Place,
+    },
+    Annotate {
+        channel: u8,
+        message: Place,
+        key: u8,
+        len: usize,
+    },
+    Forget {
+        channel: u8,
+        user: u8,
+        from: Place,
+        more: u8,
+    },
+    Edit {
+        channel: u8,
+        message: Place,
+        len: usize,
+    },
 }
 
 /// A batch to be: its operations, whether those that the model would refuse are left out, and its durability.
@@ -288,6 +309,14 @@ fn plan() -> impl Strategy<Value = Plan> {
         3 => (pair.clone(), any::<bool>(), 0u8..5, select(vec![0usize, 1, 100, 1025])).prop_map(
             |((channel, user), member, kind, len)| Plan::Require { channel, user: member.then_some(user), kind, len }
         ),
+        4 => (pair.clone(), any::<Place>())
+            .prop_map(|((channel, _), message)| Plan::Retract { channel, message }),
+        4 => (pair.clone(), any::<Place>(), prop_oneof![0u8..4, Just(255)])
+            .prop_map(|((channel, user), from, more)| Plan::Forget { channel, user, from, more }),
+        4 => (pair.clone(), any::<Place>(), select(vec![0usize, 1, 100, 1024, 1025, 3000]))
+            .prop_map(|((channel, _), message, len)| Plan::Edit { channel, message, len }),
+        4 => (pair.clone(), any::<Place>(), 1u8..4, select(vec![0usize, 0, 1, 30, 2000]))
+            .prop_map(|((channel, _), message, key, len)| Plan::Annotate { channel, message, key, len }),
         1 => (pair, select(vec![0usize, 1, 100, 1024, 1025, 4096]))
             .prop_map(|((channel, user), len)| Plan::Attributes { channel, user, len }),
     ]
@@ -357,6 +386,16 @@ fn choose(model: &Model, channel: &Name, place: Place) -> u64 {
     match place {
         Place::MAX => u64::MAX,
         _ => u64::from(place) * (model.end(channel) + 3) / u64::from(Place::MAX),
+    }
+}
+
+/// Chooses a message, or now and then a seq that may have none.
+fn choose_message(model: &Model, channel: &Name, place: Place) -> u64 {
+    let seqs = model.seqs(channel);
+    let at = usize::from(place) * seqs.len() / (usize::from(Place::MAX) + 1);
+    match seqs.get(at) {
+        Some(seq) if place % 16 > 0 => *seq,
+        _ => choose(model, channel, place),
     }
 }
 
@@ -446,6 +485,32 @@ fn settle(model: &Model, plan: &Plan) -> Op {
             match user {
                 Some(user) => Op::RequireMember { channel: name, user, condition },
                 None => Op::RequireChannel { channel: name, condition },
+            }
+        }
+        Plan::Retract { channel, message } => {
+            let channel = channel_name(channel);
+            let seq = choose_message(model, &channel, message);
+            Op::Retract { channel, seq }
+        }
+        Plan::Forget { channel, user, from, more } => {
+            let channel = channel_name(channel);
+            let from = choose_message(model, &channel, from);
+            let to = if more == 255 { u64::MAX } else { from.saturating_add(more.into()) };
+            Op::Forget { channel, user: user_name(user), from, to }
+        }
+        Plan::Edit { channel, message, len } => {
+            let channel = channel_name(channel);
+            let seq = choose_message(model, &channel, message);
+            Op::Edit { channel, seq, payload: vec![(message % 3) as u8; len].into() }
+        }
+        Plan::Annotate { channel, message, key, len } => {
+            let channel = channel_name(channel);
+            let seq = choose_message(model, &channel, message);
+            Op::Annotate {
+                channel,
+                seq,
+                key: vec![key; key.into()].into(),
+                value: vec![message as u8; len].into(),
             }
         }
         Plan::Attributes { channel, user, len } => {

@@ -2223,6 +2223,541 @@ mod stores {
 }
 
 /// What a server keeps with channels and users, beside memberships.
+mod retracting {
+    use super::*;
+    use chanlog::MessageState;
+
+    /// A channel of ten messages of alice, of which bob has read two.
+    fn ten() -> Fresh {
+        let store = fresh();
+        commit(&store, |b| b.join("c", "alice").join("c", "bob").join("c", "eve"));
+        send(&store, "c", "alice", 10);
+        commit(&store, |b| b.read("c", "bob", 2));
+        store
+    }
+
+    fn retracted(message: &Message) -> bool {
+        assert!(message.payload.is_empty() || message.state == MessageState::Sent);
+        matches!(message.state, MessageState::Retracted { .. })
+    }
+
+    #[test]
+    fn withholds_the_payload_and_keeps_the_place() {
+        let store = ten();
+        let receipt = commit(&store, |b| b.retract("c", 4).retract("c", 10).retract("c", 4));
+        assert_eq!(receipt.outcomes()[2], Outcome::Unchanged);
+        let version = receipt.outcomes()[0].version().unwrap();
+        store.wherever(|store| {
+            let all = store.history("c").list().unwrap();
+            assert_eq!(seqs(&all), (1..=10).collect::<Vec<_>>());
+            let gone: Vec<u64> = all.iter().filter(|m| retracted(m)).map(|m| m.seq).collect();
+            assert_eq!(gone, [4, 10]);
+            assert!(matches!(all[3].state, MessageState::Retracted { version: v, .. } if v == version));
+            assert_eq!((&all[3].sender[..], all[3].timestamp), (&b"alice"[..], 3));
+            let mut down = store.history("c").reverse().seen_by("bob").list().unwrap();
+            down.reverse();
+            assert_eq!(down, all);
+            // The last message stays the last one, as a stub.
+            let entry = entry(store, "bob", "c");
+            assert!(entry.last_seq == 10 && retracted(&entry.last.unwrap()));
+            assert_eq!(store.conversation("eve", "c").unwrap().unwrap().last_seq, 10);
+        });
+    }
+
+    #[test]
+    fn takes_it_from_the_unread_of_those_who_had_not_read_it() {
+        let store = ten();
+        commit(&store, |b| b.append("c", draft("alice").silent()).retract("c", 11));
+        commit(&store, |b| b.retract("c", 1).retract("c", 5).retract("c", 6));
+        store.wherever(|store| {
+            let counts = |user| {
+                let only = store.conversations(user).unread_only().list().unwrap().entries;
+                assert_eq!(only.len() as u64, store.unread(user).unwrap().conversations);
+                (unread(store, user, "c"), store.unread(user).unwrap().messages)
+            };
+            assert_eq!((counts("bob"), counts("eve"), counts("alice")), ((6, 6), (7, 7), (0, 0)));
+        });
+    }
+
+    #[test]
+    fn of_all_that_is_unread_makes_it_read() {
+        let store = ten();
+        let token = store.conversations("bob").unread_only().list().unwrap().as_of;
+        commit(&store, |b| {
+            (3..=10).for_each(|seq| _ = b.retract("c", seq));
+            b
+        });
+        store.wherever(|store| {
+            assert!(store.conversations("bob").unread_only().list().unwrap().entries.is_empty());
+            assert_eq!(store.unread("bob").unwrap(), Unread::default());
+            let update = store.conversations("bob").unread_only().since(&token).unwrap();
+            let Update::Changes { changes, .. } = update else { panic!("{update:?}") };
+            assert_eq!(brief(&changes), ["-c"]);
+            assert_eq!(listed(store, "bob"), ["c"]);
+        });
+    }
+
+    #[test]
+    fn is_told_to_members_at_the_old_place_of_the_list() {
+        let store = ten();
+        commit(&store, |b| b.join("later", "bob").append("later", draft("eve")));
+        let token = list(&store, "bob").as_of;
+        commit(&store, |b| b.retract("c", 10));
+        store.wherever(|store| {
+            assert_eq!(brief(&changes(store, "bob", &token).0), ["c"]);
+            assert_eq!(listed(store, "bob"), ["later", "c"]);
+        });
+    }
+
+    #[test]
+    fn sets_unread_by_what_still_counts() {
+        let store = ten();
+        commit(&store, |b| b.retract("c", 9).retract("c", 7).retract("c", 3));
+        for count in 0..9 {
+            commit(&store, |b| b.set_unread("c", "bob", count));
+            assert_eq!(unread(&store, "bob", "c"), count.min(7), "{count}");
+        }
+        // In one batch, on top of what is not written yet.
+        commit(&store, |b| b.retract("c", 10).set_unread("c", "bob", 2).retract("c", 4));
+        assert_eq!((unread(&store, "bob", "c"), member(&store, "c", "bob").cursor().seq), (2, 5));
+        store.wherever(|store| assert_eq!(unread(store, "bob", "c"), 2));
+    }
+
+    #[test]
+    fn what_is_not_there_is_refused() {
+        let store = ten();
+        let version = version(&store);
+        for (channel, seq) in [("c", 0), ("c", 11), ("c", u64::MAX), ("unheard of", 1)] {
+            let refused = try_commit(&store, |b| b.join("c", "joe").retract(channel, seq)).unwrap_err();
+            assert!(
+                matches!(refused, Error::NoMessage { seq: s, op: 1, version: v, .. } if (s, v) == (seq, version + 1)),
+                "{refused:?}"
+            );
+        }
+        commit(&store, |b| b.append("new", draft("alice")).retract("new", 1));
+        assert_eq!(store.channels().list().unwrap(), ["c", "new"]);
+    }
+
+    #[test]
+    fn a_limit_in_bytes_counts_what_is_told() {
+        let store = ten();
+        commit(&store, |b| b.retract("c", 2).retract("c", 3));
+        store.wherever(|store| {
+            assert_eq!(seqs(&store.history("c").bytes(18).list().unwrap()), [1, 2, 3, 4]);
+            assert_eq!(seqs(&store.history("c").to(4).reverse().bytes(18).list().unwrap()), [4, 3, 2, 1]);
+        });
+    }
+
+    #[test]
+    fn in_a_gap_is_refused() {
+        let store = ten();
+        store.commit(Batch::new().append("c", draft("eve")).durability(Durability::Buffered)).unwrap();
+        let crashed = store.crashed();
+        commit(&crashed, |b| b.append("c", draft("eve")));
+        let end = crashed.head("c").unwrap().last.seq;
+        assert!(end > 12, "a gap: {end}");
+        for seq in [12, end - 1] {
+            assert!(matches!(
+                try_commit(&crashed, |b| b.retract("c", seq)),
+                Err(Error::NoMessage { op: 0, .. })
+            ));
+        }
+        commit(&crashed, |b| b.retract("c", end).retract("c", 11));
+        crashed.wherever(|store| assert_eq!(unread(store, "bob", "c"), 8));
+    }
+}
+
+mod editing {
+    use super::*;
+    use chanlog::{ChangeKind, MessageState};
+
+    fn three() -> Fresh {
+        let store = fresh();
+        commit(&store, |b| b.join("c", "bob"));
+        send(&store, "c", "alice", 3);
+        store
+    }
+
+    fn edited(message: &Message) -> Option<u64> {
+        match message.state {
+            MessageState::Edited { version, .. } => Some(version),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn gives_readers_the_newest_payload() {
+        let store = three();
+        let view = store.view().unwrap();
+        let long = "long ".repeat(1000);
+        commit(&store, |b| b.edit("c", 1, "once").edit("c", 3, &long));
+        let receipt = commit(&store, |b| b.edit("c", 1, "twice").edit("c", 2, ""));
+        assert_eq!(view.history("c").list().unwrap()[0].payload, "message 0");
+        drop(view);
+        store.wherever(|store| {
+            let all = store.history("c").list().unwrap();
+            let payloads: Vec<&[u8]> = all.iter().map(|m| &m.payload[..]).collect();
+            assert_eq!(payloads, [b"twice", &b""[..], long.as_bytes()]);
+            assert_eq!(edited(&all[0]), receipt.outcomes()[0].version());
+            assert_eq!(edited(&all[1]), receipt.outcomes()[1].version());
+            assert_eq!((all[0].seq, &all[0].sender[..], all[0].timestamp), (1, &b"alice"[..], 0));
+            let entry = entry(store, "bob", "c");
+            assert_eq!((entry.last.unwrap().payload, entry.unread), (Bytes::from(long.clone()), 3));
+            assert_eq!(store.history("c").reverse().list().unwrap()[2], all[0]);
+            assert_eq!(seqs(&store.history("c").bytes(5).list().unwrap()), [1, 2]);
+            let changes = store.changes("c").list().unwrap();
+            let told: Vec<_> = changes.iter().map(|change| (change.seq, &change.kind)).collect();
+            assert!(matches!(
+                &told[..],
+                [(3, ChangeKind::Edited { .. }), (1, ChangeKind::Edited { payload, .. }), (2, _)] if payload == "twice"
+            ));
+        });
+    }
+
+    #[test]
+    fn to_the_same_again_changes_nothing() {
+        let store = three();
+        let long = "x".repeat(2000);
+        let receipt = commit(&store, |b| {
+            b.edit("c", 1, "a").edit("c", 1, "a").edit("c", 2, &long).edit("c", 2, &long).edit(
+                "c",
+                3,
+                "message 2",
+            )
+        });
+        let changed: Vec<bool> = receipt.outcomes().iter().map(|o| *o != Outcome::Unchanged).collect();
+        assert_eq!(changed, [true, false, true, false, true]);
+    }
+
+    #[test]
+    fn is_told_at_the_old_place_and_is_unread_for_nobody_again() {
+        let store = three();
+        commit(&store, |b| b.read("c", "bob", 3).join("later", "bob").append("later", draft("eve")));
+        let token = list(&store, "bob").as_of;
+        commit(&store, |b| b.edit("c", 3, "changed"));
+        store.wherever(|store| {
+            assert_eq!(brief(&changes(store, "bob", &token).0), ["c"]);
+            assert_eq!(listed(store, "bob"), ["later", "c"]);
+            assert_eq!(unread(store, "bob", "c"), 0);
+        });
+    }
+
+    #[test]
+    fn is_refused_where_there_is_nothing_to_edit_and_a_retraction_withholds_all() {
+        let store = three();
+        commit(&store, |b| b.edit("c", 1, "y".repeat(3000)).retract("c", 1).retract("c", 2));
+        let gone = try_commit(&store, |b| b.join("c", "joe").edit("c", 1, "again"));
+        assert!(matches!(gone, Err(Error::Retracted { seq: 1, op: 1, .. })), "{gone:?}");
+        let none = try_commit(&store, |b| b.edit("c", 4, "x"));
+        assert!(matches!(none, Err(Error::NoMessage { seq: 4, op: 0, .. })));
+        let long = try_commit(&store, |b| b.edit("c", 3, vec![0; (1 << 20) + 1]));
+        assert!(matches!(long, Err(Error::TooLarge { op: Some(0), .. })));
+        store.wherever(|store| {
+            let all = store.history("c").list().unwrap();
+            assert!(all[..2].iter().all(|m| m.payload.is_empty() && edited(m).is_none()));
+            assert_eq!(unread(store, "bob", "c"), 1);
+            assert!(matches!(store.changes("c").list().unwrap()[0].kind, ChangeKind::Retracted));
+        });
+    }
+}
+
+mod annotating {
+    use super::*;
+    use chanlog::{Annotation, ChangeKind, MAX_ANNOTATION, MessageChange};
+
+    fn three() -> Fresh {
+        let store = fresh();
+        commit(&store, |b| b.join("c", "bob").join("c", "eve"));
+        send(&store, "c", "alice", 3);
+        store
+    }
+
+    fn kept(annotations: &[Annotation]) -> Vec<(u64, &[u8], &[u8])> {
+        fn value(kept: &Annotation) -> &[u8] {
+            kept.value.bytes().expect("it is loaded")
+        }
+        let mut kept: Vec<_> =
+            annotations.iter().map(|kept| (kept.seq, &kept.key[..], value(kept))).collect();
+        kept.sort();
+        kept
+    }
+
+    #[test]
+    fn keeps_values_by_key() {
+        let store = three();
+        let receipt = commit(&store, |b| {
+            b.annotate("c", 1, "k", "one").annotate("c", 1, "l", "two").annotate("c", 2, "k", "three");
+            b.annotate("c", 1, "k", "four").annotate("c", 1, "k", "four").annotate("c", 2, "nothing", "")
+        });
+        assert_eq!(receipt.outcomes()[4..], [Outcome::Unchanged, Outcome::Unchanged]);
+        store.wherever(|store| {
+            let all = store.annotations("c").list().unwrap();
+            assert_eq!(kept(&all), [(1, &b"k"[..], &b"four"[..]), (1, b"l", b"two"), (2, b"k", b"three")]);
+            assert_eq!(
+                kept(&store.annotations("c").from(2).to(2).list().unwrap()),
+                [(2, &b"k"[..], &b"three"[..])]
+            );
+            let one = store.annotation("c", 1, "k").unwrap().unwrap();
+            assert_eq!((one.seq, Some(one.version)), (1, receipt.outcomes()[3].version()));
+            assert_eq!(store.annotation("c", 3, "k").unwrap(), None);
+            assert_eq!(store.annotations("unheard of").list().unwrap(), []);
+        });
+    }
+
+    #[test]
+    fn with_an_empty_value_removes() {
+        let store = three();
+        commit(&store, |b| b.annotate("c", 1, "k", "one").annotate("c", 1, "l", "two"));
+        store.seal().unwrap();
+        commit(&store, |b| b.annotate("c", 1, "k", ""));
+        store.wherever(|store| {
+            assert_eq!(kept(&store.annotations("c").list().unwrap()), [(1, &b"l"[..], &b"two"[..])]);
+            assert_eq!(store.annotation("c", 1, "k").unwrap(), None);
+            // A page may begin after what is gone.
+            assert!(store.annotations("c").after(1, "k").list().unwrap().len() <= 1);
+        });
+    }
+
+    #[test]
+    fn many_are_read_in_pages() {
+        let store = three();
+        for part in 0..10 {
+            commit(&store, |b| {
+                (0..100).for_each(|i| _ = b.annotate("c", 2, format!("key {part} {i}"), "x"));
+                b
+            });
+            if part % 3 == 1 {
+                store.seal().unwrap();
+            }
+        }
+        store.wherever(|store| {
+            let mut keys = std::collections::BTreeSet::new();
+            let mut page = store.annotations("c").limit(7).list().unwrap();
+            while let Some(last) = page.last() {
+                assert!(page.len() <= 7);
+                keys.extend(page.iter().map(|kept| kept.key.clone()));
+                page = store.annotations("c").after(last.seq, &last.key).limit(7).list().unwrap();
+            }
+            assert_eq!(keys.len(), 1000);
+        });
+    }
+
+    #[test]
+    fn is_told_to_members_and_moves_nothing_else() {
+        let store = three();
+        commit(&store, |b| b.join("later", "bob").append("later", draft("eve")));
+        let before = entry(&store, "bob", "c");
+        let token = list(&store, "bob").as_of;
+        let version = commit(&store, |b| b.annotate("c", 3, "k", "v")).outcomes()[0].version().unwrap();
+        store.wherever(|store| {
+            assert_eq!(brief(&changes(store, "bob", &token).0), ["c"]);
+            assert_eq!(listed(store, "bob"), ["later", "c"]);
+            let entry = entry(store, "bob", "c");
+            assert_eq!((entry.unread, &entry.last, entry.last_seq), (before.unread, &before.last, 3));
+            let versions = (entry.versions.messages, entry.versions.content, entry.versions.row);
+            assert_eq!(versions, (before.versions.messages, version, before.versions.row));
+            assert_eq!(entry.version, version);
+        });
+    }
+
+    #[test]
+    fn changes_come_in_order_and_in_pages() {
+        let store = three();
+        commit(&store, |b| b.annotate("c", 3, "k", "v").retract("c", 1).annotate("c", 1, "by", "eve"));
+        store.seal().unwrap();
+        commit(&store, |b| b.annotate("c", 3, "k", "").retract("c", 2));
+        store.wherever(|store| {
+            let all = store.changes("c").list().unwrap();
+            let told: Vec<_> = all.iter().map(|change| (change.seq, change.kind.clone())).collect();
+            assert!(matches!(
+                &told[..],
+                [
+                    (1, ChangeKind::Retracted),
+                    (1, ChangeKind::Annotated { .. }),
+                    (3, ChangeKind::Unannotated { .. }),
+                    (2, ChangeKind::Retracted)
+                ]
+            ));
+            assert!(all.is_sorted_by_key(|change| change.version));
+            let mut pages: Vec<MessageChange> = Vec::new();
+            loop {
+                let since = pages.last().map_or(0, |last| last.version);
+                let page = store.changes("c").since(since).limit(3).list().unwrap();
+                if page.is_empty() {
+                    break;
+                }
+                pages.extend(page);
+            }
+            assert_eq!(pages, all);
+            assert_eq!(store.head("c").unwrap().content, all[3].version);
+            assert_eq!(store.changes("c").since(all[3].version).list().unwrap(), []);
+            assert_eq!(store.changes("unheard of").list().unwrap(), []);
+        });
+    }
+
+    #[test]
+    fn of_a_retracted_message_works_and_of_none_is_refused() {
+        let store = three();
+        commit(&store, |b| b.retract("c", 1).annotate("c", 1, "by", "eve"));
+        assert_eq!(store.annotations("c").list().unwrap().len(), 1);
+        for seq in [0, 4] {
+            let refused = try_commit(&store, |b| b.annotate("c", seq, "k", "v"));
+            assert!(matches!(refused, Err(Error::NoMessage { op: 0, .. })));
+        }
+        assert_invalid(try_commit(&store, |b| b.annotate("c", 1, "", "v")), 0);
+        assert_invalid(try_commit(&store, |b| b.annotate("c", 1, [7; 256], "v")), 0);
+        commit(&store, |b| b.annotate("c", 1, [7; 255], vec![7; MAX_ANNOTATION]));
+        let long = try_commit(&store, |b| b.annotate("c", 1, "k", vec![7; MAX_ANNOTATION + 1]));
+        assert!(matches!(long, Err(Error::TooLarge { op: Some(0), .. })));
+        store.wherever(|store| {
+            assert_eq!(store.annotation("c", 1, [7; 255]).unwrap().unwrap().value.len(), 65_536)
+        });
+    }
+}
+
+mod forgetting {
+    use super::*;
+
+    /// A channel of ten messages of alice, of which bob has read two, and a later one elsewhere.
+    fn ten() -> Fresh {
+        let store = fresh();
+        commit(&store, |b| b.join("c", "alice").join("c", "bob").join("c", "eve"));
+        send(&store, "c", "alice", 10);
+        commit(&store, |b| b.read("c", "bob", 2).join("later", "bob").append("later", draft("eve")));
+        store
+    }
+
+    fn seen(store: &Store, user: &str) -> Vec<u64> {
+        seqs(&store.history("c").seen_by(user).list().unwrap())
+    }
+
+    fn last(store: &Store, user: &str) -> Option<u64> {
+        entry(store, user, "c").last.map(|message| message.seq)
+    }
+
+    #[test]
+    fn hides_messages_from_one_user_alone() {
+        let store = ten();
+        let eve = list(&store, "eve").as_of;
+        let bob = list(&store, "bob").as_of;
+        commit(&store, |b| b.forget("c", "bob", 4, 5).forget("c", "bob", 9, u64::MAX));
+        store.wherever(|store| {
+            assert_eq!(seen(store, "bob"), [1, 2, 3, 6, 7, 8]);
+            let down = store.history("c").seen_by("bob").reverse().limit(4).list().unwrap();
+            assert_eq!(seqs(&down), [8, 7, 6, 3]);
+            assert_eq!(seqs(&store.history("c").seen_by("bob").from(5).limit(2).list().unwrap()), [6, 7]);
+            assert_eq!(seqs(&store.history("c").seen_by("bob").from(4).to(5).list().unwrap()), [0u64; 0]);
+            assert_eq!(seqs(&store.history("c").seen_by("bob").last(4).unwrap()), [3, 6, 7, 8]);
+            assert_eq!((last(store, "bob"), unread(store, "bob", "c")), (Some(8), 4));
+            assert_eq!(store.unread("bob").unwrap().messages, 5);
+            assert_eq!(store.forgotten("c", "bob").unwrap(), [4..=5, 9..=10]);
+            assert_eq!(listed(store, "bob"), ["later", "c"]);
+            assert_eq!(brief(&changes(store, "bob", &bob).0), ["c"]);
+            // Nobody else hears or sees anything of it.
+            assert_eq!(
+                (seen(store, "eve").len(), last(store, "eve"), unread(store, "eve", "c")),
+                (10, Some(10), 10)
+            );
+            assert_eq!(changes(store, "eve", &eve).0, []);
+            assert_eq!(store.history("c").list().unwrap().len(), 10);
+        });
+    }
+
+    #[test]
+    fn of_all_messages_leaves_the_entry_without_one() {
+        let store = ten();
+        commit(&store, |b| b.forget("c", "bob", 0, 10));
+        store.wherever(|store| {
+            assert_eq!((last(store, "bob"), unread(store, "bob", "c")), (None, 0));
+            assert_eq!(listed(store, "bob"), ["later", "c"]);
+            assert_eq!(seen(store, "bob"), [0u64; 0]);
+        });
+    }
+
+    #[test]
+    fn does_not_hide_what_comes_later() {
+        let store = ten();
+        commit(&store, |b| b.forget("c", "bob", 1, u64::MAX).append("c", draft("alice")));
+        store.wherever(|store| {
+            assert_eq!(
+                (last(store, "bob"), unread(store, "bob", "c"), seen(store, "bob")),
+                (Some(11), 1, vec![11])
+            );
+        });
+    }
+
+    #[test]
+    fn and_retracting_the_same_message_takes_it_from_unread_once() {
+        let store = ten();
+        commit(&store, |b| b.forget("c", "bob", 4, 6).retract("c", 5).retract("c", 7).retract("c", 1));
+        commit(&store, |b| b.forget("c", "bob", 8, 8).retract("c", 8));
+        for count in 0..6 {
+            commit(&store, |b| b.set_unread("c", "bob", count));
+            assert_eq!(unread(&store, "bob", "c"), count.min(4), "{count}");
+        }
+        commit(&store, |b| b.read_at("c", "bob", 5));
+        store.wherever(|store| assert_eq!((unread(store, "bob", "c"), unread(store, "eve", "c")), (2, 6)));
+    }
+
+    #[test]
+    fn again_changes_nothing_and_ranges_that_touch_are_one() {
+        let store = ten();
+        commit(&store, |b| b.forget("c", "bob", 3, 4).forget("c", "bob", 8, 9).forget("c", "bob", 5, 7));
+        assert_eq!(store.forgotten("c", "bob").unwrap(), [3..=9]);
+        let again = commit(&store, |b| b.forget("c", "bob", 4, 8).forget("c", "bob", 11, 20));
+        assert_eq!(again.outcomes(), [Outcome::Unchanged, Outcome::Unchanged]);
+    }
+
+    #[test]
+    fn ends_with_the_membership() {
+        let store = ten();
+        let whole = JoinOptions::new().history(HistoryFrom::Start).read(0);
+        commit(&store, |b| b.forget("c", "bob", 2, 9).leave("c", "bob").join_with("c", "bob", whole));
+        assert_eq!(store.forgotten("c", "bob").unwrap(), []);
+        assert_eq!((seen(&store, "bob").len(), unread(&store, "bob", "c")), (10, 10));
+        commit(&store, |b| b.forget("c", "bob", 10, 10));
+        store.wherever(|store| {
+            assert_eq!(store.forgotten("c", "bob").unwrap(), [10..=10]);
+            assert_eq!((seen(store, "bob").len(), unread(store, "bob", "c")), (9, 9));
+        });
+    }
+
+    #[test]
+    fn is_for_members_and_of_ranges() {
+        let store = ten();
+        let stranger = try_commit(&store, |b| b.forget("c", "joe", 1, 2));
+        assert!(matches!(stranger, Err(Error::NotMember { op: 0, .. })));
+        assert_invalid(try_commit(&store, |b| b.forget("c", "bob", 3, 2)), 0);
+        assert_eq!(store.forgotten("c", "joe").unwrap(), []);
+        assert_eq!(store.forgotten("unheard of", "bob").unwrap(), []);
+    }
+
+    #[test]
+    fn of_more_than_1024_ranges_is_refused() {
+        let store = fresh();
+        commit(&store, |b| b.join_with("c", "bob", JoinOptions::new().history(HistoryFrom::Start)));
+        send(&store, "c", "alice", 2100);
+        commit(&store, |b| {
+            (1..=1024).for_each(|i| _ = b.forget("c", "bob", 2 * i, 2 * i));
+            b
+        });
+        let refused = try_commit(&store, |b| b.forget("c", "bob", 2060, 2060));
+        assert!(
+            matches!(refused, Err(Error::TooLarge { len: 1025, limit: 1024, op: Some(0), .. })),
+            "{refused:?}"
+        );
+        // One that touches others makes them fewer, and what is cleared needs none.
+        commit(&store, |b| b.forget("c", "bob", 3, 3).forget("c", "bob", 2060, 2060));
+        commit(&store, |b| {
+            b.clear_to("c", "bob", 10).forget("c", "bob", 2070, 2070).forget("c", "bob", 2080, 2080)
+        });
+        store.wherever(|store| {
+            assert_eq!(unread(store, "bob", "c"), 2090 - 1022);
+            assert_eq!(seen(store, "bob").len(), 2090 - 1022);
+        });
+    }
+}
+
 mod kept {
     use super::*;
 
@@ -2387,7 +2922,7 @@ mod values {
                 }));
                 assert_eq!(entries.len(), 2 * LENS.len());
                 for entry in entries {
-                    let attributes = &entry.membership.attributes;
+                    let attributes = entry.membership.attributes.clone();
                     let len = attributes.len();
                     assert_eq!(entry.channel, channel(len));
                     assert_eq!(attributes.is_empty(), len == 0);

@@ -8,7 +8,10 @@ use std::thread;
 
 use bytes::Bytes;
 use chanlog::env::SimEnv;
-use chanlog::{Batch, Draft, Durability, Error, Head, List, Membership, Message, Options, Store, View};
+use chanlog::{
+    Annotation, Batch, Draft, Durability, Error, Head, List, Membership, Message, MessageChange, Options,
+    Store, View,
+};
 
 const DIR: &str = "/store";
 const CHANNELS: [&str; 3] = ["left", "right", "later"];
@@ -49,6 +52,8 @@ struct Answers {
     lists: Vec<List>,
     unread: Vec<List>,
     memberships: Vec<Option<Membership>>,
+    annotations: Vec<Vec<Annotation>>,
+    changes: Vec<Vec<MessageChange>>,
     members: Vec<Vec<Bytes>>,
     channels_of: Vec<Vec<Bytes>>,
     names: [Vec<Bytes>; 2],
@@ -67,6 +72,8 @@ fn ask(view: &View) -> Answers {
         lists: USERS.iter().map(|user| view.conversations(user).list().unwrap()).collect(),
         unread: USERS.iter().map(|user| view.conversations(user).unread_only().list().unwrap()).collect(),
         memberships: pairs().map(|(channel, user)| view.membership(channel, user).unwrap()).collect(),
+        annotations: CHANNELS.iter().map(|channel| view.annotations(channel).list().unwrap()).collect(),
+        changes: CHANNELS.iter().map(|channel| view.changes(channel).list().unwrap()).collect(),
         members: CHANNELS.iter().map(|channel| view.members(channel).list().unwrap()).collect(),
         channels_of: USERS.iter().map(|user| view.channels_of(user).list().unwrap()).collect(),
         names: [view.channels().list().unwrap(), view.users().list().unwrap()],
@@ -80,6 +87,9 @@ fn change_all(store: &Store) {
     batch.append("later", Draft::new("late", 0, "new names")).join("later", "late").join("left", "late");
     batch.read("left", "alice", u64::MAX).clear("right", "alice").hide("left", "bob").leave("right", "bob");
     batch.append("left", Draft::new("alice", 0, "after")).activate("right", "alice");
+    batch.edit("left", 2, "edited later").edit("right", 1, "x".repeat(2000));
+    batch.retract("left", 1).retract("right", 1).annotate("left", 2, "alice", "kept later");
+    batch.forget("left", "alice", 1, 2).forget("right", "alice", 3, 90);
     store.commit(&batch).unwrap();
 }
 
@@ -240,6 +250,9 @@ fn a_view_that_needs_too_much_memory_expires_and_the_store_goes_on() {
         view.head("left").map(drop),
         view.heads(CHANNELS).map(drop),
         view.history("left").list().map(drop),
+        view.annotations("left").list().map(drop),
+        view.annotation("left", 1, "alice").map(drop),
+        view.changes("left").list().map(drop),
         view.membership("left", "alice").map(drop),
         view.conversations("alice").list().map(drop),
         view.members("left").list().map(drop),

@@ -122,6 +122,9 @@ fn people(out: &mut Output, page: &[Message]) -> Result {
         if message.silent {
             payload.push_str(" (silent)");
         }
+        if let Some(state) = json::state(message) {
+            payload = format!("{payload} ({state})").trim_start().to_owned();
+        }
         let (time, sender) = (text::time(message.timestamp), text::label(&message.sender));
         table.add_row([message.seq.to_string(), time, sender, payload]);
     }

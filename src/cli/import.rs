@@ -32,7 +32,9 @@ use crate::text;
 /// A line is a commit: {"channel":C,"user":U,"ts":UNIX_MS,"text":T} sends a message; a sender who is no member joins just
 /// before. Further keys: "op" ("send", "join", "read", or any other operation by its name, such as "leave", "clear", "hide",
 /// "activate", "class", with the operation's fields as keys; "attributes" of a membership, a channel or a user, by which names
-/// are given; "pin", "mute" and "unread" without "on":false set what they say; "set_unread" takes "n"), "history" ("now", "all") of a join, "seq" of a read (to the end without
+/// are given; "pin", "mute" and "unread" without "on":false set what they say; "set_unread" takes "n"; "retract" of a message by its "seq", "edit" with "seq" and "text", "annotate" with
+/// "seq", "key" and "text", which is empty in order to remove, "forget" of a range "from" a seq
+/// "to" another by one user), "history" ("now", "all") of a join, "seq" of a read (to the end without
 /// it), "silent", "client_id" (the client's id of the message, by
 /// which a line that was sent before changes nothing; "id" means the same), "unique_id" (one that no other message has, by which
 /// `message` finds it), "payload_base64" in place of "text". Names and ids
@@ -175,6 +177,8 @@ impl<'a> Import<'a> {
                 Refusal::Bad(format!("the unique id is that of message {seq} in channel {channel}"))
             }
             Error::ConditionFailed { .. } => Refusal::Bad("the condition does not hold".into()),
+            Error::NoMessage { seq, .. } => Refusal::Bad(format!("the channel has no message {seq}")),
+            Error::Retracted { seq, .. } => Refusal::Bad(format!("message {seq} was retracted")),
             Error::TooLarge { .. } => Refusal::Bad(error.to_string()),
             error => Refusal::Store(error),
         })
@@ -274,11 +278,22 @@ fn other(batch: &mut Batch, op: &str, line: &str, names: (Option<&[u8]>, Option<
         return Err(format!("unknown op {op:?}"));
     }
     let given: serde_json::Map<String, Value> = serde_json::from_str(line).map_err(|e| syntax(&e))?;
+    let opaque = |text: &str, base64: &str| match (given.get(text), given.get(base64)) {
+        (Some(Value::String(text)), None) => Ok(Some(text.as_bytes().to_vec())),
+        (None, Some(Value::String(text))) => {
+            BASE64.decode(text).map(Some).map_err(|e| format!("{base64}: {e}"))
+        }
+        (Some(_), Some(_)) => Err(format!("both {text} and {base64}")),
+        _ => Ok(None),
+    };
+    let (label, payload) = (opaque("key", "key_base64")?, opaque("text", "payload_base64")?);
     let argument = |field: &str| match (field, given.get(key(field))) {
         // To say an op is to want it: only `false` takes it back.
         ("on", None | Some(Value::Null)) => Some(Argument::Flag(true)),
         ("channel", _) => names.0.map(Argument::Bytes),
         ("user", _) => names.1.map(Argument::Bytes),
+        ("key", _) => label.as_deref().map(Argument::Bytes),
+        ("payload" | "value", _) => payload.as_deref().map(Argument::Bytes),
         (_, Some(Value::String(text))) => Some(Argument::Bytes(text.as_bytes())),
         (_, Some(Value::Bool(flag))) => Some(Argument::Flag(*flag)),
         (_, Some(Value::Number(number))) => number.as_i128().map(Argument::Number),

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use chanlog::MessageState;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::ser::Formatter;
 
@@ -53,6 +54,21 @@ impl<'a> Bytes<'a> {
         Bytes { key: "channel", base64: "channel_base64", bytes }
     }
 
+    /// The key of an annotation.
+    pub fn key(bytes: &'a [u8]) -> Self {
+        Bytes { key: "key", base64: "key_base64", bytes }
+    }
+
+    /// A payload, or what is kept with a message.
+    pub fn payload(bytes: &'a [u8]) -> Self {
+        Bytes { key: "text", base64: "payload_base64", bytes }
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// A file's path.
     pub fn file(bytes: &'a [u8]) -> Self {
         Bytes { key: "file", base64: "file_base64", bytes }
@@ -70,7 +86,8 @@ impl Serialize for Bytes<'_> {
     }
 }
 
-/// A message. Its ids come last, and only where there are any: the client's, and the one by which it is found.
+/// A message. Its ids come after it, only where there are any: the client's, and the one by which it is found. The state comes last,
+/// if it is not as it was sent.
 #[derive(serde::Serialize)]
 pub struct Message<'a> {
     seq: u64,
@@ -84,6 +101,8 @@ pub struct Message<'a> {
     id: Option<Bytes<'a>>,
     #[serde(flatten)]
     unique_id: Option<Bytes<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<&'static str>,
 }
 
 impl<'a> From<&'a chanlog::Message> for Message<'a> {
@@ -94,10 +113,21 @@ impl<'a> From<&'a chanlog::Message> for Message<'a> {
             sender: Bytes { key: "sender", base64: "sender_base64", bytes: &message.sender },
             ts: message.timestamp,
             silent: message.silent,
-            payload: Bytes { key: "text", base64: "payload_base64", bytes: &message.payload },
+            payload: Bytes::payload(&message.payload),
             id: id.map(|bytes| Bytes { key: "id", base64: "id_base64", bytes }),
             unique_id: unique_id.map(|bytes| Bytes { key: "unique_id", base64: "unique_id_base64", bytes }),
+            state: state(message),
         }
+    }
+}
+
+/// What became of a message, in a word, if it is not as it was sent.
+pub fn state(message: &chanlog::Message) -> Option<&'static str> {
+    match message.state {
+        MessageState::Sent => None,
+        MessageState::Edited { .. } => Some("edited"),
+        MessageState::Retracted { .. } => Some("retracted"),
+        _ => Some("altered"),
     }
 }
 

@@ -6,6 +6,7 @@
 //! `text` (how things are written there), `open` (finding a store) and `failure`.
 
 mod backup;
+mod changes;
 mod compact;
 mod conversations;
 mod demo;
@@ -47,6 +48,7 @@ enum Command {
     Import(import::Args),
     Conversations(conversations::Args),
     History(history::Args),
+    Changes(changes::Args),
     Members(members::Args),
     Message(message::Args),
     Stat(stat::Args),
@@ -74,6 +76,7 @@ fn run(command: &Command) -> Result {
         Command::Import(args) => import::run(args),
         Command::Conversations(args) => conversations::run(args),
         Command::History(args) => history::run(args),
+        Command::Changes(args) => changes::run(args),
         Command::Members(args) => members::run(args),
         Command::Message(args) => message::run(args),
         Command::Stat(args) => stat::run(args),

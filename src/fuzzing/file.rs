@@ -277,8 +277,16 @@ fn example_run() -> Parts {
             let last = Mark { seq: 50, ordinal: 40 };
             let changed = u64::from(channel) + 1;
             let mut image = Vec::new();
-            Head { last, order: changed / 2, changed, members: 3, class: (channel % 3) as u8 }
-                .encode(&mut image);
+            Head {
+                last,
+                order: changed / 2,
+                changed,
+                members: 3,
+                class: (channel % 3) as u8,
+                retracted: (channel % 4).into(),
+                ..Head::default()
+            }
+            .encode(&mut image);
             let key = Key { a: channel, ..Key::default() };
             builder.put(RunEntry { key, tag: 0, version: changed, image: &image })?;
         }

@@ -15,12 +15,13 @@ use crate::files::log::{
 };
 use crate::files::manifest::{self, FileEntry, Manifest};
 use crate::files::sealed::{HEADER, Kind, Sealed};
+use crate::model::annotation::Annotation;
 use crate::model::batch::{Batch, Durability};
 use crate::model::head::Head;
 use crate::model::message::{Draft, Message};
 use crate::model::ops::join::{HistoryFrom, JoinOptions};
 use crate::options::Options;
-use crate::read::{Conversation, ListChange, MemberEntry, SyncToken, Update};
+use crate::read::{Conversation, ListChange, MemberEntry, MessageChange, SyncToken, Update};
 use crate::store::Store;
 
 /// Where stores lie on their simulated disks.
@@ -138,10 +139,12 @@ pub fn hour(i: u64) -> Batch {
         .read(&channel, user(i + 1), i / 2);
     match i % 5 {
         0 => batch.clear(&channel, user(i)),
-        1 => batch.leave(&channel, user(i + 1)),
-        2 => batch.activate(&channel, user(i)),
-        3 => batch.hide(&channel, user(i + 1)),
-        _ => batch.attributes(&channel, user(i), vec![i as u8; 1020 + i as usize]),
+        1 => batch.leave(&channel, user(i + 1)).annotate(&channel, 1, user(i), "x".repeat(i as usize % 40)),
+        2 => batch.activate(&channel, user(i)).forget(&channel, user(i), i / 9, i / 8 + 1),
+        3 => batch.hide(&channel, user(i + 1)).edit("general", 1 + i / 2, vec![i as u8; 60 * i as usize]),
+        _ => {
+            batch.attributes(&channel, user(i), vec![i as u8; 1020 + i as usize]).retract(&channel, 1 + i / 8)
+        }
     };
     batch
 }
@@ -257,6 +260,8 @@ pub struct Digest {
 struct Channel {
     head: Option<Head>,
     history: Option<Vec<Message>>,
+    annotations: Option<Vec<Annotation>>,
+    changes: Option<Vec<MessageChange>>,
     members: Option<Vec<Bytes>>,
     rows: Option<Vec<MemberEntry>>,
 }
@@ -281,6 +286,7 @@ impl Digest {
                 let membership = store.membership(channel, user);
                 let _ = membership.map(|found| found.map(|row| row.cursor()));
                 let _ = store.history(channel).seen_by(user).limit(3).list();
+                let _ = store.forgotten(channel, user);
             }
         }
         let channel = |name: Bytes| (name.clone(), Channel::read(store, &name));
@@ -313,7 +319,12 @@ impl Channel {
         let first = members.as_ref().and_then(|members| members.first());
         let _ = first.map(|first| store.members(name).after(first).limit(2).list());
         let rows = store.members(name).rows().ok();
-        Channel { head: store.head(name).ok(), history, members, rows }
+        let annotations = store.annotations(name).list().ok();
+        let last = annotations.as_ref().and_then(|annotations| annotations.last());
+        let _ = last.map(|last| store.annotations(name).after(last.seq, &last.key).list());
+        let changes = store.changes(name).list().ok();
+        let _ = store.changes(name).since(9).limit(2).list();
+        Channel { head: store.head(name).ok(), history, annotations, changes, members, rows }
     }
 }
 

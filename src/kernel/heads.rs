@@ -1,11 +1,13 @@
 //! The heads of all channels, in memory, and the index that answers "which channels changed since version V".
 //!
-//! Owns an array of 40 bytes a channel and above it a tree of fan-out 64 that holds, for each group, the greatest version
+//! Owns an array of 40 bytes a channel, beside it a map of what few channels have besides, and above it a tree of fan-out 64 that holds, for each group, the greatest version
 //! of a change in it. Invariant: an inner value is never below any value under it, and equals their maximum. An append
 //! touches one value a level; a range of channels in which nothing changed is skipped at the highest level that covers it.
 
+use std::collections::BTreeMap;
+
 use super::undo::Undo;
-use crate::model::head::Head;
+use crate::model::head::{Further, Head, PlainHead};
 use crate::model::ids::ChannelId;
 
 /// Channels or groups under one value of the tree.
@@ -14,7 +16,9 @@ const FANOUT: usize = 64;
 /// Heads by channel id.
 #[derive(Debug, Default)]
 pub struct Heads {
-    heads: Vec<Head>,
+    heads: Vec<PlainHead>,
+    /// The further fields of the heads that have any. Adding one moves few others: the writer's readers wait meanwhile.
+    further: BTreeMap<ChannelId, Further>,
     /// `levels[0]` covers groups of heads, `levels[1]` groups of those, and so on to a level of one group.
     levels: Vec<Vec<u64>>,
     undo: Undo<ChannelId, Head>,
@@ -23,7 +27,8 @@ pub struct Heads {
 impl Heads {
     /// The newest head of a channel; an unknown channel's is empty.
     pub fn get(&self, channel: ChannelId) -> Head {
-        self.heads.get(channel.index()).copied().unwrap_or_default()
+        let plain = self.heads.get(channel.index());
+        plain.map_or_else(Head::default, |plain| plain.head(|| self.further.get(&channel)))
     }
 
     /// The head of a channel as of `version`.
@@ -37,7 +42,7 @@ impl Heads {
     /// Makes room for `count` channels in all.
     pub fn grow(&mut self, count: usize) {
         if count > self.heads.len() {
-            self.heads.resize(count, Head::default());
+            self.heads.resize(count, PlainHead::default());
         }
     }
 
@@ -54,9 +59,14 @@ impl Heads {
         let index = channel.index();
         self.grow(index + 1);
         debug_assert!(self.heads[index].changed <= head.changed);
-        let changed = self.heads[index].changed != head.changed;
-        self.heads[index] = head;
-        if changed {
+        let (plain, further) = head.pack();
+        let before = std::mem::replace(&mut self.heads[index], plain);
+        match further {
+            Some(further) => _ = self.further.insert(channel, further),
+            None if before.more => _ = self.further.remove(&channel),
+            None => {}
+        }
+        if before.changed != head.changed {
             self.raise(index, head.changed);
         }
     }
@@ -147,7 +157,10 @@ mod tests {
             let mut heads = Heads::default();
             for (version, at) in touched.iter().enumerate() {
                 let channel = ChannelId(at % channels as u32);
-                heads.set(channel, Head { changed: version as u64 + 1, ..heads.get(channel) });
+                let changed = version as u64 + 1;
+                let head = Head { changed, retracted: changed % 3, ..heads.get(channel) };
+                heads.set(channel, head);
+                prop_assert_eq!(heads.get(channel), head);
                 if version == touched.len() / 2 {
                     heads.grow(channels);
                 }

@@ -55,6 +55,14 @@ impl View {
         Ok(())
     }
 
+    /// The bytes of a blob, loaded if they lie outside of its row.
+    pub(crate) fn bytes_of(&self, blob: &Blob) -> Result<Bytes> {
+        match (blob.bytes(), blob.stored()) {
+            (None, Some(stored)) => self.value(stored),
+            (bytes, _) => Ok(bytes.cloned().unwrap_or_default()),
+        }
+    }
+
     fn value(&self, stored: &Stored) -> Result<Bytes> {
         let version = stored.version;
         let mut value = None;

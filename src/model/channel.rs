@@ -3,6 +3,7 @@
 //! The head carries a copy of the class, so that a list is filtered without a look at rows.
 
 use super::blob::Blob;
+use super::head::Head;
 use super::ids::ChannelId;
 use super::image::image;
 use super::state::State;
@@ -28,6 +29,7 @@ impl Channel {
     /// What follows from a change of the row: the head's class, and that members are told of the channel.
     pub(crate) fn follow(after: &Self, key: ChannelId, state: &mut impl State) {
         let before = state.head(key);
-        state.set_head(key, super::head::Head { class: after.class, changed: after.version, ..before });
+        let (class, changed) = (after.class, after.version);
+        state.set_head(key, Head { class, changed, kept: changed, ..before });
     }
 }

@@ -1,8 +1,11 @@
 //! The head of a channel: what is kept in memory for each.
+//!
+//! Most channels are plain. What others have besides stands in further fields, which are kept apart, so that they cost
+//! those nothing that have none.
 
 use super::codec::{Put, Reader};
 use super::ids::ChannelId;
-use super::image::{Value, put_field, take_field};
+use super::image::{Field, Value, put_field, take_field};
 use super::mark::Mark;
 use crate::error::{Error, Result};
 
@@ -11,22 +14,100 @@ use crate::error::{Error, Result};
 /// out again.
 pub const BUFFERED_WINDOW: u64 = 65_536;
 
-/// The end of a channel. A plain one takes 40 bytes of memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[non_exhaustive]
-pub struct Head {
-    /// The last message's mark.
-    pub last: Mark,
-    /// The version of the last message, by which lists are ordered; 0 while there is none. It also tells where that message
-    /// lies, because every file covers a contiguous range of versions.
-    pub order: u64,
-    /// The version of the last change that members are told of.
-    pub changed: u64,
-    /// The number of present members.
-    pub members: u32,
-    /// The channel's class, as the server gave it; 0 to begin with.
-    pub class: u8,
+/// Defines [`Head`] and [`Further`]: what every channel has, and what few have. A further field is one line, and costs a
+/// channel without it nothing, in memory and in files. Its number is never used again.
+macro_rules! head {
+    ($($(#[$doc:meta])* $field:ident: $type:ty = $number:literal,)*) => {
+        /// The end of a channel, and what is known of all its messages. A plain one takes 40 bytes of memory; one that has
+        /// any of the fields after `class` takes about twice as much more.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+        #[non_exhaustive]
+        pub struct Head {
+            /// The last message's mark.
+            pub last: Mark,
+            /// The version of the last message, by which lists are ordered; 0 while there is none. It also tells where that
+            /// message lies, because every file covers a contiguous range of versions.
+            pub order: u64,
+            /// The version of the last change that members are told of.
+            pub changed: u64,
+            /// The number of present members.
+            pub members: u32,
+            /// The channel's class, as the server gave it; 0 to begin with.
+            pub class: u8,
+            $($(#[$doc])* pub $field: $type,)*
+        }
+
+        /// The further fields of a head, which a plain channel lacks.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub(crate) struct Further {
+            $($field: $type,)*
+        }
+
+        impl Head {
+            fn further(&self) -> Further {
+                Further { $($field: self.$field,)* }
+            }
+
+            fn add(&mut self, further: &Further) {
+                $(self.$field = further.$field;)*
+            }
+        }
+
+        impl Further {
+            /// Appends the fields of an image.
+            fn encode(&self, out: &mut Vec<u8>) {
+                $(if self.$field != <$type>::default() {
+                    put_field(out, $number, self.$field.value());
+                })*
+            }
+
+            /// Takes a field of an image; `None` if it is not valid. What a newer release added as optional is let pass.
+            fn take(&mut self, number: u8, value: Value<'_>) -> Option<()> {
+                match number {
+                    $($number => self.$field.take(value),)*
+                    _ => Some(()),
+                }
+            }
+        }
+    };
+}
+
+head! {
+    /// The greatest seq of a message that was retracted, or 0.
+    retracted: u64 = 3,
+    /// The greatest seq of a message whose content is not what was sent, or 0.
+    altered: u64 = 4,
+    /// The version of the last change of a message's content or annotations, or 0.
+    content: u64 = 5,
+    /// The version of the last change of the channel's own row, which holds class and attributes, or 0.
+    kept: u64 = 6,
+}
+
+/// What every channel has of a head, and whether there is more.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PlainHead {
+    last: Mark,
+    order: u64,
+    /// As in [`Head`].
+    pub(crate) changed: u64,
+    members: u32,
+    class: u8,
+    /// Whether there are further fields.
+    pub(crate) more: bool,
+}
+
+impl PlainHead {
+    /// The whole head. What is further is asked for if there is any.
+    #[inline]
+    pub(crate) fn head<'f>(&self, further: impl FnOnce() -> Option<&'f Further>) -> Head {
+        let PlainHead { last, order, changed, members, class, more } = *self;
+        let mut head = Head { last, order, changed, members, class, ..Head::default() };
+        if more && let Some(further) = further() {
+            head.add(further);
+        }
+        head
+    }
 }
 
 /// An end of a session that may have taken buffered messages which somebody saw.
@@ -79,22 +160,30 @@ impl Head {
         if self.class > 0 {
             put_field(out, CLASS, Value::Number(self.class.into()));
         }
+        self.further().encode(out);
+    }
+
+    /// What every channel has, and the further fields if there are any.
+    pub(crate) fn pack(&self) -> (PlainHead, Option<Further>) {
+        let further = Some(self.further()).filter(|further| *further != Further::default());
+        let Head { last, order, changed, members, class, .. } = *self;
+        (PlainHead { last, order, changed, members, class, more: further.is_some() }, further)
     }
 
     /// The head of an image; `None` if it is not valid.
     pub(crate) fn decode(changed: u64, image: &[u8]) -> Option<Head> {
         let mut r = Reader::new(image);
         let last = Mark::with_lag(r.varint()?, r.varint()?)?;
-        let mut head = Head { last, order: changed, changed, members: r.varint32()?, class: 0 };
+        let mut head = Head { last, order: changed, changed, members: r.varint32()?, ..Head::default() };
+        let mut further = Further::default();
         while !r.is_empty() {
             match take_field(&mut r)? {
-                (ORDER, Value::Number(order)) => head.order = order,
-                // What a newer release added as optional.
-                (CLASS, Value::Number(class)) => head.class = class.try_into().ok()?,
-                (ORDER | CLASS, _) => return None,
-                _ => {}
+                (ORDER, value) => head.order.take(value)?,
+                (CLASS, value) => head.class.take(value)?,
+                (number, value) => further.take(number, value)?,
             }
         }
+        head.add(&further);
         (head.order <= changed).then_some(head)
     }
 }
@@ -106,17 +195,22 @@ mod tests {
 
     #[test]
     fn a_plain_head_takes_40_bytes() {
-        assert_eq!(size_of::<Head>(), 40);
+        assert_eq!(size_of::<PlainHead>(), 40);
     }
 
     proptest! {
         #[test]
-        fn heads_round_trip(seq: u64, ordinal: u64, order: u64, changed: u64, members: u32, class: u8) {
+        fn heads_round_trip(
+            seq: u64, ordinal: u64, order: u64, changed: u64, members: u32, class: u8, further: Option<[u64; 2]>,
+        ) {
             let last = Mark { seq, ordinal: ordinal.min(seq) };
-            let head = Head { last, order: order.min(changed), changed, members, class };
+            let mut head = Head { last, order: order.min(changed), changed, members, class, ..Head::default() };
+            [head.retracted, head.kept] = further.unwrap_or_default();
             let mut image = Vec::new();
             head.encode(&mut image);
             prop_assert_eq!(Head::decode(changed, &image), Some(head));
+            let (plain, further) = head.pack();
+            prop_assert_eq!(plain.head(|| further.as_ref()), head);
         }
     }
 }

@@ -230,6 +230,84 @@ macro_rules! pair {
 pair!(UserChannel, user: UserId, channel: ChannelId);
 pair!(ChannelUser, channel: ChannelId, user: UserId);
 
+/// A channel and a seq: a channel's rows lie together, in order of its messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChannelSeq {
+    /// The channel.
+    pub channel: ChannelId,
+    /// The seq of a message.
+    pub seq: u64,
+}
+
+impl TableKey for ChannelSeq {
+    type Minor = u64;
+    const WIDE: bool = true;
+
+    fn group(self) -> u32 {
+        self.channel.0
+    }
+
+    fn minor(self) -> u64 {
+        self.seq
+    }
+
+    fn of(group: u32, seq: u64) -> Self {
+        ChannelSeq { channel: ChannelId(group), seq }
+    }
+
+    fn raw(self) -> Key {
+        Key { a: self.channel.0, b: self.seq, c: 0 }
+    }
+
+    fn from_raw(raw: Key) -> Self {
+        ChannelSeq { channel: ChannelId(raw.a), seq: raw.b }
+    }
+
+    fn ids(self) -> (Option<ChannelId>, Option<UserId>) {
+        (Some(self.channel), None)
+    }
+}
+
+/// A place beside a message, for what there may be much of: a channel's rows lie together, in order of its messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageSlot {
+    /// The channel.
+    pub channel: ChannelId,
+    /// The seq of a message.
+    pub seq: u64,
+    /// Which of the message's places.
+    pub slot: u64,
+}
+
+impl TableKey for MessageSlot {
+    type Minor = (u64, u64);
+    const WIDE: bool = true;
+
+    fn group(self) -> u32 {
+        self.channel.0
+    }
+
+    fn minor(self) -> (u64, u64) {
+        (self.seq, self.slot)
+    }
+
+    fn of(group: u32, (seq, slot): (u64, u64)) -> Self {
+        MessageSlot { channel: ChannelId(group), seq, slot }
+    }
+
+    fn raw(self) -> Key {
+        Key { a: self.channel.0, b: self.seq, c: self.slot }
+    }
+
+    fn from_raw(raw: Key) -> Self {
+        MessageSlot { channel: ChannelId(raw.a), seq: raw.b, slot: raw.c }
+    }
+
+    fn ids(self) -> (Option<ChannelId>, Option<UserId>) {
+        (Some(self.channel), None)
+    }
+}
+
 /// Makes an id a table's key.
 macro_rules! single {
     ($name:ident: $ids:expr) => {

@@ -56,6 +56,8 @@ image! {
         flagged: u64 = 15,
         /// The version at which the cursor was set outright, or 0: an own message up to it does not count as read by itself.
         set_at: u64 = 16,
+        /// The greatest seq that the user hid from themself, or 0.
+        forgot: u64 = 17,
     }
     beside {
         /// The user's own last message while a member, as far as it counts as read: zero if a join or a setting of the cursor
@@ -108,14 +110,9 @@ impl Membership {
         self.floor().max(self.read).max(self.own)
     }
 
-    /// The exact number of unread messages.
+    /// The number of unread messages, those included that counted when they were sent and no longer do.
     pub(crate) fn unread(&self, head: &Head) -> u64 {
         head.last.ordinal.saturating_sub(self.cursor().ordinal)
-    }
-
-    /// Whether it belongs to a list of the unread.
-    pub(crate) fn is_unread(&self, head: &Head) -> bool {
-        self.unread(head) > 0 || self.flagged > 0
     }
 
     /// Whether the last message may be seen.
@@ -151,7 +148,7 @@ impl Membership {
     /// Whether the row can stand in a channel with this head, whatever changed it.
     pub(crate) fn fits(&self, head: &Head) -> bool {
         let marks = [self.base, self.read, self.cleared];
-        marks.into_iter().all(|mark| mark.within(head.last)) && self.hidden <= head.last.seq
+        marks.into_iter().all(|mark| mark.within(head.last)) && self.hidden.max(self.forgot) <= head.last.seq
     }
 
     /// The floor that dropped tombstones leave.

@@ -29,8 +29,42 @@ pub struct Message {
     /// The caller's id of the message, by which [`Store::message_by_id`](crate::Store::message_by_id) finds it.
     pub unique_id: Option<Bytes>,
     /// The payload. It shares the memory of a mapped file or a cached block, which lives as long as this does; copy it in
-    /// order to keep it for long.
+    /// order to keep it for long. Empty if the message was retracted.
     pub payload: Bytes,
+    /// What became of it since it was sent.
+    pub state: MessageState,
+}
+
+/// What became of a message since it was sent.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let store = chanlog::Store::open(dir.path())?;
+/// use chanlog::{Batch, Draft, MessageState};
+/// store.commit(Batch::new().append("general", Draft::new("alice", 0, "oops")).retract("general", 1))?;
+/// let message = &store.history("general").list()?[0];
+/// assert!(matches!(message.state, MessageState::Retracted { .. }) && message.payload.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub enum MessageState {
+    /// It is as it was sent.
+    #[default]
+    Sent,
+    /// Its payload is another than the one it was sent with ([`Batch::edit`](crate::Batch::edit)).
+    #[non_exhaustive]
+    Edited {
+        /// The version of the last edit.
+        version: u64,
+    },
+    /// It was retracted: it keeps its place, and its payload is withheld ([`Batch::retract`](crate::Batch::retract)).
+    #[non_exhaustive]
+    Retracted {
+        /// The version of the retraction.
+        version: u64,
+    },
 }
 
 /// A message that is yet to be written: all but what the store assigns.

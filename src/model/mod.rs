@@ -3,11 +3,14 @@
 //! **The list** of tables and of operations stands here and nowhere else. A table is a file with an `image!` and a line in
 //! `tables`; an operation is a file in `ops` with an `operation!` and a line in `operations`.
 
+pub mod alteration;
+pub mod annotation;
 pub mod batch;
 pub mod blob;
 pub mod channel;
 pub mod codec;
 pub mod follow;
+pub mod forgotten;
 pub mod head;
 pub mod ids;
 pub mod image;
@@ -26,11 +29,14 @@ pub mod state;
 pub mod user;
 pub mod window;
 
+use alteration::Alteration;
+use annotation::Annotation;
 use channel::Channel;
 use codec::{Put, Reader};
+use forgotten::Forgotten;
 use ids::{ChannelId, UserId};
 use image::Image;
-use key::{ChannelSenderHash, ChannelSetUser, IdHash, UserChannel};
+use key::{ChannelSenderHash, ChannelSeq, ChannelSetUser, IdHash, MessageSlot, UserChannel};
 use member::{Member, own::Own};
 use membership::Membership;
 use message_id::MessageId;
@@ -161,6 +167,29 @@ tables! {
             state.knows(key)
         }
     },
+    alterations: Alteration {
+        fn follow(_: Option<&Self>, after: &Self, key: ChannelSeq, state: &mut impl State) {
+            Alteration::follow(after, key, state);
+        }
+
+        fn fits(&self, key: ChannelSeq, state: &impl State) -> bool {
+            state.knows(key) && Alteration::fits(key, &state.head(key.channel))
+        }
+    },
+    annotations: Annotation {
+        fn follow(_: Option<&Self>, after: &Self, key: MessageSlot, state: &mut impl State) {
+            Annotation::follow(after, key, state);
+        }
+
+        fn fits(&self, key: MessageSlot, state: &impl State) -> bool {
+            state.knows(key) && Annotation::fits(key, &state.head(key.channel))
+        }
+    },
+    forgotten: Forgotten {
+        fn fits(&self, key: UserChannel, state: &impl State) -> bool {
+            state.knows(key) && Forgotten::fits(self, &state.head(key.channel))
+        }
+    },
     set_members: SetMember {
         const FILTERED: bool = true;
 
@@ -269,6 +298,10 @@ operations! {
     Class in class,
     ChannelAttributes in channel_attributes,
     UserAttributes in user_attributes,
+    Retract in retract,
+    Annotate in annotate,
+    Forget in forget,
+    Edit in edit,
     RequireChannel in require,
     RequireMember in require,
     AddToSet in sets,

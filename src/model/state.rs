@@ -54,8 +54,11 @@ pub trait Transaction {
     fn head(&mut self, channel: ChannelId) -> Head;
     /// A row, tombstones included.
     fn row<T: Table>(&mut self, key: T::Key) -> Result<Option<T>>;
-    /// The mark at `seq`, which is not beyond the channel's end: its ordinal is that of the last message up to it.
-    fn mark(&mut self, channel: ChannelId, seq: u64) -> Result<Mark>;
+    /// The mark of the last message up to `seq`, which is not beyond the channel's end.
+    fn place(&mut self, channel: ChannelId, seq: u64) -> Result<Mark>;
+    /// Visits the rows of `from`'s group from there on, in any order. They are all read before the writer's lock, so it is
+    /// for few rows.
+    fn each_after<T: Table>(&mut self, from: T::Key, visit: &mut dyn FnMut(T::Key, &T)) -> Result<()>;
     /// Appends a message.
     fn append(&mut self, message: NewMessage<'_>) -> Result<Outcome>;
     /// Writes bytes as a value, which takes a version. `hash` is theirs.
@@ -77,6 +80,12 @@ pub trait Transaction {
             return Ok(None);
         }
         self.store(bytes, hash).map(Blob::elsewhere).map(Some)
+    }
+
+    /// The mark at `seq`, which is not beyond the channel's end: its ordinal is that of the last message up to it.
+    fn mark(&mut self, channel: ChannelId, seq: u64) -> Result<Mark> {
+        let place = self.place(channel, seq)?;
+        Ok(Mark { seq, ordinal: place.ordinal })
     }
 
     /// The refusal of an operation on somebody who is no member.

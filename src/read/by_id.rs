@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use super::Senders;
+use super::alterations::Alterations;
 use crate::error::Result;
 use crate::files::table;
 use crate::kernel::View;
@@ -31,9 +32,10 @@ impl View {
         let hash = |parts: &[&[u8]]| table::hash_parts(&self.moment.files.key, parts);
         let Some(row) = self.row::<MessageId>(message_id::key(hash, id))? else { return Ok(None) };
         let Some(channel) = row.channel() else { return Ok(None) };
+        let mut alterations = Alterations::new(self, channel, &self.head_of(channel), false);
         let mut message = None;
         self.messages(channel, row.seq..=row.seq, false, 1).read(&mut |bytes, record| {
-            message = Some(Senders::new(self).message(bytes, record)?);
+            message = Some(Senders::new(self).message(bytes, record, alterations.of(record.mark.seq)?)?);
             Ok(ControlFlow::Break(()))
         })?;
         let Some(message) = message.filter(|message| message.unique_id.as_deref() == Some(id)) else {

@@ -8,13 +8,15 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
+use super::alterations::of_one;
 use super::standing::{Due, Newest, Standing, add_owns, changed_states, each_state};
 use super::token::{Continuation, Cut, Gap, Seen, SyncToken};
 use super::{At, Classes, Senders};
 use crate::error::{Error, Result};
 use crate::kernel::View;
 use crate::model::head::Head;
-use crate::model::ids::{ChannelId, Named};
+use crate::model::ids::{ChannelId, Named, UserId};
+use crate::model::key::UserChannel;
 use crate::model::membership::{Membership, key};
 use crate::model::message::Message;
 
@@ -31,10 +33,12 @@ pub struct Conversation {
     pub last_seq: u64,
     /// Everything up to this seq counts as read.
     pub read_seq: u64,
-    /// The exact number of unread messages; own and silent ones don't count.
+    /// The exact number of unread messages; own, silent and retracted ones don't count.
     pub unread: u64,
-    /// The version of the newest change, of message or row.
+    /// The version of the newest change: the greatest of [`Conversation::versions`].
     pub version: u64,
+    /// The versions of its parts, by which a client that got an update knows what to fetch.
+    pub versions: Versions,
     /// The last message that the user may see.
     pub last: Option<Message>,
     /// The user's row in the channel. In a list its attributes are loaded only if they are short, or if that was asked for.
@@ -44,12 +48,28 @@ pub struct Conversation {
     pub fault: Option<Error>,
 }
 
+/// When each part of an entry changed last, as versions; 0 for what never did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Versions {
+    /// The channel's last message.
+    pub messages: u64,
+    /// The content or the annotations of messages: ask [`Store::changes`](crate::Store::changes) which.
+    pub content: u64,
+    /// What is kept with the channel: [`Store::channel`](crate::Store::channel) gives it.
+    pub channel: u64,
+    /// The user's own row, which the entry holds.
+    pub row: u64,
+}
+
 impl PartialEq for Conversation {
     /// Faults are alike if there are any: errors of the system can't be compared.
     fn eq(&self, other: &Self) -> bool {
         (&self.channel, self.class, self.last_seq, self.read_seq, self.unread, self.version)
             == (&other.channel, other.class, other.last_seq, other.read_seq, other.unread, other.version)
-            && (&self.last, &self.membership) == (&other.last, &other.membership)
+            && (&self.versions, &self.last, &self.membership)
+                == (&other.versions, &other.last, &other.membership)
             && self.fault.is_some() == other.fault.is_some()
     }
 }
@@ -82,7 +102,7 @@ pub struct Unread {
 
 impl Unread {
     fn add(&mut self, state: &Standing) {
-        let messages = state.row.unread(&state.head);
+        let messages = state.unread();
         self.messages = self.messages.saturating_add(messages);
         self.conversations += u64::from(messages > 0);
         self.flagged += u64::from(state.row.flagged > 0);
@@ -234,13 +254,16 @@ impl<'a> Conversations<'a> {
         let (mut ranked, cut) = newest.finish();
         if let (Some(user), false) = (user, self.unread_only) {
             add_owns(&view, user, ranked.iter_mut().map(|(_, state)| state))?;
+            ranked.iter_mut().try_for_each(|(_, state)| state.count(&view, user))?;
         }
         ranked.sort_unstable_by_key(|(order, state)| Reverse((*order, state.channel)));
         let gap = cut.then(|| Gap { below: ranked.last().map_or(below, |(order, _)| *order), above: 0 });
         let as_of = Seen { gap, ..seen.seen_at(&view) };
         let mut senders = Senders::new(&view);
-        let entries =
-            ranked.iter().map(|(_, state)| load(&view, state, &mut senders, self.attributes)).collect();
+        let load = |user| {
+            ranked.iter().map(|(_, state)| load(&view, user, state, &mut senders, self.attributes)).collect()
+        };
+        let entries = user.map(load).unwrap_or_default();
         let next = cut.then_some(Continuation(Cut::List(as_of)));
         Ok(List { entries, as_of: SyncToken(as_of), next })
     }
@@ -279,8 +302,12 @@ impl<'a> Conversations<'a> {
             Some((_, last)) => from.told_up_to(last.version, &view),
         };
         let mut senders = Senders::new(&view);
-        let changes = due.iter().map(|(state, due)| tell(&view, state, due, &mut senders, self.attributes));
-        let changes = changes.collect::<Result<_>>()?;
+        let mut tell = |user| {
+            due.iter()
+                .map(|(state, due)| tell(&view, user, state, due, &mut senders, self.attributes))
+                .collect()
+        };
+        let changes = view.user_id(&self.user)?.map_or_else(|| Ok(Vec::new()), &mut tell)?;
         let next = cut.then_some(Continuation(Cut::Changes(as_of)));
         Ok(Update::Changes { changes, as_of: SyncToken(as_of), next })
     }
@@ -293,12 +320,13 @@ pub(super) fn entry(view: &View, user: &[u8], channel: &[u8]) -> Result<Option<C
     };
     let key = key(channel, user);
     let Some(row) = view.row::<Membership>(key)? else { return Ok(None) };
-    let state = Standing { channel, row: view.with_own(key, row)?, head: view.head_of(channel) };
-    Ok(state.listed(false).then(|| load(view, &state, &mut Senders::new(view), true)))
+    let state = Standing::of(view, key, view.with_own(key, row)?)?;
+    Ok(state.listed(false).then(|| load(view, user, &state, &mut Senders::new(view), true)))
 }
 
 fn tell(
     view: &View,
+    user: UserId,
     state: &Standing,
     due: &Due,
     senders: &mut Senders<'_>,
@@ -308,16 +336,23 @@ fn tell(
         let channel = view.name(Named::Channel, state.channel.0)?;
         return Ok(ListChange::Removed { channel, version: due.version });
     }
-    Ok(ListChange::Entry(load(view, state, senders, attributes)))
+    Ok(ListChange::Entry(load(view, user, state, senders, attributes)))
 }
 
 /// Completes an entry with its name and its last message, and with long attributes if they are wanted. What can't be read is the entry's own fault.
-fn load(view: &View, state: &Standing, senders: &mut Senders<'_>, attributes: bool) -> Conversation {
-    let Standing { channel, row, head } = state;
+fn load(
+    view: &View,
+    user: UserId,
+    state: &Standing,
+    senders: &mut Senders<'_>,
+    attributes: bool,
+) -> Conversation {
+    let Standing { channel, row, head, .. } = state;
     let mut fault = None;
     let mut good = |result: Result<Bytes>| result.map_err(|error| fault = Some(error)).unwrap_or_default();
     let name = good(view.name(Named::Channel, channel.0));
     let last = match row.sees_last(head) {
+        true if row.forgot >= head.last.seq => last_visible(view, key(*channel, user), state, senders),
         true => last_message(view, *channel, head, senders),
         false => Ok(None),
     };
@@ -334,8 +369,14 @@ fn load(view: &View, state: &Standing, senders: &mut Senders<'_>, attributes: bo
         class: head.class,
         last_seq: head.last.seq,
         read_seq: row.cursor().seq,
-        unread: row.unread(head),
+        unread: state.unread(),
         version: state.version(),
+        versions: Versions {
+            messages: head.order,
+            content: head.content,
+            channel: head.kept,
+            row: row.version,
+        },
         last,
         membership,
         fault,
@@ -349,9 +390,35 @@ fn last_message(
     senders: &mut Senders<'_>,
 ) -> Result<Option<Message>> {
     let mut found = None;
+    let altered = of_one(view, channel, head, head.last.seq)?;
     view.last_record(channel, head, &mut |bytes, record| {
-        found = Some(senders.message(bytes, record)?);
+        found = Some(senders.message(bytes, record, altered.as_ref())?);
         Ok(ControlFlow::Break(()))
     })?;
+    Ok(found)
+}
+
+/// The last message that a user may see who hid the channel's last one.
+fn last_visible(
+    view: &View,
+    key: UserChannel,
+    state: &Standing,
+    senders: &mut Senders<'_>,
+) -> Result<Option<Message>> {
+    let Standing { channel, row, head, .. } = state;
+    let hidden = view.hidden(key, row, head.last.seq)?;
+    let (first, mut seq, mut found) = (row.floor().seq + 1, head.last.seq, None);
+    while let Some(before) = hidden.before(seq).filter(|before| before.seq >= first) {
+        // Between two ranges there may be a gap in place of messages.
+        seq = first - 1;
+        view.messages(*channel, first..=before.seq, true, 1).read(&mut |bytes, record| {
+            seq = record.mark.seq;
+            if hidden.before(seq).is_none() {
+                let altered = of_one(view, *channel, head, seq)?;
+                found = Some(senders.message(bytes, record, altered.as_ref())?);
+            }
+            Ok(ControlFlow::Break(()))
+        })?;
+    }
     Ok(found)
 }

@@ -1,9 +1,14 @@
 //! Reading a channel's messages by seq.
 
-use std::ops::ControlFlow;
+use std::cell::Cell;
+use std::ops::{ControlFlow, RangeInclusive};
 
+use bytes::Bytes;
+
+use super::alterations::Alterations;
 use super::{At, Senders};
 use crate::error::Result;
+use crate::files::record::Record;
 use crate::kernel::View;
 use crate::model::ids::{ChannelId, UserId};
 use crate::model::member::own::Own;
@@ -114,7 +119,8 @@ impl<'a> History<'a> {
         self
     }
 
-    /// Stops before the payloads exceed this sum in bytes; the first message always comes.
+    /// Stops before the payloads exceed this sum in bytes, as they are told: that of a retracted message is empty. The first
+    /// message always comes.
     pub fn bytes(mut self, bytes: u64) -> Self {
         self.bytes = bytes;
         self
@@ -161,26 +167,37 @@ impl<'a> History<'a> {
     pub fn visit(self, visit: &mut dyn FnMut(Message) -> Result<ControlFlow<()>>) -> Result<()> {
         let view = self.at.view()?;
         let Some(channel) = view.channel_id(&self.channel)? else { return Ok(()) };
-        let Some(from) = self.first_seen(&view, channel)? else { return Ok(()) };
-        let (mut count, mut bytes) = (0, 0);
+        let mut bytes = 0;
+        let (count, ended) = (Cell::new(0), Cell::new(false));
         let mut senders = Senders::new(&view);
         let Some((to, sender)) = self.last_sent(&view, channel)? else { return Ok(()) };
-        let limit = if sender.is_none() || self.limit == 0 { self.limit } else { usize::MAX };
-        let messages = view.messages(channel, from..=to, self.reverse, limit);
-        messages.of_times(self.times.0..=self.times.1).read(&mut |record_bytes, record| {
+        let times = self.times.0..=self.times.1;
+        let mut alterations = Alterations::new(&view, channel, &view.head_of(channel), self.reverse);
+        let mut see = |record_bytes: &Bytes, record: &Record<'_>| {
             if sender.is_some_and(|sender| sender != record.sender) {
                 return Ok(ControlFlow::Continue(()));
             }
-            bytes += record.payload.len() as u64;
-            if count > 0 && bytes > self.bytes {
-                return Ok(ControlFlow::Break(()));
+            let altered = alterations.of(record.mark.seq)?;
+            bytes += altered.map_or(record.payload.len(), |altered| altered.len(record.payload)) as u64;
+            let mut done = count.get() > 0 && bytes > self.bytes;
+            if !done {
+                count.set(count.get() + 1);
+                let message = senders.message(record_bytes, record, altered)?;
+                done = visit(message)?.is_break() || count.get() == self.limit;
             }
-            count += 1;
-            if visit(senders.message(record_bytes, record)?)?.is_break() || count == self.limit {
-                return Ok(ControlFlow::Break(()));
+            ended.set(done);
+            Ok(if done { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        };
+        for part in self.parts(&view, channel)? {
+            let left =
+                if sender.is_none() || self.limit == 0 { self.limit - count.get() } else { usize::MAX };
+            let part = *part.start()..=to.min(*part.end());
+            view.messages(channel, part, self.reverse, left).of_times(times.clone()).read(&mut see)?;
+            if ended.get() {
+                break;
             }
-            Ok(ControlFlow::Continue(()))
-        })
+        }
+        Ok(())
     }
 
     /// The last seq that may be wanted, and whose messages are; `None` if there are none.
@@ -191,13 +208,27 @@ impl<'a> History<'a> {
         Ok(own.map(|own| (self.to.min(own.mark.seq), Some(user))))
     }
 
-    /// The first seq that may be read; `None` if the viewer is no member.
-    fn first_seen(&self, view: &View, channel: ChannelId) -> Result<Option<u64>> {
-        let from = self.from.max(1);
-        let Some(viewer) = &self.viewer else { return Ok(Some(from)) };
-        let Some(user) = view.user_id(viewer)? else { return Ok(None) };
-        let row = view.row::<Membership>(key(channel, user))?.filter(Membership::present);
-        Ok(row.map(|row| from.max(row.floor().seq.saturating_add(1))))
+    /// The parts of the range that may be read, in the order of reading: one, if the viewer hid none of it; none, if the
+    /// viewer is no member.
+    fn parts(&self, view: &View, channel: ChannelId) -> Result<Vec<RangeInclusive<u64>>> {
+        let mut from = self.from.max(1);
+        let Some(viewer) = &self.viewer else { return Ok(vec![from..=self.to]) };
+        let Some(user) = view.user_id(viewer)? else { return Ok(Vec::new()) };
+        let key = key(channel, user);
+        let row = view.row::<Membership>(key)?.filter(Membership::present);
+        let Some(row) = row else { return Ok(Vec::new()) };
+        from = from.max(row.floor().seq.saturating_add(1));
+        let mut parts = Vec::new();
+        for (before, last) in view.hidden(key, &row, from)?.iter() {
+            parts.push(from..=before.seq.min(self.to));
+            from = from.max(last.seq.saturating_add(1));
+        }
+        parts.push(from..=self.to);
+        parts.retain(|part| !part.is_empty());
+        if self.reverse {
+            parts.reverse();
+        }
+        Ok(parts)
     }
 
     /// The last `count` messages of the range, oldest first; fewer if a smaller [`History::limit`] was set.

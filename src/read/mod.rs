@@ -3,7 +3,10 @@
 //! Every call is made on one view, so that what it reads belongs together. A question can be asked of now (through
 //! `Store`), or of a view that the caller holds.
 
+mod alterations;
+mod annotations;
 mod by_id;
+mod changes;
 mod conversation;
 mod history;
 mod listing;
@@ -12,8 +15,10 @@ mod sets;
 mod standing;
 mod token;
 
+pub use annotations::Annotations;
 pub use by_id::Found;
-pub use conversation::{Conversation, Conversations, List, ListChange, Unread, Update};
+pub use changes::{ChangeKind, ChannelChanges, MessageChange};
+pub use conversation::{Conversation, Conversations, List, ListChange, Unread, Update, Versions};
 pub use history::History;
 pub(crate) use listing::Of;
 pub use listing::{Listing, MemberEntry, ReadMark};
@@ -27,6 +32,7 @@ use crate::env::sync::Arc;
 use crate::error::Result;
 use crate::files::record::{self, Record};
 use crate::kernel::{Kernel, View};
+use crate::model::alteration::Alteration;
 use crate::model::head::Head;
 use crate::model::ids::{Named, UserId};
 use crate::model::message::Message;
@@ -96,8 +102,18 @@ impl<'a> Senders<'a> {
         Ok(name)
     }
 
-    /// The message of a record that borrows a part of `bytes`; the message shares it.
-    fn message(&mut self, bytes: &Bytes, record: &Record<'_>) -> Result<Message> {
+    /// The message of a record that borrows a part of `bytes`; the message shares it. `altered` is what became of it.
+    fn message(
+        &mut self,
+        bytes: &Bytes,
+        record: &Record<'_>,
+        altered: Option<&Alteration>,
+    ) -> Result<Message> {
+        let payload = match altered {
+            Some(altered) if altered.retracted => Bytes::new(),
+            Some(altered) if altered.edited => self.view.bytes_of(&altered.payload)?,
+            _ => record::share(bytes, record.payload),
+        };
         Ok(Message {
             seq: record.mark.seq,
             ordinal: record.mark.ordinal,
@@ -108,7 +124,8 @@ impl<'a> Senders<'a> {
             id: record.id,
             client_id: record.client_id.map(|id| record::share(bytes, id)),
             unique_id: record.unique_id.map(|id| record::share(bytes, id)),
-            payload: record::share(bytes, record.payload),
+            payload,
+            state: altered.map(Alteration::state).unwrap_or_default(),
         })
     }
 }

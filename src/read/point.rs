@@ -1,9 +1,12 @@
 //! Questions about one thing, or a few, asked of a view.
 
+use std::ops::RangeInclusive;
+
 use super::{At, Conversation, Conversations, History, Listing, SetListing, SetSide, Unread, conversation};
 use crate::error::Result;
 use crate::kernel::View;
 use crate::model::channel::Channel;
+use crate::model::forgotten::{Forgotten, HiddenRanges};
 use crate::model::head::Head;
 use crate::model::ids::{ChannelId, Named};
 use crate::model::key::{ChannelSetUser, UserChannel};
@@ -82,6 +85,33 @@ impl View {
     pub(super) fn with_own(&self, key: UserChannel, mut row: Membership) -> Result<Membership> {
         row.set_own(&self.row::<Own>(key)?.unwrap_or_default());
         Ok(row)
+    }
+
+    /// What a member hid; none if it all lies before `from`.
+    pub(super) fn hidden(&self, key: UserChannel, row: &Membership, from: u64) -> Result<HiddenRanges> {
+        match row.forgot >= from {
+            true => Ok(self.row::<Forgotten>(key)?.unwrap_or_default().ranges),
+            false => Ok(HiddenRanges::default()),
+        }
+    }
+
+    /// As [`Store::forgotten`](crate::Store::forgotten), as of this view.
+    pub fn forgotten(
+        &self,
+        channel: impl AsRef<[u8]>,
+        user: impl AsRef<[u8]>,
+    ) -> Result<Vec<RangeInclusive<u64>>> {
+        self.check()?;
+        let (Some(channel), Some(user)) = (self.channel_id(channel.as_ref())?, self.user_id(user.as_ref())?)
+        else {
+            return Ok(Vec::new());
+        };
+        let key = key(channel, user);
+        let Some(row) = self.row::<Membership>(key)?.filter(Membership::present) else {
+            return Ok(Vec::new());
+        };
+        let hidden = self.hidden(key, &row, row.floor().seq + 1)?;
+        Ok(hidden.iter().map(|(before, last)| before.seq + 1..=last.seq).collect())
     }
 
     /// As [`Store::conversations`](crate::Store::conversations), as of this view.

@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use super::alterations::uncounted;
 use super::token::{Gap, Seen};
 use crate::error::Result;
 use crate::kernel::View;
@@ -26,6 +27,9 @@ pub(super) struct Standing {
     pub(super) channel: ChannelId,
     pub(super) row: Membership,
     pub(super) head: Head,
+    /// How many messages above the cursor counted when they were sent, and do not count for the user: they were retracted,
+    /// or the user hid them. Right once it was counted.
+    uncounted: u64,
 }
 
 /// What is to be told of a channel.
@@ -116,7 +120,7 @@ pub(super) fn each_state(
     let first = key(ChannelId(0), user);
     let mut rows = view.scan::<Membership>(first, 0)?;
     let mut owns = if with_owns { Some(Owns::new(view, first)?) } else { None };
-    let empty = Standing { channel: FLOOR, row: Membership::default(), head: Head::default() };
+    let empty = Standing::new(FLOOR, Membership::default());
     let mut states = Vec::with_capacity(TOGETHER);
     loop {
         let mut count = 0;
@@ -134,6 +138,9 @@ pub(super) fn each_state(
         }
         let filled = &mut states[..count];
         view.add_heads(filled, |state| (state.channel, &mut state.head));
+        if with_owns {
+            filled.iter_mut().try_for_each(|state| state.count(view, user))?;
+        }
         filled.iter().for_each(&mut visit);
         if count < TOGETHER {
             return Ok(());
@@ -176,10 +183,10 @@ pub(super) fn changed_states(view: &View, user: &[u8], from: &Seen) -> Result<Op
         return Ok(Some(states));
     }
     add_changed_channels(view, user, from.version, &mut changed)?;
-    let state = |(channel, row)| Standing { channel, row, head: Head::default() };
-    let mut states: Vec<_> = changed.into_iter().map(state).collect();
+    let mut states: Vec<_> = changed.into_iter().map(|(channel, row)| Standing::new(channel, row)).collect();
     add_owns(view, user, states.iter_mut())?;
     view.add_heads(&mut states, |state| (state.channel, &mut state.head));
+    states.iter_mut().try_for_each(|state| state.count(view, user))?;
     Ok(Some(states))
 }
 
@@ -217,6 +224,32 @@ fn tombstones_kept<'r>(view: &View, rows: impl Iterator<Item = &'r Membership>, 
 }
 
 impl Standing {
+    /// A row whose head is to be filled in.
+    fn new(channel: ChannelId, row: Membership) -> Standing {
+        Standing { channel, row, head: Head::default(), uncounted: 0 }
+    }
+
+    /// A row with the user's own mark.
+    pub(super) fn of(view: &View, key: UserChannel, row: Membership) -> Result<Standing> {
+        let mut state = Standing { head: view.head_of(key.channel), ..Standing::new(key.channel, row) };
+        state.count(view, key.user)?;
+        Ok(state)
+    }
+
+    /// Counts what does not count for the user, once the head and the user's own mark are there.
+    pub(super) fn count(&mut self, view: &View, user: UserId) -> Result<()> {
+        let cursor = self.row.cursor();
+        let hidden = view.hidden(key(self.channel, user), &self.row, cursor.seq + 1)?;
+        self.uncounted =
+            hidden.counted_after(cursor) + uncounted(view, self.channel, &self.head, cursor.seq, &hidden)?;
+        Ok(())
+    }
+
+    /// The exact number of unread messages.
+    pub(super) fn unread(&self) -> u64 {
+        self.row.unread(&self.head).saturating_sub(self.uncounted)
+    }
+
     /// The version of the newest change, of message or row.
     pub(super) fn version(&self) -> u64 {
         self.head.changed.max(self.row.version)
@@ -228,7 +261,7 @@ impl Standing {
     }
 
     pub(super) fn listed(&self, unread_only: bool) -> bool {
-        self.row.visible(&self.head) && (!unread_only || self.row.is_unread(&self.head))
+        self.row.visible(&self.head) && (!unread_only || self.unread() > 0 || self.row.flagged > 0)
     }
 
     /// What is to be told to a client that has seen `from`.

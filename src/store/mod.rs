@@ -5,6 +5,7 @@ mod threads;
 mod workers;
 
 use std::future::Future;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -13,6 +14,7 @@ use crate::env::sync::Arc;
 use crate::error::{Error, Result};
 use crate::kernel::View;
 use crate::model::Op;
+use crate::model::annotation::Annotation;
 use crate::model::batch::Batch;
 use crate::model::channel::Channel;
 use crate::model::head::Head;
@@ -23,7 +25,8 @@ use crate::model::set::SetMember;
 use crate::model::user::User;
 use crate::options::Options;
 use crate::read::{
-    At, Conversation, Conversations, Found, History, Listing, Of, SetListing, SetSide, Unread,
+    Annotations, At, ChannelChanges, Conversation, Conversations, Found, History, Listing, Of, SetListing,
+    SetSide, Unread,
 };
 use crate::upkeep::backup::Backup;
 use crate::upkeep::report::{Recovery, Stat};
@@ -285,6 +288,52 @@ impl Store {
         History::new(self.at(), channel.as_ref())
     }
 
+    /// What is kept with the messages of a channel ([`Batch::annotate`](crate::Batch::annotate)), to be narrowed and read. An
+    /// unknown channel has nothing.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = chanlog::Store::open(dir.path())?;
+    /// # use chanlog::{Batch, Draft};
+    /// store.commit(Batch::new().append("general", Draft::new("alice", 0, "hi")).annotate("general", 1, "bob", ":)"))?;
+    /// let of_page = store.annotations("general").from(1).to(20).limit(1000).list()?;
+    /// assert_eq!((of_page[0].seq, &of_page[0].key[..]), (1, &b"bob"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn annotations(&self, channel: impl AsRef<[u8]>) -> Annotations<'_> {
+        Annotations::new(self.at(), channel.as_ref())
+    }
+
+    /// What is kept with a message under a key; `None` if nothing is. Costs a look-up, whatever else is kept with it.
+    pub fn annotation(
+        &self,
+        channel: impl AsRef<[u8]>,
+        seq: u64,
+        key: impl AsRef<[u8]>,
+    ) -> Result<Option<Annotation>> {
+        self.now()?.annotation(channel, seq, key)
+    }
+
+    /// What changed in a channel after its messages were sent: edits, retractions, and annotations that were set or removed.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = chanlog::Store::open(dir.path())?;
+    /// # use chanlog::{Batch, ChangeKind, Draft};
+    /// store.commit(Batch::new().append("general", Draft::new("alice", 0, "hi")).join("general", "bob"))?;
+    /// let seen = store.head("general")?.content;
+    /// store.commit(Batch::new().annotate("general", 1, "bob", ":)").retract("general", 1))?;
+    /// let changes = store.changes("general").since(seen).limit(100).list()?;
+    /// assert!(matches!(&changes[0].kind, ChangeKind::Annotated { key, .. } if key == "bob"));
+    /// assert_eq!((changes[1].seq, &changes[1].kind), (1, &ChangeKind::Retracted));
+    /// let rest = store.changes("general").since(changes[1].version).list()?;
+    /// assert!(rest.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn changes(&self, channel: impl AsRef<[u8]>) -> ChannelChanges<'_> {
+        ChannelChanges::new(self.at(), channel.as_ref())
+    }
+
     /// One membership; `None` for a non-member.
     pub fn membership(
         &self,
@@ -292,6 +341,16 @@ impl Store {
         user: impl AsRef<[u8]>,
     ) -> Result<Option<Membership>> {
         self.now()?.membership(channel, user)
+    }
+
+    /// What a member hid of a channel from themself ([`Batch::forget`](crate::Batch::forget)), as ranges of seqs in order.
+    /// [`Versions::row`](crate::Versions::row) of the user's entry tells whether it may have changed.
+    pub fn forgotten(
+        &self,
+        channel: impl AsRef<[u8]>,
+        user: impl AsRef<[u8]>,
+    ) -> Result<Vec<RangeInclusive<u64>>> {
+        self.now()?.forgotten(channel, user)
     }
 
     /// A user's conversation list, to be narrowed and read. An unknown user's is empty.

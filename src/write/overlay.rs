@@ -16,6 +16,7 @@ use crate::kernel::Counts;
 use crate::kernel::effects::{Changed, Effects};
 use crate::model::head::Head;
 use crate::model::ids::{ChannelId, Named};
+use crate::model::key::TableKey;
 use crate::model::mark::Mark;
 use crate::model::message::Placed;
 use crate::model::{EachTableMut, Family, Table, Tables};
@@ -186,6 +187,15 @@ impl Overlay {
     /// An unpublished row.
     pub fn row<T: Table>(&self, key: T::Key) -> Option<&T> {
         T::of(&self.rows).get(&key)
+    }
+
+    /// Visits the unpublished rows of `from`'s group from there on, in any order. Costs a step for each row of the table.
+    pub fn each_after<T: Table>(&self, from: T::Key, visit: &mut dyn FnMut(T::Key, &T)) {
+        for (key, (_, row)) in &T::of(&self.rows).map {
+            if *key >= from && key.group() == from.group() {
+                visit(*key, row);
+            }
+        }
     }
 
     /// Replaces a row, in the commit that begins with version `first`.

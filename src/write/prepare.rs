@@ -6,6 +6,8 @@
 //! view, and what the trial read stands for the rest. If something else turns out to be needed, because a commit meanwhile
 //! changed the course, it is noted and the batch is prepared again with it. No file is read under the lock.
 
+use hashbrown::HashMap;
+
 use super::overlay::Overlay;
 use super::transaction::{Name, OpNames, Ran, Source, Transact};
 use crate::env::sync::Arc;
@@ -22,6 +24,9 @@ use crate::model::op::{Limits, NamesOf};
 use crate::model::window::SendWindow;
 use crate::model::{EachTable, EachTableMut, Family, Table, Tables};
 
+/// How many rows are copied out of a layer under one hold of its lock.
+const TOGETHER: usize = 128;
+
 /// What was read for a batch.
 pub struct Prepared {
     /// The counts of the reading.
@@ -33,6 +38,7 @@ pub struct Prepared {
     /// The names of each operation.
     pub names: Vec<OpNames>,
     rows: Tables<Read>,
+    ranges: Tables<ReadRanges>,
     marks: Vec<((ChannelId, u64), Mark)>,
 }
 
@@ -66,6 +72,13 @@ impl Family for Read {
     type Of<T: Table> = Vec<(T::Key, Option<T>)>;
 }
 
+/// Ranges of rows that were read, by table: each from a key on.
+struct ReadRanges;
+
+impl Family for ReadRanges {
+    type Of<T: Table> = Vec<(T::Key, Vec<(T::Key, T)>)>;
+}
+
 /// How far the rows were read again, by table.
 struct Again;
 
@@ -85,6 +98,8 @@ fn find_again<'r, K: PartialEq, V>(read: &'r [(K, V)], next: &mut usize, key: &K
 #[derive(Default)]
 pub struct Wanted {
     rows: Tables<WantedRows>,
+    /// Where ranges begin.
+    ranges: Tables<WantedRows>,
     marks: Vec<(ChannelId, u64)>,
 }
 
@@ -100,6 +115,7 @@ impl Wanted {
             }
         }
         let _ = self.rows.each_mut(&mut Extend(&more.rows));
+        let _ = self.ranges.each_mut(&mut Extend(&more.ranges));
         self.marks.extend(more.marks);
     }
 }
@@ -130,6 +146,7 @@ impl Prepared {
                 segment: view.moment.active.log.header.segment,
                 names,
                 rows: Tables::default(),
+                ranges: Tables::default(),
                 marks: Vec::new(),
             },
             view,
@@ -184,7 +201,14 @@ impl BatchReading {
                 keys.iter().try_for_each(|key| self.0.row::<T>(*key).map(drop))
             }
         }
+        struct Ranges<'r>(&'r mut BatchReading);
+        impl EachTable<WantedRows> for Ranges<'_> {
+            fn table<T: Table>(&mut self, keys: &Vec<T::Key>) -> Result<()> {
+                keys.iter().try_for_each(|from| self.0.range::<T>(*from).map(drop))
+            }
+        }
         wanted.rows.each(&mut Rows(self))?;
+        wanted.ranges.each(&mut Ranges(self))?;
         wanted.marks.iter().try_for_each(|(channel, seq)| self.mark(*channel, *seq).map(drop))
     }
 
@@ -235,6 +259,11 @@ impl Source for &mut BatchReading {
         BatchReading::row(self, key)
     }
 
+    fn each_after<T: Table>(&mut self, from: T::Key, visit: &mut dyn FnMut(T::Key, &T)) -> Result<()> {
+        self.range::<T>(from)?.iter().for_each(|(key, row)| visit(*key, row));
+        Ok(())
+    }
+
     fn mark(&mut self, channel: ChannelId, seq: u64) -> Result<Mark> {
         BatchReading::mark(self, channel, seq)
     }
@@ -245,6 +274,25 @@ impl BatchReading {
         let row = self.view.row::<T>(key)?;
         T::of_mut(&mut self.prepared.rows).push((key, row.clone()));
         Ok(row)
+    }
+
+    /// The rows of a group from a key on, which are read once.
+    fn range<T: Table>(&mut self, from: T::Key) -> Result<&[(T::Key, T)]> {
+        let known = T::of(&self.prepared.ranges).iter().position(|(start, _)| *start == from);
+        let ranges = T::of_mut(&mut self.prepared.ranges);
+        let at = match known {
+            Some(at) => at,
+            None => {
+                let mut rows = Vec::new();
+                let mut scan = self.view.scan::<T>(from, 0)?;
+                while let Some(row) = scan.next()? {
+                    rows.push(row);
+                }
+                ranges.push((from, rows));
+                ranges.len() - 1
+            }
+        };
+        Ok(&ranges[at].1)
     }
 
     fn mark(&mut self, channel: ChannelId, seq: u64) -> Result<Mark> {
@@ -307,6 +355,21 @@ impl<'a> Staging<'a> {
             .take_while(move |layer| layer.log.header.segment >= since)
     }
 
+    /// The rows of a group from a key on that changed since the batch was prepared.
+    fn newer_rows<T: Table>(&self, from: T::Key) -> HashMap<T::Key, T> {
+        let mut found = HashMap::new();
+        let mut rows = Vec::new();
+        for layer in self.layers().take_while(|_| self.changed) {
+            let mut next = Some(from);
+            while let Some(from) = next {
+                next = layer.rows::<T>(from, u64::MAX, self.prepared.counts.version, TOGETHER, &mut rows);
+                // The newest layer comes first.
+                rows.drain(..).for_each(|(key, row)| _ = found.entry(key).or_insert(row));
+            }
+        }
+        found
+    }
+
     fn miss(&mut self) -> Error {
         self.again = true;
         Error::ViewExpired
@@ -356,6 +419,22 @@ impl Source for &mut Staging<'_> {
                 Err(self.miss())
             }
         }
+    }
+
+    fn each_after<T: Table>(&mut self, from: T::Key, visit: &mut dyn FnMut(T::Key, &T)) -> Result<()> {
+        let newer = self.newer_rows::<T>(from);
+        // A name that was made since has no row in any file.
+        if self.prepared.counts.know(from) {
+            let ranges = T::of(&self.prepared.ranges);
+            let Some((_, rows)) = ranges.iter().find(|(start, _)| *start == from) else {
+                T::of_mut(&mut self.wanted.ranges).push(from);
+                return Err(self.miss());
+            };
+            let kept = rows.iter().filter(|(key, _)| !newer.contains_key(key));
+            kept.for_each(|(key, row)| visit(*key, row));
+        }
+        newer.iter().for_each(|(key, row)| visit(*key, row));
+        Ok(())
     }
 
     fn mark(&mut self, channel: ChannelId, seq: u64) -> Result<Mark> {

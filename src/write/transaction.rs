@@ -53,6 +53,8 @@ pub trait Source {
     fn find(&mut self, named: Named, name: &[u8]) -> Result<Option<u32>>;
     /// A row.
     fn row<T: Table>(&mut self, key: T::Key) -> Result<Option<T>>;
+    /// Visits the rows of `from`'s group from there on, in any order.
+    fn each_after<T: Table>(&mut self, from: T::Key, visit: &mut dyn FnMut(T::Key, &T)) -> Result<()>;
     /// The mark of the last message up to `seq`.
     fn mark(&mut self, channel: ChannelId, seq: u64) -> Result<Mark>;
 }
@@ -244,16 +246,26 @@ impl<S: Source> Transaction for Transact<'_, S> {
         }
     }
 
-    fn mark(&mut self, channel: ChannelId, seq: u64) -> Result<Mark> {
+    fn place(&mut self, channel: ChannelId, seq: u64) -> Result<Mark> {
         let end = State::head(self, channel).last;
         if seq == end.seq || seq == 0 {
             return Ok(if seq == 0 { Mark::default() } else { end });
         }
-        let mark = match self.overlay.mark_at(channel, seq) {
-            Some(mark) => mark,
-            None => self.source.mark(channel, seq)?,
-        };
-        Ok(Mark { seq, ordinal: mark.ordinal })
+        match self.overlay.mark_at(channel, seq) {
+            Some(mark) => Ok(mark),
+            None => self.source.mark(channel, seq),
+        }
+    }
+
+    fn each_after<T: Table>(&mut self, from: T::Key, visit: &mut dyn FnMut(T::Key, &T)) -> Result<()> {
+        let overlay = &*self.overlay;
+        self.source.each_after::<T>(from, &mut |key, row| {
+            if overlay.row::<T>(key).is_none() {
+                visit(key, row);
+            }
+        })?;
+        overlay.each_after::<T>(from, visit);
+        Ok(())
     }
 
     fn append(&mut self, message: NewMessage<'_>) -> Result<Outcome> {

@@ -1,18 +1,24 @@
 //! Comparing a store with the model: everything that can be read, or one question at a time.
 
+use std::ops::RangeInclusive;
+
 use bytes::Bytes;
 use chanlog::{
-    Blob, Channel, Continuation, Conversation, Conversations, Found, Head, History, ListChange, Listing,
-    Membership, Result, SetListing, SetMember, Store, SyncToken, Unread, Update, User, View,
+    Annotation, Annotations, Blob, ChangeKind, Channel, ChannelChanges, Continuation, Conversation,
+    Conversations, Found, Head, History, ListChange, Listing, Membership, Result, SetListing, SetMember,
+    Store, SyncToken, Unread, Update, User, View,
 };
 
-use super::{Entry, Event, Line, Member, Model, Msg, Name, Range};
+use super::{Changed, Entry, Event, Line, Member, Model, Msg, Name, Range};
 
 /// What can be read: a store, or a view of one.
 pub trait Reads {
     fn head(&self, channel: &[u8]) -> Result<Head>;
     fn heads(&self, channels: &[Name]) -> Result<Vec<Head>>;
     fn history(&self, channel: &[u8]) -> History<'_>;
+    fn annotations(&self, channel: &[u8]) -> Annotations<'_>;
+    fn forgotten(&self, channel: &[u8], user: &[u8]) -> Result<Vec<RangeInclusive<u64>>>;
+    fn changes(&self, channel: &[u8]) -> ChannelChanges<'_>;
     fn membership(&self, channel: &[u8], user: &[u8]) -> Result<Option<Membership>>;
     fn conversations(&self, user: &[u8]) -> Conversations<'_>;
     fn members(&self, channel: &[u8]) -> Listing<'_>;
@@ -42,6 +48,15 @@ macro_rules! reads {
             }
             fn history(&self, channel: &[u8]) -> History<'_> {
                 $type::history(self, channel)
+            }
+            fn forgotten(&self, channel: &[u8], user: &[u8]) -> Result<Vec<RangeInclusive<u64>>> {
+                $type::forgotten(self, channel, user)
+            }
+            fn annotations(&self, channel: &[u8]) -> Annotations<'_> {
+                $type::annotations(self, channel)
+            }
+            fn changes(&self, channel: &[u8]) -> ChannelChanges<'_> {
+                $type::changes(self, channel)
             }
             fn membership(&self, channel: &[u8], user: &[u8]) -> Result<Option<Membership>> {
                 $type::membership(self, channel, user)
@@ -119,6 +134,7 @@ impl From<&Membership> for Member {
             role: m.role,
             attributes: loaded(&m.attributes),
             flagged: m.flagged > 0,
+            forgot: m.forgot,
             version: m.version,
         }
     }
@@ -134,6 +150,7 @@ impl From<&Conversation> for Entry {
             read_seq: c.read_seq,
             unread: c.unread,
             version: c.version,
+            versions: [c.versions.messages, c.versions.content, c.versions.channel, c.versions.row],
             last: c.last.as_ref().map(Msg::from),
             member: (&c.membership).into(),
         }
@@ -257,6 +274,53 @@ pub fn channel(store: &impl Reads, model: &Model, channel: &Name, users: &[Name]
     for user in users {
         membership(store, model, channel, user);
     }
+    contents(store, model, channel);
+}
+
+/// Compares what is kept with a channel's messages, and what changed of them, whole and in pages.
+fn contents(store: &impl Reads, model: &Model, channel: &Name) {
+    for limit in [2, usize::MAX] {
+        let mut found = store.annotations(channel).limit(limit).list().unwrap();
+        let mut page = found.len();
+        while page == limit {
+            let last = found.last().unwrap();
+            let next = store.annotations(channel).after(last.seq, &last.key).limit(limit).list().unwrap();
+            page = next.len();
+            found.extend(next);
+        }
+        assert!(found.is_sorted_by_key(|kept| kept.seq), "{found:?}");
+        let mut found: Vec<_> = found.into_iter().map(annotation).collect();
+        found.sort();
+        assert_eq!(found, model.annotations(channel), "what is kept with messages of {}", text(channel));
+    }
+    let newest = model.version();
+    for (since, limit) in [(0, usize::MAX), (0, 3), (newest / 2, 2), (newest.saturating_sub(3), usize::MAX)] {
+        let mut found: Vec<(u64, u64, Changed)> = Vec::new();
+        loop {
+            let from = found.last().map_or(since, |(version, ..)| *version);
+            let page = store.changes(channel).since(from).limit(limit).list().unwrap();
+            found.extend(page.iter().map(|change| (change.version, change.seq, changed(&change.kind))));
+            if page.len() < limit {
+                break;
+            }
+        }
+        assert_eq!(found, model.changes(channel, since), "changes of {} since {since}", text(channel));
+    }
+}
+
+fn annotation(kept: Annotation) -> (u64, Bytes, Bytes, u64) {
+    let value = kept.value.bytes().expect("values are loaded").clone();
+    (kept.seq, kept.key, value, kept.version)
+}
+
+fn changed(kind: &ChangeKind) -> Changed {
+    match kind {
+        ChangeKind::Edited { payload, .. } => Changed::Edited(payload.clone()),
+        ChangeKind::Retracted => Changed::Retracted,
+        ChangeKind::Annotated { key, value, .. } => Changed::Annotated(key.clone(), value.clone()),
+        ChangeKind::Unannotated { key, .. } => Changed::Annotated(key.clone(), Bytes::new()),
+        _ => unreachable!("a change that the model does not know"),
+    }
 }
 
 /// Compares the members of a channel by role, those who left, what changed since versions, and how far they have read.
@@ -373,6 +437,18 @@ pub fn membership(store: &impl Reads, model: &Model, channel: &Name, user: &Name
     let found = store.membership(channel, user).unwrap();
     let replaced = found.as_ref().map(|m| m.replaced);
     assert_eq!(replaced, model.replaced(channel, user), "{} in {}", text(user), text(channel));
+    let floor = found.as_ref().map_or(0, |m| m.floor().seq);
+    let ranges = store.forgotten(channel, user).unwrap();
+    assert!(ranges.is_sorted_by(|a, b| a.end() + 1 < *b.start()), "{ranges:?}");
+    let hidden = |seq: &u64| *seq > floor && ranges.iter().any(|range| range.contains(seq));
+    let hidden: Vec<u64> = model.seqs(channel).into_iter().filter(hidden).collect();
+    assert_eq!(hidden, model.forgotten(channel, user), "what {} hid in {}", text(user), text(channel));
+    if !ranges.is_empty() {
+        for reverse in [false, true] {
+            let viewer = Some(user.clone());
+            history(store, model, channel, &Range { viewer, reverse, ..Range::default() });
+        }
+    }
     let found = found.as_ref().map(Member::from);
     assert_eq!(found, model.membership(channel, user), "{} in {}", text(user), text(channel));
 }

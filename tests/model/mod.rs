@@ -16,7 +16,7 @@ use std::fmt;
 use bytes::Bytes;
 use chanlog::{
     BUFFERED_WINDOW, Batch, Condition, Draft, Durability, Head, HistoryFrom, JoinOptions, Mark, Message,
-    Outcome,
+    MessageState, Outcome,
 };
 
 pub type Name = Vec<u8>;
@@ -68,12 +68,20 @@ pub enum Op {
     RemoveFromSet { channel: Name, set: u8, user: Name },
     RequireChannel { channel: Name, condition: Condition },
     RequireMember { channel: Name, user: Name, condition: Condition },
+    Retract { channel: Name, seq: u64 },
+    Annotate { channel: Name, seq: u64, key: Bytes, value: Bytes },
+    Forget { channel: Name, user: Name, from: u64, to: u64 },
+    Edit { channel: Name, seq: u64, payload: Bytes },
 }
 
 /// Why a batch is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
     NotMember,
+    /// There is no such message.
+    NoMessage,
+    /// The message was retracted.
+    Retracted,
     Condition,
     /// The client id is that of another message.
     Conflict {
@@ -125,6 +133,10 @@ pub fn batch(ops: &[Op], durability: Durability) -> Batch {
             Op::RemoveFromSet { channel, set, user } => batch.remove_from_set(channel, set, user),
             Op::RequireChannel { channel, condition } => batch.require_channel(channel, condition),
             Op::RequireMember { channel, user, condition } => batch.require_member(channel, user, condition),
+            Op::Retract { channel, seq } => batch.retract(channel, seq),
+            Op::Annotate { channel, seq, key, value } => batch.annotate(channel, seq, key, value),
+            Op::Forget { channel, user, from, to } => batch.forget(channel, user, from, to),
+            Op::Edit { channel, seq, payload } => batch.edit(channel, seq, payload),
         };
     }
     batch
@@ -133,11 +145,6 @@ pub fn batch(ops: &[Op], durability: Durability) -> Batch {
 /// Whether a line of a set is told in a list, or among what changed since a version.
 fn told(line: &Line, since: Option<u64>) -> bool {
     since.map_or(line.1.is_some(), |version| line.2 > version)
-}
-
-/// Whether two sends are the same to a client.
-fn same_content(one: &Post, other: &Post) -> bool {
-    (&one.payload, one.silent) == (&other.payload, other.silent)
 }
 
 /// Whether a condition holds of what was found: a version, and attributes.
@@ -185,6 +192,35 @@ pub struct Msg {
     pub ordinal: u64,
     pub version: u64,
     pub post: Post,
+    pub fate: Fate,
+}
+
+/// What became of a message, with the version of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Sent,
+    Edited(u64),
+    Retracted(u64),
+}
+
+/// What changed of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    Edited(Bytes),
+    Retracted,
+    /// A key, and its value; none if it was removed.
+    Annotated(Bytes, Bytes),
+}
+
+impl Msg {
+    /// Whether it counts as unread for those who have not read it.
+    fn counts(&self) -> bool {
+        !self.post.silent && !self.retracted()
+    }
+
+    pub fn retracted(&self) -> bool {
+        matches!(self.fate, Fate::Retracted(_))
+    }
 }
 
 impl From<&Message> for Msg {
@@ -199,7 +235,13 @@ impl From<&Message> for Msg {
             payload: m.payload.clone(),
             members_only: false,
         };
-        Msg { seq: m.seq, ordinal: m.ordinal, version: m.version, post }
+        let fate = match m.state {
+            MessageState::Sent => Fate::Sent,
+            MessageState::Edited { version, .. } => Fate::Edited(version),
+            MessageState::Retracted { version, .. } => Fate::Retracted(version),
+            _ => unreachable!("a state that the model does not know"),
+        };
+        Msg { seq: m.seq, ordinal: m.ordinal, version: m.version, post, fate }
     }
 }
 
@@ -212,19 +254,21 @@ pub struct Entry {
     pub read_seq: u64,
     pub unread: u64,
     pub version: u64,
+    /// Those of messages, content, channel and row.
+    pub versions: [u64; 4],
     pub last: Option<Msg>,
     pub member: Member,
 }
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Entry { channel, class, last_seq, read_seq, unread, version, last, member } = self;
+        let Entry { channel, class, last_seq, read_seq, unread, version, versions, last, member } = self;
         let channel = check::text(channel);
         write!(
             f,
             "{channel}: class {class}, last_seq {last_seq}, read_seq {read_seq}, unread {unread}, version {version}, "
         )?;
-        write!(f, "{last:?}, {member:?}")
+        write!(f, "{versions:?}, {last:?}, {member:?}")
     }
 }
 
@@ -260,6 +304,7 @@ pub struct Member {
     pub role: u8,
     pub attributes: Bytes,
     pub flagged: bool,
+    pub forgot: u64,
     pub version: u64,
 }
 
@@ -301,6 +346,10 @@ struct Channel {
     attributes: Bytes,
     /// Whether anything was ever kept with it, and when last.
     kept: Option<u64>,
+    /// When the content of a message or an annotation changed last.
+    content: u64,
+    /// By seq and key, with the version; removed ones without a value.
+    annotations: BTreeMap<(u64, Bytes), (Bytes, u64)>,
 }
 
 impl Channel {
@@ -318,7 +367,17 @@ impl Channel {
 
     /// The version of the last change that its members are told of.
     fn changed(&self) -> u64 {
-        self.order().max(self.kept.unwrap_or(0))
+        self.order().max(self.kept.unwrap_or(0)).max(self.content)
+    }
+
+    /// The seq that the next message gets.
+    fn next(&self) -> u64 {
+        self.end().max(self.reserved) + 1
+    }
+
+    /// The greatest seq of a message of which something is true.
+    fn greatest(&self, which: impl Fn(&Msg) -> bool) -> u64 {
+        self.messages.values().rev().find(|m| which(m)).map_or(0, |m| m.seq)
     }
 
     /// The mark at `seq`, its ordinal taken from the last message that is not beyond it.
@@ -327,8 +386,10 @@ impl Channel {
         Mark { seq, ordinal: before.map_or(0, |(_, m)| m.ordinal) }
     }
 
-    fn unread(&self, read: u64) -> u64 {
-        self.messages.range(read + 1..).filter(|(_, m)| !m.post.silent).count() as u64
+    /// What a member has not read.
+    fn unread(&self, row: &Row) -> u64 {
+        let later = self.messages.range(row.cursor() + 1..);
+        later.filter(|(seq, m)| m.counts() && !row.hides(**seq)).count() as u64
     }
 
     /// A row of a member, in the terms of a store.
@@ -346,12 +407,13 @@ impl Channel {
             role: row.role,
             attributes: row.attributes.clone(),
             flagged: row.flagged,
+            forgot: row.forgot.iter().map(|(_, to)| *to).max().unwrap_or(0),
             version: row.version,
         }
     }
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Row {
     member: bool,
     join_seq: u64,
@@ -369,6 +431,8 @@ struct Row {
     attributes: Bytes,
     /// Flagged as unread.
     flagged: bool,
+    /// What the user hid, each from and to a seq.
+    forgot: Vec<(u64, u64)>,
     version: u64,
     /// When the user last took the conversation off the list, and when the user last left, as versions.
     withdrawn: u64,
@@ -382,6 +446,11 @@ impl Row {
 
     fn cursor(&self) -> u64 {
         self.floor().max(self.read).max(self.own_read())
+    }
+
+    /// Whether the user hid a message.
+    fn hides(&self, seq: u64) -> bool {
+        self.forgot.iter().any(|(from, to)| (*from..=*to).contains(&seq))
     }
 
     /// What counts as read by the user's own last message.
@@ -426,6 +495,8 @@ pub struct Model {
     attributes: BTreeMap<usize, Bytes>,
     /// By channel, set, and user.
     sets: BTreeMap<(usize, u8, usize), InSet>,
+    /// The payloads of messages as they were sent, by version.
+    sent: BTreeMap<u64, Bytes>,
     /// The version of the present batch's first change.
     first: u64,
     /// For how many versions a client id makes a send unique; `None` for ever.
@@ -455,6 +526,7 @@ impl Model {
             changes: Vec::new(),
             attributes: BTreeMap::new(),
             sets: BTreeMap::new(),
+            sent: BTreeMap::new(),
             first: 1,
             window: None,
             tombstones,
@@ -497,7 +569,7 @@ impl Model {
         match op {
             Op::Append { channel, post } => {
                 match self.sent_before(channel, post) {
-                    Some(first) if same_content(&first.post, post) => return None,
+                    Some(first) if self.same_content(first, post) => return None,
                     Some(first) => return Some(Why::Conflict { seq: first.seq }),
                     None => {}
                 }
@@ -509,6 +581,16 @@ impl Model {
             }
             Op::Join { .. } | Op::Leave { .. } | Op::AddToSet { .. } | Op::RemoveFromSet { .. } => None,
             Op::Class { .. } | Op::ChannelAttributes { .. } | Op::UserAttributes { .. } => None,
+            Op::Retract { channel, seq }
+            | Op::Annotate { channel, seq, .. }
+            | Op::Edit { channel, seq, .. } => {
+                let message = self.channel(channel).and_then(|place| place.messages.get(seq));
+                match (message, op) {
+                    (None, _) => Some(Why::NoMessage),
+                    (Some(message), Op::Edit { .. }) if message.retracted() => Some(Why::Retracted),
+                    _ => None,
+                }
+            }
             Op::RequireChannel { channel, condition } => {
                 let found = self.channel(channel).map(|place| (place.kept.unwrap_or(0), &place.attributes));
                 (!holds(condition, found)).then_some(Why::Condition)
@@ -527,9 +609,8 @@ impl Model {
             | Op::Attributes { channel, user, .. }
             | Op::FlagUnread { channel, user, .. }
             | Op::ReadAt { channel, user, .. }
-            | Op::SetUnread { channel, user, .. } => {
-                (!self.is_member(channel, user)).then_some(Why::NotMember)
-            }
+            | Op::SetUnread { channel, user, .. }
+            | Op::Forget { channel, user, .. } => (!self.is_member(channel, user)).then_some(Why::NotMember),
         }
     }
 
@@ -548,6 +629,11 @@ impl Model {
                 Ok(ops.iter().map(|op| self.apply_one(op)).collect())
             }
         }
+    }
+
+    /// Whether a send is the same to a client as a message once was.
+    fn same_content(&self, first: &Msg, post: &Post) -> bool {
+        (&self.sent[&first.version], first.post.silent) == (&post.payload, post.silent)
     }
 
     /// The message that was sent to a channel with the same client id by the same sender, if that still counts.
@@ -595,6 +681,10 @@ impl Model {
             }
             Op::RemoveFromSet { channel, set, user } => self.remove_from_set(channel, *set, user),
             Op::RequireChannel { .. } | Op::RequireMember { .. } => Outcome::Unchanged,
+            Op::Retract { channel, seq } => self.retract(channel, *seq),
+            Op::Annotate { channel, seq, key, value } => self.annotate(channel, *seq, key, value),
+            Op::Forget { channel, user, from, to } => self.hide_range(channel, user, *from, *to),
+            Op::Edit { channel, seq, payload } => self.edit(channel, *seq, payload),
         }
     }
 
@@ -605,11 +695,12 @@ impl Model {
         let (c, u) = (self.make_channel(channel), self.make_user(&post.sender));
         let version = self.touch(c, None);
         let place = &mut self.channels[c];
-        let seq = place.end().max(place.reserved) + 1;
+        let seq = place.next();
         let ordinal = place.mark(seq).ordinal + u64::from(!post.silent);
         let post = Post { members_only: false, ..post.clone() };
         let sender = post.sender.clone();
-        place.messages.insert(seq, Msg { seq, ordinal, version, post });
+        self.sent.insert(version, post.payload.clone());
+        place.messages.insert(seq, Msg { seq, ordinal, version, post, fate: Fate::Sent });
         debug_assert_eq!(self.users[u], sender);
         if let Some(row) = self.rows.get_mut(&(u, c)).filter(|row| row.member) {
             row.own = seq;
@@ -763,7 +854,7 @@ impl Model {
             return Outcome::Unchanged;
         }
         // Just before the first of so many counted messages.
-        let counted = place.messages.values().rev().filter(|m| !m.post.silent);
+        let counted = place.messages.values().rev().filter(|m| m.counts() && !row.hides(m.seq));
         let to = match count {
             0 => place.end(),
             _ => counted.skip(count as usize - 1).map(|m| m.seq - 1).next().unwrap_or(0),
@@ -804,7 +895,7 @@ impl Model {
         Outcome::Changed { version: self.version() }
     }
 
-    /// Long attributes are written beside the row, by a change that touches nobody.
+    /// Long values are written beside the row, by a change that touches nobody.
     fn write_beside(&mut self, attributes: &Bytes) {
         if attributes.len() > 1024 {
             self.changes.push(Touch { channel: None, user: None });
@@ -835,6 +926,64 @@ impl Model {
         let version = self.version();
         self.sets.insert(key, InSet { kept, version });
         Outcome::Changed { version }
+    }
+
+    fn retract(&mut self, channel: &Name, seq: u64) -> Outcome {
+        let c = self.channel_ids[channel];
+        if self.channels[c].messages[&seq].retracted() {
+            return Outcome::Unchanged;
+        }
+        let version = self.touch(c, None);
+        let place = &mut self.channels[c];
+        place.content = version;
+        let message = place.messages.get_mut(&seq).expect("refused for others");
+        message.fate = Fate::Retracted(version);
+        message.post.payload = Bytes::new();
+        Outcome::Changed { version }
+    }
+
+    fn edit(&mut self, channel: &Name, seq: u64, payload: &Bytes) -> Outcome {
+        let c = self.channel_ids[channel];
+        let message = &self.channels[c].messages[&seq];
+        if message.fate != Fate::Sent && message.post.payload == payload {
+            return Outcome::Unchanged;
+        }
+        self.write_beside(payload);
+        let version = self.touch(c, None);
+        let place = &mut self.channels[c];
+        place.content = version;
+        let message = place.messages.get_mut(&seq).expect("refused for others");
+        message.fate = Fate::Edited(version);
+        message.post.payload = payload.clone();
+        Outcome::Changed { version }
+    }
+
+    fn annotate(&mut self, channel: &Name, seq: u64, key: &Bytes, value: &Bytes) -> Outcome {
+        let c = self.channel_ids[channel];
+        let key = (seq, key.clone());
+        let before = self.channels[c].annotations.get(&key).map(|(value, _)| value.clone());
+        if before.unwrap_or_default() == value {
+            return Outcome::Unchanged;
+        }
+        self.write_beside(value);
+        let version = self.touch(c, None);
+        let place = &mut self.channels[c];
+        place.content = version;
+        place.annotations.insert(key, (value.clone(), version));
+        Outcome::Changed { version }
+    }
+
+    fn hide_range(&mut self, channel: &Name, user: &Name, from: u64, to: u64) -> Outcome {
+        let row = self.present(channel, user);
+        let (from, to) = (from.max(row.floor() + 1), to.min(self.end(channel)));
+        // All of a range is hidden if its begin is, and what follows each hidden range in it.
+        let mut begins = row.forgot.iter().map(|(_, to)| to + 1).chain([from]);
+        if from > to || begins.all(|seq| !(from..=to).contains(&seq) || row.hides(seq)) {
+            return Outcome::Unchanged;
+        }
+        // The ranges are a change of their own.
+        self.touch(self.channel_ids[channel], Some(self.user_ids[user]));
+        self.change(channel, user, |row, _| row.forgot.push((from, to)))
     }
 
     /// The row of a member.
@@ -931,12 +1080,51 @@ impl Model {
         self.channel(channel).map_or(0, Channel::end)
     }
 
+    /// The seqs of the messages that a member could see and hid.
+    pub fn forgotten(&self, channel: &[u8], user: &[u8]) -> Vec<u64> {
+        let Some(row) = self.row(channel, user) else { return Vec::new() };
+        let seqs = self.seqs(channel).into_iter();
+        seqs.filter(|seq| *seq > row.floor() && row.hides(*seq)).collect()
+    }
+
+    /// What is kept with a channel's messages: seq, key, value and version.
+    pub fn annotations(&self, channel: &[u8]) -> Vec<(u64, Bytes, Bytes, u64)> {
+        let place = self.channel(channel).into_iter();
+        let all = place.flat_map(|place| &place.annotations).filter(|(_, (value, _))| !value.is_empty());
+        all.map(|((seq, key), (value, version))| (*seq, key.clone(), value.clone(), *version)).collect()
+    }
+
+    /// What changed of a channel's messages after `version`, oldest change first: version, seq, and what.
+    pub fn changes(&self, channel: &[u8], version: u64) -> Vec<(u64, u64, Changed)> {
+        let Some(place) = self.channel(channel) else { return Vec::new() };
+        let altered = place.messages.values().filter_map(|m| match m.fate {
+            Fate::Sent => None,
+            Fate::Edited(at) => Some((at, m.seq, Changed::Edited(m.post.payload.clone()))),
+            Fate::Retracted(at) => Some((at, m.seq, Changed::Retracted)),
+        });
+        let annotated = place
+            .annotations
+            .iter()
+            .map(|((seq, key), (value, at))| (*at, *seq, Changed::Annotated(key.clone(), value.clone())));
+        let mut changes: Vec<_> = altered.chain(annotated).filter(|(at, ..)| *at > version).collect();
+        changes.sort_by_key(|(at, ..)| *at);
+        changes
+    }
+
+    /// The seqs of a channel's messages.
+    pub fn seqs(&self, channel: &[u8]) -> Vec<u64> {
+        self.channel(channel).map_or_else(Vec::new, |place| place.messages.keys().copied().collect())
+    }
+
     pub fn head(&self, channel: &[u8]) -> Head {
         let Some(place) = self.channel(channel) else { return Head::default() };
         let members = self.members(channel).len() as u32;
         let mut head = Head::default();
         (head.last, head.members) = (place.mark(place.end()), members);
         (head.order, head.changed, head.class) = (place.order(), place.changed(), place.class);
+        (head.content, head.kept) = (place.content, place.kept.unwrap_or(0));
+        (head.retracted, head.altered) =
+            (place.greatest(Msg::retracted), place.greatest(|m| m.fate != Fate::Sent));
         head
     }
 
@@ -1037,16 +1225,14 @@ impl Model {
 
     pub fn history(&self, channel: &[u8], range: &Range) -> Vec<Msg> {
         let Some(place) = self.channel(channel) else { return Vec::new() };
-        let floor = match &range.viewer {
-            None => 0,
-            Some(user) => match self.row(channel, user) {
-                Some(row) => row.floor(),
-                None => return Vec::new(),
-            },
-        };
+        let row = range.viewer.as_ref().map(|user| self.row(channel, user));
+        if row == Some(None) {
+            return Vec::new();
+        }
+        let sees = |m: &Msg| row.flatten().is_none_or(|row| m.seq > row.floor() && !row.hides(m.seq));
         let times = range.times.0..=range.times.1;
         let wanted = |m: &&Msg| {
-            m.seq > floor
+            sees(m)
                 && (range.from..=range.to).contains(&m.seq)
                 && times.contains(&m.post.timestamp)
                 && range.sender.as_ref().is_none_or(|sender| *sender == m.post.sender)
@@ -1074,10 +1260,17 @@ impl Model {
             channel: place.name.clone(),
             last_seq: place.end(),
             read_seq: row.cursor(),
-            unread: place.unread(row.cursor()),
+            unread: place.unread(row),
             version: place.changed().max(row.version),
+            versions: [place.order(), place.content, place.kept.unwrap_or(0), row.version],
             class: place.class,
-            last: place.last().filter(|m| m.seq > row.floor()).cloned(),
+            last: place
+                .messages
+                .range(row.floor() + 1..)
+                .rev()
+                .map(|(_, m)| m)
+                .find(|m| !row.hides(m.seq))
+                .cloned(),
             member: place.member(row),
         }
     }
@@ -1087,7 +1280,8 @@ impl Model {
         let Some(&u) = self.user_ids.get(user) else { return Vec::new() };
         let shown = self.rows_of(u).filter(|(c, row)| row.visible(&self.channels[*c]));
         // A hidden conversation that was activated is in the list at its last message all the same.
-        let order = |e: &Entry, row: &Row| e.last.as_ref().map_or(row.activated, |m| m.version);
+        let order =
+            |e: &Entry, row: &Row| if e.last_seq > row.floor() { e.versions[0] } else { row.activated };
         let mut entries: Vec<_> = shown.map(|(c, row)| (self.entry(c, row), row)).collect();
         entries.retain(|(e, row)| e.unread > 0 || row.flagged || !unread_only);
         entries.sort_by_key(|(e, row)| std::cmp::Reverse(order(e, row)));

@@ -53,6 +53,8 @@ impl Witness {
         if let Some(Refusal { op: at, why }) = self.model.refusal(ops) {
             let refused = match (&answer, why) {
                 (Err(Error::NotMember { op, .. }), Why::NotMember) => *op == at,
+                (Err(Error::NoMessage { op, .. }), Why::NoMessage) => *op == at,
+                (Err(Error::Retracted { op, .. }), Why::Retracted) => *op == at,
                 (Err(Error::Conflict { op, seq, .. }), Why::Conflict { seq: first }) => {
                     (*op, *seq) == (at, first)
                 }

@@ -1,12 +1,15 @@
 //! The operations, one file each. What an operation is stands in [`super::op`]; the list of them in [`super`].
 
 pub mod activate;
+pub mod annotate;
 pub mod append;
 pub mod attributes;
 pub mod channel_attributes;
 pub mod class;
 pub mod clear;
+pub mod edit;
 pub mod flag_unread;
+pub mod forget;
 pub mod hide;
 pub mod join;
 pub mod leave;
@@ -15,6 +18,7 @@ pub mod pin;
 pub mod read;
 pub mod read_at;
 pub mod require;
+pub mod retract;
 pub mod role;
 pub mod set_unread;
 pub mod sets;
@@ -22,12 +26,12 @@ pub mod user_attributes;
 
 use super::ids::ChannelId;
 use super::image::Patch;
-use super::key::UserChannel;
+use super::key::{ChannelSeq, UserChannel};
 use super::member::own::Own;
 use super::membership::{Membership, field, key};
 use super::outcome::Outcome;
 use super::state::Transaction;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The row of a user and a channel, if both are known and it exists.
 fn find_row(
@@ -76,6 +80,17 @@ fn set_cursor(
         patch = patch.set(field::flagged, 0u64);
     }
     txn.patch::<Membership>(key, patch)
+}
+
+/// The key of a message, which there is; a refusal if there is none of this seq.
+fn message(txn: &mut impl Transaction, channel: &[u8], seq: u64) -> Result<ChannelSeq> {
+    if let Some(channel) = txn.find_channel(channel)?
+        && (1..=txn.head(channel).last.seq).contains(&seq)
+        && txn.place(channel, seq)?.seq == seq
+    {
+        return Ok(ChannelSeq { channel, seq });
+    }
+    Err(Error::NoMessage { seq, op: txn.index(), version: txn.version() })
 }
 
 /// The mark at a seq, or at the channel's end if the seq lies beyond it.
