@@ -49,6 +49,41 @@ pub enum Error {
         /// The version of the state in which that was so.
         version: u64,
     },
+    /// A condition of the batch does not hold ([`Batch::require_channel`](crate::Batch::require_channel) and its kin).
+    /// Nothing was written; read what the condition is about again, and decide anew.
+    #[error("the condition does not hold{}, as of version {version}", OpPlace(Some(*op)))]
+    #[non_exhaustive]
+    ConditionFailed {
+        /// The condition that does not hold: its place in the batch, counted from 0.
+        op: usize,
+        /// The version of the state in which that was so.
+        version: u64,
+    },
+    /// A message with a client id that its sender used in the channel for another content. Nothing was written. Either the
+    /// client gave an id twice, or it changed a message between two tries.
+    #[error("the client id is that of message {seq}, which has another content{}, as of version {version}", OpPlace(Some(*op)))]
+    #[non_exhaustive]
+    Conflict {
+        /// The operation of the batch at fault, counted from 0.
+        op: usize,
+        /// The seq of the first message with that client id.
+        seq: u64,
+        /// The version of the state in which that was so.
+        version: u64,
+    },
+    /// A message with a unique id that another message has. Nothing was written. Give each message an id of its own.
+    #[error("the id is that of message {seq} in channel \"{}\"{}, as of version {version}", channel.escape_ascii(), OpPlace(Some(*op)))]
+    #[non_exhaustive]
+    IdTaken {
+        /// The operation of the batch at fault, counted from 0.
+        op: usize,
+        /// The name of the channel of the message that has the id; empty if that is in the same batch, or can't be read.
+        channel: bytes::Bytes,
+        /// The seq of the message that has the id.
+        seq: u64,
+        /// The version of the state in which that was so.
+        version: u64,
+    },
     /// An operation on a message that is not there: the channel has none of this seq. Nothing was written; drop the operation.
     #[error("there is no message {seq}{}, as of version {version}", OpPlace(Some(*op)))]
     #[non_exhaustive]
@@ -193,6 +228,21 @@ impl Error {
     /// An invalid argument outside any batch.
     pub(crate) fn invalid(what: impl Into<String>) -> Error {
         Error::InvalidArgument { what: what.into(), op: None }
+    }
+
+    /// Whether a rule refused the batch: another state may allow it.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Error::NotMember { .. }
+                | Error::ConditionFailed { .. }
+                | Error::NoMessage { .. }
+                | Error::Retracted { .. }
+                | Error::Conflict { .. }
+                | Error::IdTaken { .. }
+                | Error::InvalidArgument { .. }
+                | Error::TooLarge { .. }
+        )
     }
 
     /// Names the operation of the batch that is at fault.

@@ -55,12 +55,15 @@ pub use model::mark::Mark;
 pub use model::membership::{MAX_ATTRIBUTES, Membership, MembershipExtras};
 pub use model::message::{Draft, Message, MessageState};
 pub use model::ops::join::{HistoryFrom, JoinOptions};
+pub use model::ops::require::Condition;
 pub use model::outcome::{Outcome, Receipt};
+pub use model::set::{MAX_SET_ATTRIBUTES, SetMember};
 pub use model::user::User;
 pub use options::{MAX_PAYLOAD, Options};
 pub use read::{
-    Annotations, ChangeKind, ChannelChanges, Continuation, Conversation, Conversations, History, List,
-    ListChange, Listing, MemberEntry, MessageChange, SyncToken, Unread, Update, Versions,
+    Annotations, ChangeKind, ChannelChanges, Continuation, Conversation, Conversations, Found, History, List,
+    ListChange, Listing, MemberEntry, MessageChange, ReadMark, SetEntry, SetListing, SyncToken, Unread,
+    Update, Versions,
 };
 pub use store::{Commit, Store};
 pub use upkeep::backup::Backup;

@@ -7,6 +7,8 @@ use std::time::Duration;
 use crate::env::{Env, OsEnv};
 use crate::error::{Error, Result};
 use crate::model::batch::Durability;
+use crate::model::membership::Keep;
+use crate::model::window::SendWindow;
 
 /// The largest payload limit that can be set, in bytes.
 pub const MAX_PAYLOAD: u32 = 16 << 20;
@@ -39,6 +41,8 @@ pub struct Options {
     pub(crate) read_only: bool,
     pub(crate) view_memory: usize,
     pub(crate) seal_on_close: bool,
+    pub(crate) window_versions: u64,
+    pub(crate) window_time: Duration,
 }
 
 impl Options {
@@ -60,6 +64,8 @@ impl Options {
             read_only: false,
             view_memory: 64 << 20,
             seal_on_close: false,
+            window_versions: 1 << 20,
+            window_time: Duration::from_secs(7 * 24 * 3600),
         }
     }
 
@@ -158,6 +164,28 @@ impl Options {
     pub fn seal_on_close(mut self, seal: bool) -> Self {
         self.seal_on_close = seal;
         self
+    }
+
+    /// How long a client id makes a send unique ([`Draft::client_id`](crate::Draft::client_id)): for so many versions of the
+    /// store, or for that time by the store's clock, whichever is longer. 1,048,576 versions and 7 days by default.
+    ///
+    /// Whoever opens a store with another window than before has the new one for all that is still there: what was beyond the
+    /// old one may be gone.
+    pub fn client_id_window(mut self, versions: u64, time: Duration) -> Self {
+        (self.window_versions, self.window_time) = (versions, time);
+        self
+    }
+
+    /// How long client ids make sends unique.
+    pub(crate) fn window(&self) -> SendWindow {
+        let ms = i64::try_from(self.window_time.as_millis()).unwrap_or(i64::MAX);
+        SendWindow { versions: self.window_versions, ms }
+    }
+
+    /// Which tombstones may be dropped now.
+    pub(crate) fn keep(&self) -> Keep {
+        let age = i64::try_from(self.tombstone_age.as_millis()).unwrap_or(i64::MAX);
+        Keep { before_ms: self.env.unix_ms().saturating_sub(age), count: self.tombstones }
     }
 
     pub(crate) fn check(&self) -> Result<()> {

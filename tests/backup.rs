@@ -28,6 +28,7 @@ fn day(day: u64) -> Vec<Op> {
         silent: false,
         id: None,
         client_id: None,
+        unique_id: None,
         payload: vec![day as u8; 300].into(),
         members_only: false,
     };

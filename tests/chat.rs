@@ -78,6 +78,7 @@ fn batches(chat: &[Sent]) -> Vec<Vec<Op>> {
             silent: false,
             id: None,
             client_id: None,
+            unique_id: None,
             payload: sent.text.clone().into(),
         };
         join.into_iter().chain([Op::Append { channel, post }])

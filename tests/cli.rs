@@ -399,6 +399,56 @@ fn names_may_be_any_bytes() {
 }
 
 #[test]
+fn a_line_with_a_client_id_is_sent_once() {
+    let place = Place::new();
+    let line = r#"{"channel":"c","user":"ana","ts":1,"text":"hi","client_id":"a"}"#;
+    let later = r#"{"channel":"c","user":"ana","ts":9,"text":"hi","client_id":"a"}"#;
+    place.import(&[line, later]);
+    place.import(&[line]);
+    assert_eq!(place.json("history", &["--channel", "c"]).len(), 1);
+    let other = r#"{"channel":"c","user":"ana","ts":1,"text":"another","client_id":"a"}"#;
+    let ran = place.with("import", &[], other.as_bytes());
+    assert_eq!(ran.status, 1);
+    assert!(ran.err.contains("line 1: ") && ran.err.contains("message 1"), "{}", ran.err);
+}
+
+#[test]
+fn a_message_is_found_by_its_unique_id() {
+    let place = Place::new();
+    let line = r#"{"channel":"c","user":"ana","ts":1000,"text":"hi","unique_id":"$e1"}"#;
+    place.import(&[line]);
+    let found = place.run("message", &["--id", "$e1", "--json"]);
+    let expected =
+        r#"{"channel":"c","seq":1,"sender":"ana","ts":1000,"silent":false,"text":"hi","unique_id":"$e1"}"#;
+    assert_eq!(found.lines(), [expected]);
+    assert!(place.run("message", &["--id", "$e1"]).out.contains("hi"));
+    place.run("message", &["--id", "$e2"]).failed(1);
+    let again = place.with("import", &[], line.as_bytes());
+    assert!(again.status == 1 && again.err.contains("message 1"), "{again:?}");
+}
+
+#[test]
+fn sets_and_conditions_are_ops() {
+    let place = Place::new();
+    place.import(&[
+        r#"{"op":"require_channel","channel":"c","absent":true}"#,
+        r#"{"op":"add_to_set","channel":"c","user":"eve","set":3,"attributes":"by=ana"}"#,
+        r#"{"op":"require_channel","channel":"c"}"#,
+        r#"{"op":"require_member","channel":"c","user":"eve","absent":true}"#,
+        r#"{"op":"add_to_set","channel":"c","user":"bob","set":3}"#,
+        r#"{"op":"remove_from_set","channel":"c","user":"bob","set":3}"#,
+    ]);
+    let ran = place.with("import", &[], br#"{"op":"require_member","channel":"c","user":"eve"}"#);
+    assert!(ran.status == 1 && ran.err.contains("condition"), "{ran:?}");
+    let store = Store::open(place.store()).unwrap();
+    let set = store.set("c", 3).list().unwrap();
+    assert_eq!(
+        (set.len(), &set[0].name[..], &set[0].member.attributes[..]),
+        (1, &b"eve"[..], &b"by=ana"[..])
+    );
+}
+
+#[test]
 fn a_bad_line_stops_the_import_and_what_came_before_stays() {
     let large = format!(r#"{{"channel":"c","user":"u","ts":1,"text":"{}"}}"#, "x".repeat((1 << 20) + 1));
     let name = format!(r#"{{"op":"join","channel":"c","user":"{}"}}"#, "x".repeat(256));

@@ -39,6 +39,7 @@ fn post(channel: u64, sender: u64, number: u64) -> Op {
         silent: number % 4 == 3,
         id: Some(number),
         client_id: None,
+        unique_id: None,
         payload,
     };
     Op::Append { channel: self::channel(channel), post }

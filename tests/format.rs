@@ -104,6 +104,7 @@ fn hour(i: u64) -> Vec<Op> {
         silent: i % 5 == 4,
         id: Some(i),
         client_id,
+        unique_id: None,
         payload,
         members_only: false,
     };
@@ -569,6 +570,7 @@ fn names_never_become_paths() {
             silent: false,
             id: None,
             client_id: None,
+            unique_id: None,
             payload,
             members_only: false,
         };

@@ -134,6 +134,7 @@ fn post(dice: &mut Dice, json: &mut Value, number: usize, sender: &Name) -> Post
         silent,
         id: None,
         client_id,
+        unique_id: None,
         payload: payload.into(),
         members_only: false,
     }

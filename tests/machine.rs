@@ -6,10 +6,11 @@ mod model;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use chanlog::env::SimEnv;
-use chanlog::{Durability, HistoryFrom, Options, Store, SyncToken, Update, View};
+use chanlog::{Condition, Durability, HistoryFrom, Options, Store, SyncToken, Update, View};
 use model::client::Client;
 use model::witness::{End, Witness};
 use model::{Model, Name, Op, Post, Range, check};
@@ -28,6 +29,9 @@ const TOKENS: usize = 8;
 /// So many tombstones of a user are more than any history here makes.
 const TOMBSTONES: usize = 1000;
 
+/// For so many versions a client id makes a send unique.
+const WINDOW: u64 = 12;
+
 /// The views that are held at once.
 const VIEWS: usize = 4;
 
@@ -37,27 +41,131 @@ type Place = u16;
 /// An operation whose seqs depend on how long the channel is when it runs.
 #[derive(Clone, Debug)]
 enum Plan {
-    Append { channel: u8, sender: u8, timestamp: i64, silent: bool, id: Option<u64>, client: u8, len: usize },
-    Join { channel: u8, user: u8, from: Option<Place>, start: bool, read: Option<Place>, role: Option<u8> },
-    Leave { channel: u8, user: u8 },
-    Read { channel: u8, user: u8, to: Place },
-    Clear { channel: u8, user: u8, to: Option<Place> },
-    Hide { channel: u8, user: u8 },
-    Activate { channel: u8, user: u8 },
-    Pin { channel: u8, user: u8, on: bool },
-    Mute { channel: u8, user: u8, on: bool },
-    Role { channel: u8, user: u8, role: u8 },
-    Attributes { channel: u8, user: u8, len: usize },
-    FlagUnread { channel: u8, user: u8, on: bool },
-    ReadAt { channel: u8, user: u8, to: Place },
-    SetUnread { channel: u8, user: u8, count: u64 },
-    Class { channel: u8, class: u8 },
-    ChannelAttributes { channel: u8, len: usize },
-    UserAttributes { user: u8, len: usize },
-    Retract { channel: u8, message: Place },
-    Annotate { channel: u8, message: Place, key: u8, len: usize },
-    Forget { channel: u8, user: u8, from: Place, more: u8 },
-    Edit { channel: u8, message: Place, len: usize },
+    Append {
+        channel: u8,
+        sender: u8,
+        timestamp: i64,
+        silent: bool,
+        id: Option<u64>,
+        client: u8,
+        len: usize,
+    },
+    Join {
+        channel: u8,
+        user: u8,
+        from: Option<Place>,
+        start: bool,
+        read: Option<Place>,
+        role: Option<u8>,
+    },
+    Leave {
+        channel: u8,
+        user: u8,
+    },
+    Read {
+        channel: u8,
+        user: u8,
+        to: Place,
+    },
+    Clear {
+        channel: u8,
+        user: u8,
+        to: Option<Place>,
+    },
+    Hide {
+        channel: u8,
+        user: u8,
+    },
+    Activate {
+        channel: u8,
+        user: u8,
+    },
+    Pin {
+        channel: u8,
+        user: u8,
+        on: bool,
+    },
+    Mute {
+        channel: u8,
+        user: u8,
+        on: bool,
+    },
+    Role {
+        channel: u8,
+        user: u8,
+        role: u8,
+    },
+    Attributes {
+        channel: u8,
+        user: u8,
+        len: usize,
+    },
+    FlagUnread {
+        channel: u8,
+        user: u8,
+        on: bool,
+    },
+    ReadAt {
+        channel: u8,
+        user: u8,
+        to: Place,
+    },
+    SetUnread {
+        channel: u8,
+        user: u8,
+        count: u64,
+    },
+    Class {
+        channel: u8,
+        class: u8,
+    },
+    ChannelAttributes {
+        channel: u8,
+        len: usize,
+    },
+    UserAttributes {
+        user: u8,
+        len: usize,
+    },
+    AddToSet {
+        channel: u8,
+        user: u8,
+        set: u8,
+        len: Option<usize>,
+    },
+    RemoveFromSet {
+        channel: u8,
+        user: u8,
+        set: u8,
+    },
+    /// A condition on a channel, or on a membership if there is a user. Of versions and attributes some are right.
+    Require {
+        channel: u8,
+        user: Option<u8>,
+        kind: u8,
+        len: usize,
+    },
+    Retract {
+        channel: u8,
+        message: Place,
+    },
+    Annotate {
+        channel: u8,
+        message: Place,
+        key: u8,
+        len: usize,
+    },
+    Forget {
+        channel: u8,
+        user: u8,
+        from: Place,
+        more: u8,
+    },
+    Edit {
+        channel: u8,
+        message: Place,
+        len: usize,
+    },
 }
 
 /// A batch to be: its operations, whether those that the model would refuse are left out, and its durability.
@@ -92,6 +200,8 @@ enum Step {
         bytes: Option<u16>,
         reverse: bool,
         viewer: Option<u8>,
+        times: Option<(i64, i64)>,
+        sender: Option<u8>,
     },
     Pages {
         user: u8,
@@ -146,17 +256,24 @@ fn user_name(i: u8) -> Name {
 fn plan() -> impl Strategy<Value = Plan> {
     let (c, u) = (0..CHANNELS, 0..USERS);
     let len = prop_oneof![1 => Just(0usize), 8 => 1usize..200, 2 => 200usize..3000, 1 => Just(20_000)];
-    let append =
-        (c.clone(), u.clone(), any::<i64>(), prop::bool::weighted(0.25), any::<Option<u64>>(), 0u8..=80, len)
-            .prop_map(|(channel, sender, timestamp, silent, id, client, len)| Plan::Append {
-                channel,
-                sender,
-                timestamp,
-                silent,
-                id,
-                client: client.saturating_sub(16),
-                len,
-            });
+    let append = (
+        c.clone(),
+        u.clone(),
+        any::<i64>(),
+        prop::bool::weighted(0.25),
+        prop::option::of(prop_oneof![any::<u64>(), 0u64..16]),
+        0u8..=80,
+        len,
+    )
+        .prop_map(|(channel, sender, timestamp, silent, id, client, len)| Plan::Append {
+            channel,
+            sender,
+            timestamp,
+            silent,
+            id,
+            client: client.saturating_sub(16),
+            len,
+        });
     let places = (any::<Option<Place>>(), any::<bool>(), any::<Option<Place>>());
     let join = (c.clone(), u.clone(), places, prop::option::weighted(0.2, 0u8..3)).prop_map(
         |(channel, user, (from, start, read), role)| Plan::Join { channel, user, from, start, read, role },
@@ -185,6 +302,13 @@ fn plan() -> impl Strategy<Value = Plan> {
             .prop_map(|((channel, _), len)| Plan::ChannelAttributes { channel, len }),
         1 => (pair.clone(), select(vec![0usize, 1, 100, 3000]))
             .prop_map(|((_, user), len)| Plan::UserAttributes { user, len }),
+        3 => (pair.clone(), select(check::SETS.to_vec()), prop::option::of(select(vec![0usize, 1, 1024])))
+            .prop_map(|((channel, user), set, len)| Plan::AddToSet { channel, user, set, len }),
+        2 => (pair.clone(), select(check::SETS.to_vec()))
+            .prop_map(|((channel, user), set)| Plan::RemoveFromSet { channel, user, set }),
+        3 => (pair.clone(), any::<bool>(), 0u8..5, select(vec![0usize, 1, 100, 1025])).prop_map(
+            |((channel, user), member, kind, len)| Plan::Require { channel, user: member.then_some(user), kind, len }
+        ),
         4 => (pair.clone(), any::<Place>())
             .prop_map(|((channel, _), message)| Plan::Retract { channel, message }),
         4 => (pair.clone(), any::<Place>(), prop_oneof![0u8..4, Just(255)])
@@ -207,7 +331,14 @@ fn step() -> impl Strategy<Value = Step> {
     let some = || vec(commit(), 0..4);
     let limit = || select(vec![1u8, 2, 3, 7, 255]);
     let act = select(vec![Act::List, Act::Update, Act::Update, Act::Follow, Act::Follow, Act::Drain]);
-    let range = (0..CHANNELS, any::<Place>(), any::<Place>(), any::<Option<u8>>(), any::<Option<u16>>());
+    let range = (
+        0..CHANNELS,
+        any::<Place>(),
+        any::<Place>(),
+        any::<Option<u8>>(),
+        any::<Option<u16>>(),
+        any::<Option<(i64, i64)>>(),
+    );
     prop_oneof![
         20 => commit().prop_map(Step::Commit),
         3 => some().prop_map(Step::Pipeline),
@@ -219,8 +350,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => some().prop_map(Step::Crash),
         2 => some().prop_map(Step::PowerLoss),
         1 => some().prop_map(Step::CrashThenPowerLoss),
-        5 => (range, any::<bool>(), prop::option::of(0..USERS)).prop_map(
-            |((channel, from, to, limit, bytes), reverse, viewer)| Step::History { channel, from, to, limit, bytes, reverse, viewer }
+        5 => (range, any::<bool>(), prop::option::of(0..USERS), prop::option::weighted(0.3, 0..USERS)).prop_map(
+            |((channel, from, to, limit, bytes, times), reverse, viewer, sender)| Step::History { channel, from, to, limit, bytes, reverse, viewer, times, sender }
         ),
         3 => (0..USERS, any::<bool>(), limit()).prop_map(|(user, unread_only, limit)| Step::Pages { user, unread_only, limit }),
         4 => (any::<u8>(), limit()).prop_map(|(token, limit)| Step::Since { token, limit }),
@@ -271,11 +402,18 @@ fn choose_message(model: &Model, channel: &Name, place: Place) -> u64 {
 fn settle(model: &Model, plan: &Plan) -> Op {
     match *plan {
         Plan::Append { channel, sender, timestamp, silent, id, client, len } => {
+            // Few client ids, and few contents with them, so that sends are repeated, and ids used again.
+            let (client, len, timestamp) = match client {
+                0 => (0, len, timestamp),
+                _ => (1 + client % 3 * 31, len % 2, timestamp % 2),
+            };
             let payload = (0..len).map(|i| (i as u8).wrapping_mul(timestamp as u8 | 1)).collect();
             let client_id = (client > 0).then(|| Bytes::from(vec![client; client.into()]));
             let members_only = id.is_some_and(|id| id % 4 == 0);
             let sender = user_name(sender);
-            let post = Post { sender, timestamp, silent, id, client_id, payload, members_only };
+            let unique_id =
+                id.map(|id| id as u8).filter(|id| *id < 2 * check::IDS).map(|id| Bytes::from(vec![id]));
+            let post = Post { sender, timestamp, silent, id, client_id, unique_id, payload, members_only };
             Op::Append { channel: channel_name(channel), post }
         }
         Plan::Join { channel, user, from, start, read, role } => {
@@ -326,6 +464,28 @@ fn settle(model: &Model, plan: &Plan) -> Op {
         }
         Plan::UserAttributes { user, len } => {
             Op::UserAttributes { user: user_name(user), attributes: vec![user; len].into() }
+        }
+        Plan::AddToSet { channel, user, set, len } => {
+            let attributes = len.map(|len| vec![user; len].into());
+            Op::AddToSet { channel: channel_name(channel), set, user: user_name(user), attributes }
+        }
+        Plan::RemoveFromSet { channel, user, set } => {
+            Op::RemoveFromSet { channel: channel_name(channel), set, user: user_name(user) }
+        }
+        Plan::Require { channel, user, kind, len } => {
+            let (name, user) = (channel_name(channel), user.map(user_name));
+            let row = user.as_ref().map(|user| model.membership(&name, user));
+            let version = row.map_or(model.head(&name).changed, |row| row.map_or(0, |row| row.version));
+            let condition = match kind {
+                0 => Condition::Absent,
+                1 => Condition::Present,
+                2 | 3 => Condition::Version(version + u64::from(kind) - 2),
+                _ => Condition::Attributes(vec![channel; len].into()),
+            };
+            match user {
+                Some(user) => Op::RequireMember { channel: name, user, condition },
+                None => Op::RequireChannel { channel: name, condition },
+            }
         }
         Plan::Retract { channel, message } => {
             let channel = channel_name(channel);
@@ -407,10 +567,13 @@ impl Machine {
             .message_segment(64 << 10)
             .block_cache(16 << 10)
             .tombstones(tombstones)
+            .client_id_window(WINDOW, Duration::ZERO)
             .background(false);
         let store = options.clone().open(DIR).unwrap();
         assert!(store.recovery().created);
-        let witness = Witness::new(Model::new(tombstones));
+        let mut model = Model::new(tombstones);
+        model.window = Some(WINDOW);
+        let witness = Witness::new(model);
         let (tokens, clients, views) = (Vec::new(), BTreeMap::new(), Vec::new());
         let forgets = tombstones < TOMBSTONES;
         Machine { sim, options, store: Some(store), witness, tokens, clients, forgets, views }
@@ -513,7 +676,7 @@ impl Machine {
     fn question(&mut self, store: &Store, step: &Step) {
         let model = &self.witness.model;
         match *step {
-            Step::History { channel, from, to, limit, bytes, reverse, viewer } => {
+            Step::History { channel, from, to, limit, bytes, reverse, viewer, times, sender } => {
                 let channel = channel_name(channel);
                 let range = Range {
                     from: choose(model, &channel, from),
@@ -522,6 +685,8 @@ impl Machine {
                     bytes: bytes.map_or(u64::MAX, u64::from),
                     reverse,
                     viewer: viewer.map(user_name),
+                    times: times.unwrap_or((i64::MIN, i64::MAX)),
+                    sender: sender.map(user_name),
                 };
                 check::history(store, model, &channel, &range);
             }
@@ -664,6 +829,7 @@ fn a_long_list_is_kept_up_to_date() {
         silent: i % 5 == 4,
         id: None,
         client_id: None,
+        unique_id: None,
         payload: format!("message {i}").into(),
     };
     for i in 0..MANY {

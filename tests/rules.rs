@@ -8,9 +8,9 @@ use std::path::Path;
 
 use bytes::Bytes;
 use chanlog::{
-    Argument, Batch, Continuation, Conversation, Draft, Durability, Error, Head, HistoryFrom, JoinOptions,
-    List, ListChange, MAX_ATTRIBUTES, MAX_CHANNEL_ATTRIBUTES, Mark, Membership, Message, Options, Outcome,
-    Receipt, Store, SyncToken, Unread, Update,
+    Argument, Batch, Condition, Continuation, Conversation, Draft, Durability, Error, Head, HistoryFrom,
+    JoinOptions, List, ListChange, MAX_ATTRIBUTES, MAX_CHANNEL_ATTRIBUTES, Mark, Membership, Message,
+    Options, Outcome, Receipt, Store, SyncToken, Unread, Update,
 };
 use tempfile::TempDir;
 
@@ -364,6 +364,139 @@ mod messages {
     }
 }
 
+mod idempotent_sends {
+    use super::*;
+    use std::time::Duration;
+
+    fn named(sender: &str, id: &str, text: &str) -> Draft {
+        Draft::new(sender, 1_700_000_000_000, text.to_owned()).client_id(id)
+    }
+
+    fn existed(receipt: &Receipt) -> Option<(u64, u64)> {
+        match receipt.outcomes()[0] {
+            Outcome::Existed { seq, version } => Some((seq, version)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn find_the_first_wherever_it_lies() {
+        let store = fresh();
+        send(&store, "c", "v", 3);
+        let first = commit(&store, |b| b.append("c", named("u", "1", "hello")));
+        assert_eq!(first.outcomes(), [Outcome::Appended { seq: 4, ordinal: 4, version: 4 }]);
+        send(&store, "c", "v", 2);
+        let before = version(&store);
+        store.wherever(|store| {
+            let again = named("u", "1", "hello").id(7);
+            let mut batch = Batch::new();
+            batch.append("c", again).append("c", named("u", "1", "hello"));
+            let receipt = store.commit(&batch).unwrap();
+            assert_eq!(receipt.outcomes(), [Outcome::Existed { seq: 4, version: 4 }; 2]);
+            assert_eq!(receipt.outcomes()[0].version(), None, "it takes none");
+            assert_eq!((version(store), store.head("c").unwrap().last.seq), (before, 6));
+        });
+    }
+
+    #[test]
+    fn survive_a_crash() {
+        let store = fresh();
+        commit(&store, |b| b.append("c", named("u", "1", "hello")));
+        let crashed = store.crashed();
+        assert_eq!(existed(&commit(&crashed, |b| b.append("c", named("u", "1", "hello")))), Some((1, 1)));
+    }
+
+    #[test]
+    fn are_apart_by_channel_sender_and_id() {
+        let store = fresh();
+        commit(&store, |b| b.append("c", named("u", "1", "hello")));
+        for (channel, sender, id) in [("d", "u", "1"), ("c", "v", "1"), ("c", "u", "2")] {
+            let receipt = commit(&store, |b| b.append(channel, named(sender, id, "hello")));
+            assert_eq!(existed(&receipt), None);
+        }
+        assert_eq!(existed(&commit(&store, |b| b.append("c", draft("u")))), None);
+        assert_eq!(
+            existed(&commit(&store, |b| b.append("c", draft("u")))),
+            None,
+            "without an id all are new"
+        );
+    }
+
+    #[test]
+    fn refuse_another_content() {
+        let store = fresh();
+        commit(&store, |b| b.append("c", named("u", "1", "hello")));
+        store.wherever(|store| {
+            let before = version(store);
+            for other in [named("u", "1", "bye"), named("u", "1", "hello").silent()] {
+                let refused = try_commit(store, |b| b.append("c", draft("v")).append("c", other));
+                assert!(matches!(refused, Err(Error::Conflict { op: 1, seq: 1, .. })), "{refused:?}");
+            }
+            assert_eq!(version(store), before, "nothing of the batch is written");
+        });
+    }
+
+    #[test]
+    fn let_the_rest_of_their_batch_apply() {
+        let store = fresh();
+        commit(&store, |b| b.append("c", named("u", "1", "hello")));
+        let receipt = commit(&store, |b| {
+            b.append("c", named("u", "1", "hello")).join("c", "v").append("c", draft("v"))
+        });
+        assert_eq!(existed(&receipt), Some((1, 1)));
+        assert_eq!(receipt.outcomes()[2].seq(), Some(2));
+    }
+
+    #[test]
+    fn answer_a_member_who_left_since() {
+        let store = fresh();
+        commit(&store, |b| {
+            b.join("c", "u").append("c", named("u", "1", "hello").members_only()).leave("c", "u")
+        });
+        let again = commit(&store, |b| b.append("c", named("u", "1", "hello").members_only()));
+        assert_eq!(existed(&again), Some((1, 2)));
+        let other = try_commit(&store, |b| b.append("c", named("u", "2", "hello").members_only()));
+        assert!(matches!(other, Err(Error::NotMember { op: 0, .. })));
+    }
+
+    #[test]
+    fn count_for_a_number_of_versions_whether_merged_or_not() {
+        let store = fresh_with(small().client_id_window(4, Duration::ZERO));
+        commit(&store, |b| b.append("c", named("u", "1", "hello")));
+        // A batch that begins with version 5 is the last that it counts for.
+        for step in 0..3 {
+            send(&store, "d", "v", 1);
+            store.seal().unwrap();
+            while store.maintain().unwrap() {}
+            let merged = existed(&commit(&store, |b| b.append("c", named("u", "1", "hello"))));
+            assert_eq!(merged, Some((1, 1)), "step {step}");
+        }
+        send(&store, "d", "v", 1);
+        store.seal().unwrap();
+        while store.maintain().unwrap() {}
+        assert_eq!(version(&store), 5);
+        let receipt = commit(&store, |b| b.append("c", named("u", "1", "something else")));
+        assert_eq!(receipt.outcomes()[0].seq(), Some(2), "the id is free again");
+        assert_eq!(
+            existed(&commit(&store, |b| b.append("c", named("u", "1", "something else")))),
+            Some((2, 6))
+        );
+    }
+
+    #[test]
+    fn cost_nothing_without_an_id() {
+        let store = fresh();
+        send(&store, "c", "u", 100);
+        assert_eq!(version(&store), 100);
+        store.seal().unwrap();
+        assert_eq!(store.stat().unwrap().filters, 0);
+        commit(&store, |b| (0..1000).fold(b, |b, i| b.append("c", named("u", &format!("{i}"), "hello"))));
+        store.seal().unwrap();
+        let filters = store.stat().unwrap().filters;
+        assert!((2000..3000).contains(&filters), "{filters} bytes for 1000 ids");
+    }
+}
+
 mod batches {
     use super::*;
 
@@ -479,6 +612,238 @@ mod batches {
         assert_eq!(versions, expected);
         assert_eq!(version(&store), 8);
         assert_eq!(store.head("c").unwrap().order, 2);
+    }
+}
+
+mod conditions {
+    use super::*;
+
+    /// That a batch is refused by its operation `at`, at a version.
+    fn fails(store: &Store, build: impl FnOnce(&mut Batch) -> &mut Batch, at: usize) {
+        let before = version(store);
+        match try_commit(store, build) {
+            Err(Error::ConditionFailed { op, version, .. }) => {
+                assert_eq!(op, at);
+                assert!(version >= before, "{version} is older than what is there, {before}");
+            }
+            other => panic!("expected ConditionFailed, not {other:?}"),
+        }
+        assert_eq!(version(store), before, "nothing is written");
+    }
+
+    #[test]
+    fn change_nothing_where_they_hold() {
+        let store = fresh();
+        let receipt = commit(&store, |b| {
+            b.require_channel("c", Condition::Absent)
+                .require_member("c", "u", Condition::Absent)
+                .join("c", "u")
+                .require_channel("c", Condition::Present)
+                .require_member("c", "u", Condition::Present)
+        });
+        let unchanged = Outcome::Unchanged;
+        assert_eq!(receipt.outcomes()[..2], [unchanged; 2]);
+        assert_eq!(receipt.outcomes()[3..], [unchanged; 2]);
+        assert_eq!((version(&store), store.has_channel("d").unwrap()), (1, false));
+    }
+
+    #[test]
+    fn on_a_channel_tell_whether_it_is_there() {
+        let store = fresh();
+        fails(&store, |b| b.append("c", draft("u")).require_channel("d", Condition::Present), 1);
+        assert!(!store.has_channel("c").unwrap(), "the whole batch is refused");
+        commit(&store, |b| b.append("c", draft("u")));
+        store.wherever(|store| {
+            fails(store, |b| b.require_channel("c", Condition::Absent).class("c", 1), 0);
+            fails(store, |b| b.require_channel("d", Condition::Version(0)), 0);
+            commit(store, |b| b.require_channel("c", Condition::Version(0)));
+            commit(store, |b| b.require_channel("c", Condition::Attributes("".into())));
+        });
+    }
+
+    #[test]
+    fn on_a_member_end_with_the_membership() {
+        let store = fresh();
+        commit(&store, |b| b.join("c", "u").join("c", "v").leave("c", "u"));
+        store.wherever(|store| {
+            fails(store, |b| b.require_member("c", "u", Condition::Present), 0);
+            fails(store, |b| b.require_member("c", "u", Condition::Version(3)), 0);
+            fails(store, |b| b.require_member("c", "v", Condition::Absent), 0);
+            commit(store, |b| b.require_member("c", "u", Condition::Absent));
+            commit(store, |b| b.require_member("c", "nobody", Condition::Absent));
+            commit(store, |b| b.require_member("c", "v", Condition::Present));
+        });
+    }
+
+    #[test]
+    fn on_versions_hold_until_the_row_changes() {
+        let store = fresh();
+        commit(&store, |b| b.join("c", "u").class("c", 1));
+        commit(&store, |b| b.append("c", draft("u")));
+        store.wherever(|store| {
+            commit(store, |b| b.require_member("c", "u", Condition::Version(1)));
+            commit(store, |b| b.require_channel("c", Condition::Version(2)));
+            fails(store, |b| b.role("c", "u", 9).require_member("c", "u", Condition::Version(1)), 1);
+            fails(store, |b| b.class("c", 9).require_channel("c", Condition::Version(2)), 1);
+        });
+    }
+
+    #[test]
+    fn on_attributes_compare_all_of_them() {
+        let store = fresh();
+        commit(&store, |b| b.join("c", "u").attributes("c", "u", "a=1").channel_attributes("c", "b=2"));
+        store.wherever(|store| {
+            commit(store, |b| b.require_member("c", "u", Condition::Attributes("a=1".into())));
+            commit(store, |b| b.require_channel("c", Condition::Attributes("b=2".into())));
+            fails(store, |b| b.require_member("c", "u", Condition::Attributes("a=".into())), 0);
+            fails(store, |b| b.require_channel("c", Condition::Attributes("".into())), 0);
+        });
+    }
+
+    #[test]
+    fn can_be_named() {
+        let store = fresh();
+        commit(&store, |b| b.join("c", "u"));
+        let mut batch = Batch::new();
+        let fields = &mut |field: &str| match field {
+            "channel" => Some(Argument::Bytes(b"c")),
+            "user" => Some(Argument::Bytes(b"u")),
+            "absent" => Some(Argument::Flag(true)),
+            _ => None,
+        };
+        batch.operation("require_member", fields).unwrap();
+        let same = Batch::new().require_member("c", "u", Condition::Absent).as_bytes().to_vec();
+        assert_eq!(batch.as_bytes(), same);
+        assert!(matches!(store.commit(&batch), Err(Error::ConditionFailed { op: 0, .. })));
+    }
+}
+
+mod sets {
+    use super::*;
+    use chanlog::{MAX_SET_ATTRIBUTES, SetListing};
+
+    const DENY: u8 = 0;
+    const BANNED: u8 = 255;
+
+    fn names(listing: SetListing<'_>) -> Vec<String> {
+        let entries = listing.list().unwrap();
+        let name = |name: &[u8]| String::from_utf8(name.to_vec()).unwrap();
+        entries
+            .iter()
+            .map(
+                |entry| {
+                    if entry.member.present() { name(&entry.name) } else { format!("-{}", name(&entry.name)) }
+                },
+            )
+            .collect()
+    }
+
+    #[test]
+    fn are_listed_from_both_sides() {
+        let store = fresh();
+        commit(&store, |b| {
+            b.add_to_set("c", DENY, "u").add_to_set_with("c", DENY, "v", "why").add_to_set("d", DENY, "u");
+            b.add_to_set("c", BANNED, "w")
+        });
+        store.wherever(|store| {
+            assert_eq!(names(store.set("c", DENY)), ["u", "v"]);
+            assert_eq!(names(store.set("c", BANNED)), ["w"]);
+            assert_eq!(names(store.set("c", 1)), [""; 0]);
+            assert_eq!(names(store.sets_of("u", DENY)), ["c", "d"]);
+            assert_eq!(names(store.set("c", DENY).limit(1)), ["u"]);
+            assert_eq!(names(store.set("c", DENY).after("u")), ["v"]);
+            assert_eq!(store.sets_of("v", DENY).list().unwrap()[0].member.attributes, "why");
+            assert_eq!(store.set_member("c", DENY, "v").unwrap().unwrap().version, 2);
+            assert_eq!(store.set_member("c", BANNED, "v").unwrap(), None);
+        });
+    }
+
+    #[test]
+    fn are_no_memberships() {
+        let store = fresh();
+        commit(&store, |b| b.append("c", draft("m")).add_to_set("c", DENY, "u").add_to_set("c", DENY, "new"));
+        let token = list(&store, "u").as_of;
+        commit(&store, |b| b.remove_from_set("c", DENY, "u").append("c", draft("m")));
+        store.wherever(|store| {
+            assert_eq!(store.head("c").unwrap().members, 0);
+            assert_eq!(store.members("c").list().unwrap().len(), 0);
+            assert_eq!(store.channels_of("new").list().unwrap().len(), 0);
+            assert!(list(store, "new").entries.is_empty());
+            assert!(!store.has_memberships("new").unwrap());
+            assert_eq!(changes(store, "u", &token).0, []);
+        });
+    }
+
+    #[test]
+    fn change_only_what_is_not_so() {
+        let store = fresh();
+        let receipt = commit(&store, |b| {
+            b.add_to_set_with("c", DENY, "u", "a")
+                .add_to_set("c", DENY, "u")
+                .add_to_set_with("c", DENY, "u", "a")
+                .add_to_set_with("c", DENY, "u", "")
+                .remove_from_set("c", DENY, "u")
+                .remove_from_set("c", DENY, "u")
+                .remove_from_set("c", DENY, "nobody")
+                .remove_from_set("nowhere", DENY, "u")
+        });
+        let versions: Vec<_> = receipt.outcomes().iter().map(Outcome::version).collect();
+        assert_eq!(versions, [Some(1), None, None, Some(2), Some(3), None, None, None]);
+        assert!(!store.has_channel("nowhere").unwrap());
+        commit(&store, |b| b.add_to_set("c", DENY, "u"));
+        assert_eq!(store.set_member("c", DENY, "u").unwrap().unwrap().attributes, "", "a removal ends them");
+    }
+
+    #[test]
+    fn tell_what_changed_since_a_version() {
+        let store = fresh();
+        commit(&store, |b| {
+            b.add_to_set("c", DENY, "u").add_to_set("c", DENY, "v").add_to_set("d", DENY, "u")
+        });
+        commit(&store, |b| b.remove_from_set("c", DENY, "u").add_to_set("c", DENY, "w"));
+        store.wherever(|store| {
+            assert_eq!(names(store.set("c", DENY).since(3)), ["-u", "w"]);
+            assert_eq!(names(store.set("c", DENY).since(3).after("u")), ["w"]);
+            assert_eq!(names(store.set("c", DENY).since(0)), ["-u", "v", "w"]);
+            assert_eq!(names(store.sets_of("u", DENY).since(2)), ["-c", "d"]);
+            assert_eq!(names(store.set("c", DENY).since(5)), [""; 0]);
+        });
+    }
+
+    #[test]
+    fn forget_removals_after_the_age_of_tombstones() {
+        let store = fresh_with(small().tombstone_age(std::time::Duration::ZERO));
+        commit(&store, |b| {
+            b.add_to_set("c", DENY, "u").add_to_set("c", DENY, "v").remove_from_set("c", DENY, "u")
+        });
+        for _ in 0..4 {
+            // Whether a merge came by or not.
+            assert_eq!(names(store.set("c", DENY).since(0)), ["v"]);
+            assert_eq!(names(store.sets_of("u", DENY).since(0)), [""; 0]);
+            commit(&store, |b| b.append("c", draft("m")));
+            store.seal().unwrap();
+            while store.maintain().unwrap() {}
+        }
+        assert_eq!(store.stat().unwrap().runs.count, 1);
+        commit(&store, |b| b.add_to_set("c", DENY, "u"));
+        store.wherever(|store| assert_eq!(names(store.set("c", DENY)), ["u", "v"]));
+    }
+
+    #[test]
+    fn are_bounded() {
+        let store = fresh();
+        let long = vec![1; MAX_SET_ATTRIBUTES + 1];
+        commit(&store, |b| b.add_to_set_with("c", DENY, "u", &long[1..]));
+        let refused = try_commit(&store, |b| b.add_to_set_with("c", DENY, "u", &long));
+        assert!(matches!(refused, Err(Error::TooLarge { len: 1025, limit: 1024, op: Some(0), .. })));
+        let mut batch = Batch::new();
+        let fields = &mut |field: &str| match field {
+            "set" => Some(Argument::Number(256)),
+            "channel" | "user" => Some(Argument::Bytes(b"c")),
+            _ => None,
+        };
+        batch.operation("remove_from_set", fields).unwrap();
+        assert_invalid(store.commit(&batch), 0);
     }
 }
 
@@ -695,6 +1060,95 @@ mod memberships {
         let store = fresh();
         commit(&store, |b| b.join("c", "a").join("c", "b").join("c", "b").leave("c", "a").leave("c", "a"));
         store.wherever(|store| assert_eq!(store.head("c").unwrap().members, 1));
+    }
+}
+
+mod members {
+    use super::*;
+    use chanlog::Listing;
+
+    fn names(listing: Listing<'_>) -> Vec<String> {
+        listing.list().unwrap().iter().map(|name| String::from_utf8(name.to_vec()).unwrap()).collect()
+    }
+
+    fn four() -> Fresh {
+        let store = fresh();
+        commit(&store, |b| ["a", "b", "c", "d"].into_iter().fold(b, |b, user| b.join("x", user)));
+        store
+    }
+
+    #[test]
+    fn are_listed_by_role() {
+        let store = four();
+        commit(&store, |b| b.role("x", "b", 2).role("x", "d", 2).role("x", "a", 1).join("y", "b"));
+        store.wherever(|store| {
+            assert_eq!(names(store.members("x").role(2)), ["b", "d"]);
+            assert_eq!(names(store.members("x").role(2).limit(1)), ["b"]);
+            assert_eq!(names(store.members("x").role(2).after("b")), ["d"]);
+            assert_eq!(names(store.members("x").role(1).role(0)), ["a", "c"]);
+            assert_eq!(names(store.channels_of("b").role(2)), ["x"]);
+        });
+    }
+
+    #[test]
+    fn are_told_after_they_left() {
+        let store = four();
+        commit(&store, |b| b.leave("x", "b").leave("x", "c").join("x", "c").join("y", "a").leave("y", "a"));
+        store.wherever(|store| {
+            assert_eq!(names(store.members("x").left()), ["b"]);
+            assert_eq!(names(store.members("x")), ["a", "c", "d"]);
+            assert_eq!(names(store.channels_of("b").left()), ["x"]);
+            assert_eq!(names(store.channels_of("a").left()), ["y"]);
+            let row = &store.members("x").left().rows().unwrap()[0];
+            assert!(!row.membership.present());
+        });
+    }
+
+    #[test]
+    fn are_not_told_after_the_age_of_tombstones() {
+        let store = fresh_with(small().tombstone_age(std::time::Duration::ZERO));
+        commit(&store, |b| b.join("x", "a").join("x", "b").leave("x", "a"));
+        store.wherever(|store| {
+            assert_eq!(names(store.members("x").left()), [""; 0]);
+            assert_eq!(names(store.channels_of("a").left()), [""; 0]);
+            assert_eq!(names(store.members("x").since(0)), ["b"]);
+        });
+    }
+
+    #[test]
+    fn are_listed_since_a_version() {
+        let store = four();
+        commit(&store, |b| b.role("x", "b", 2).leave("x", "c").append("x", draft("a")));
+        store.wherever(|store| {
+            assert_eq!(names(store.members("x").since(4)), ["b", "c"]);
+            assert_eq!(names(store.members("x").since(4).limit(1)), ["b"]);
+            assert_eq!(names(store.members("x").since(5).after("b")), ["c"]);
+            assert_eq!(names(store.members("x").since(3).role(0)), ["c", "d"]);
+            assert_eq!(names(store.members("x").since(7)), [""; 0]);
+            assert_eq!(names(store.channels_of("b").since(4)), ["x"]);
+            assert_eq!(names(store.channels_of("b").since(5)), [""; 0]);
+        });
+    }
+
+    #[test]
+    fn have_receipts() {
+        let store = four();
+        send(&store, "x", "stranger", 3);
+        commit(&store, |b| b.read("x", "a", 2).append("x", draft("b")).leave("x", "d"));
+        store.wherever(|store| {
+            let marks = |listing: Listing<'_>| -> Vec<(String, u64)> {
+                let name = |name: &[u8]| String::from_utf8(name.to_vec()).unwrap();
+                listing.marks().unwrap().iter().map(|mark| (name(&mark.name), mark.mark.seq)).collect()
+            };
+            let one = |name: &str, seq| (name.to_owned(), seq);
+            assert_eq!(marks(store.members("x")), [one("a", 2), one("b", 4), one("c", 0)]);
+            assert_eq!(marks(store.members("x").since(7)), [one("a", 2), one("b", 4)]);
+            assert_eq!(marks(store.members("x").since(8)), [one("b", 4)]);
+            assert_eq!(marks(store.members("x").since(7).limit(1)), [one("a", 2)]);
+            assert_eq!(marks(store.members("x").after("a").limit(1)), [one("b", 4)]);
+            assert_eq!(marks(store.channels_of("b")), [one("x", 4)]);
+            assert!(matches!(store.users().marks(), Err(Error::InvalidArgument { .. })));
+        });
     }
 }
 
@@ -1232,6 +1686,169 @@ mod lists {
             assert_eq!(at(4, 4), [4]);
             assert_eq!(at(5, 4), [0u64; 0]);
             assert_eq!(at(11, u64::MAX), [0u64; 0]);
+        });
+    }
+}
+
+mod unique_ids {
+    use super::*;
+
+    fn identified(sender: &str, id: impl AsRef<[u8]>) -> Draft {
+        draft(sender).unique_id(id)
+    }
+
+    #[test]
+    fn find_their_message_wherever_it_lies() {
+        let store = fresh();
+        let number = 42u64.to_be_bytes();
+        send(&store, "c", "v", 3);
+        commit(&store, |b| b.append("c", identified("u", number)).append("d", identified("u", [0xff; 64])));
+        send(&store, "c", "v", 3);
+        store.wherever(|store| {
+            let found = store.message_by_id(number).unwrap().unwrap();
+            assert_eq!((&found.channel[..], found.message.seq), (&b"c"[..], 4));
+            assert_eq!(found.message.unique_id.as_deref(), Some(&number[..]));
+            assert_eq!(store.message_by_id([0xff; 64]).unwrap().unwrap().channel, "d");
+            assert_eq!(store.message_by_id([0xff; 63]).unwrap(), None);
+            assert_eq!(store.message_by_id("").unwrap(), None);
+            let (all, plain) = (store.history("c").list().unwrap(), 2);
+            assert_eq!((all[3].unique_id.as_deref(), &all[plain].unique_id), (Some(&number[..]), &None));
+        });
+    }
+
+    #[test]
+    fn are_unique_in_the_whole_store() {
+        let store = fresh();
+        commit(&store, |b| b.append("c", identified("u", "1")));
+        store.wherever(|store| {
+            let before = version(store);
+            for (channel, sender) in [("c", "u"), ("d", "u"), ("c", "v")] {
+                let refused =
+                    try_commit(store, |b| b.join("d", "x").append(channel, identified(sender, "1")));
+                match refused {
+                    Err(Error::IdTaken { op: 1, channel, seq: 1, .. }) => assert_eq!(channel, "c"),
+                    other => panic!("expected IdTaken, not {other:?}"),
+                }
+            }
+            assert_eq!(version(store), before);
+        });
+    }
+
+    #[test]
+    fn are_unique_within_a_batch() {
+        let store = fresh();
+        let refused =
+            try_commit(&store, |b| b.append("c", identified("u", "1")).append("c", identified("u", "1")));
+        assert!(matches!(refused, Err(Error::IdTaken { op: 1, seq: 1, .. })), "{refused:?}");
+        assert_eq!(store.message_by_id("1").unwrap(), None);
+        commit(&store, |b| b.append("c", identified("u", "1")));
+    }
+
+    #[test]
+    fn do_not_stand_in_the_way_of_a_repeated_send() {
+        let store = fresh();
+        let both = || identified("u", "1").client_id("a");
+        let receipt = commit(&store, |b| b.append("c", both()).append("c", both()));
+        assert_eq!(receipt.outcomes()[0], Outcome::Appended { seq: 1, ordinal: 1, version: 1 });
+        assert_eq!(receipt.outcomes()[1], Outcome::Existed { seq: 1, version: 1 });
+        assert_eq!(version(&store), 1);
+    }
+
+    #[test]
+    fn have_1_to_64_bytes() {
+        let store = fresh();
+        assert_invalid(try_commit(&store, |b| b.append("c", identified("u", ""))), 0);
+        assert_invalid(try_commit(&store, |b| b.append("c", identified("u", [1; 65]))), 0);
+    }
+
+    #[test]
+    fn survive_a_crash() {
+        let store = fresh();
+        commit(&store, |b| b.append("c", identified("u", "1")));
+        let crashed = store.crashed();
+        assert_eq!(crashed.message_by_id("1").unwrap().unwrap().message.seq, 1);
+        assert!(matches!(
+            try_commit(&crashed, |b| b.append("c", identified("u", "1"))),
+            Err(Error::IdTaken { .. })
+        ));
+    }
+}
+
+mod times {
+    use super::*;
+
+    fn at(store: &Store, times: &[i64]) {
+        for time in times {
+            commit(store, |b| b.append("c", Draft::new("u", *time, vec![7; 3000])));
+        }
+    }
+
+    fn last(store: &Store, time: i64) -> Option<u64> {
+        seqs(&store.history("c").to_time(time).last(1).unwrap()).first().copied()
+    }
+
+    fn first_after(store: &Store, time: i64) -> Option<u64> {
+        seqs(&store.history("c").from_time(time + 1).limit(1).list().unwrap()).first().copied()
+    }
+
+    #[test]
+    fn need_not_ascend() {
+        let store = fresh();
+        at(&store, &[100, 200, 150, 300, 250]);
+        store.wherever(|store| {
+            let found = [99, 100, 149, 150, 200, 249, 250, 299, 300].map(|time| last(store, time));
+            assert_eq!(found, [None, Some(1), Some(1), Some(3), Some(3), Some(3), Some(5), Some(5), Some(5)]);
+            let found = [99, 100, 150, 200, 250, 299, 300].map(|time| first_after(store, time));
+            assert_eq!(found, [Some(1), Some(2), Some(2), Some(4), Some(4), Some(4), None]);
+        });
+    }
+
+    #[test]
+    fn of_a_far_future_hide_nothing() {
+        let store = fresh();
+        at(&store, &[100, i64::MAX, 200, i64::MIN]);
+        at(&store, &(3..40).map(|i| i * 100).collect::<Vec<_>>());
+        store.wherever(|store| {
+            assert_eq!((last(store, 99), last(store, 250), last(store, 3900)), (Some(4), Some(4), Some(41)));
+            assert_eq!((first_after(store, 200), first_after(store, 2000)), (Some(2), Some(2)));
+            let after = store.history("c").from(3).from_time(2001).limit(1).list().unwrap();
+            assert_eq!(seqs(&after), [23]);
+        });
+    }
+
+    #[test]
+    fn narrow_any_range() {
+        let store = fresh();
+        at(&store, &(0..60).map(|i| i % 10 * 10).collect::<Vec<_>>());
+        store.wherever(|store| {
+            let range = || store.history("c").from_time(30).to_time(40);
+            assert_eq!(seqs(&range().limit(3).list().unwrap()), [4, 5, 14]);
+            assert_eq!(seqs(&range().reverse().limit(3).list().unwrap()), [55, 54, 45]);
+            assert_eq!(seqs(&range().from(10).to(25).list().unwrap()), [14, 15, 24, 25]);
+            assert_eq!(seqs(&range().limit(0).list().unwrap()), [0u64; 0]);
+            assert_eq!(seqs(&store.history("c").from_time(40).to_time(30).list().unwrap()), [0u64; 0]);
+        });
+    }
+}
+
+mod senders {
+    use super::*;
+
+    #[test]
+    fn have_their_own_last_message_at_or_below_a_seq() {
+        let store = fresh();
+        for i in 0..30 {
+            send(&store, "c", if i % 10 == 2 { "rare" } else { "u" }, 1);
+        }
+        commit(&store, |b| b.join("c", "silent one"));
+        store.wherever(|store| {
+            let last = |user: &str, seq| seqs(&store.history("c").to(seq).by(user).last(1).unwrap());
+            assert_eq!(last("rare", u64::MAX), [23]);
+            assert_eq!((last("rare", 22), last("rare", 13), last("rare", 2)), (vec![13], vec![13], vec![]));
+            assert_eq!(last("u", 3), [2]);
+            assert_eq!((last("silent one", 30), last("nobody", 30)), (vec![], vec![]));
+            let all = store.history("c").by("rare").limit(2).list().unwrap();
+            assert_eq!(seqs(&all), [3, 13]);
         });
     }
 }

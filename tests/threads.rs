@@ -254,6 +254,7 @@ fn changes(channel: &Name, alice: &Name, i: u64) -> Vec<model::Op> {
         silent: i.is_multiple_of(7),
         id: None,
         client_id: None,
+        unique_id: None,
         payload: vec![i as u8; 100].into(),
     };
     let visible = chanlog::HistoryFrom::Now;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use chanlog::{Argument, Batch, Commit, Draft, Error, HistoryFrom, JoinOptions, Options, Store};
+use chanlog::{Argument, Batch, Commit, Draft, Error, HistoryFrom, JoinOptions, Options, Outcome, Store};
 use indicatif::{HumanCount, ProgressBar};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -35,7 +35,10 @@ use crate::text;
 /// are given; "pin", "mute" and "unread" without "on":false set what they say; "set_unread" takes "n"; "retract" of a message by its "seq", "edit" with "seq" and "text", "annotate" with
 /// "seq", "key" and "text", which is empty in order to remove, "forget" of a range "from" a seq
 /// "to" another by one user), "history" ("now", "all") of a join, "seq" of a read (to the end without
-/// it), "silent", "id" (the client's id of the message), "payload_base64" in place of "text". Names and ids that are not UTF-8 come as "channel_base64", "user_base64", "id_base64". Keys that an op does not
+/// it), "silent", "client_id" (the client's id of the message, by
+/// which a line that was sent before changes nothing; "id" means the same), "unique_id" (one that no other message has, by which
+/// `message` finds it), "payload_base64" in place of "text". Names and ids
+/// that are not UTF-8 come as "channel_base64", "user_base64", "client_id_base64", "id_base64", "unique_id_base64". Keys that an op does not
 /// need are ignored, a key with null counts as absent. Blank lines are skipped, and counted as lines. A payload has at most
 /// 1 MiB, a line about 6.
 #[derive(clap::Args)]
@@ -166,6 +169,14 @@ impl<'a> Import<'a> {
             // The place in the batch means nothing to somebody who wrote a line.
             Error::InvalidArgument { what, .. } => Refusal::Bad(what),
             Error::NotMember { .. } => Refusal::Bad("the user is no member of the channel".into()),
+            Error::Conflict { seq, .. } => {
+                Refusal::Bad(format!("the client id is that of message {seq}, which has another content"))
+            }
+            Error::IdTaken { channel, seq, .. } => {
+                let channel = text::label(&channel);
+                Refusal::Bad(format!("the unique id is that of message {seq} in channel {channel}"))
+            }
+            Error::ConditionFailed { .. } => Refusal::Bad("the condition does not hold".into()),
             Error::NoMessage { seq, .. } => Refusal::Bad(format!("the channel has no message {seq}")),
             Error::Retracted { seq, .. } => Refusal::Bad(format!("message {seq} was retracted")),
             Error::TooLarge { .. } => Refusal::Bad(error.to_string()),
@@ -197,7 +208,8 @@ impl<'a> Import<'a> {
         {
             let Some((_, first)) = self.pending.pop_front() else { break };
             let receipt = first.wait()?;
-            self.messages += receipt.outcomes().iter().filter(|o| o.seq().is_some()).count() as u64;
+            let appended = receipt.outcomes().iter().filter(|o| matches!(o, Outcome::Appended { .. }));
+            self.messages += appended.count() as u64;
         }
         if most == 0 || self.pending.len() < before { self.tell() } else { Ok(()) }
     }
@@ -318,6 +330,10 @@ enum Key {
     Ts,
     Text,
     PayloadBase64,
+    ClientId,
+    ClientIdBase64,
+    UniqueId,
+    UniqueIdBase64,
     Id,
     IdBase64,
     Silent,
@@ -368,8 +384,16 @@ impl Fields<'_> {
         let ts = self.value(Key::Ts, "no whole number of milliseconds")?.ok_or("no ts")?;
         let payload = self.bytes(Key::Text, Key::PayloadBase64)?.ok_or("neither text nor payload_base64")?;
         let mut draft = Draft::new(sender, ts, payload);
-        if let Some(id) = self.bytes(Key::Id, Key::IdBase64)? {
+        let id = match (self.bytes(Key::ClientId, Key::ClientIdBase64)?, self.bytes(Key::Id, Key::IdBase64)?)
+        {
+            (Some(_), Some(_)) => return Err("both client_id and id".into()),
+            (one, other) => one.or(other),
+        };
+        if let Some(id) = id {
             draft = draft.client_id(id);
+        }
+        if let Some(id) = self.bytes(Key::UniqueId, Key::UniqueIdBase64)? {
+            draft = draft.unique_id(id);
         }
         let silent = self.value(Key::Silent, "neither true nor false")?.unwrap_or(false);
         Ok(if silent { draft.silent() } else { draft })

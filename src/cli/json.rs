@@ -86,7 +86,8 @@ impl Serialize for Bytes<'_> {
     }
 }
 
-/// A message. The client's id and the state come last, and only where there is one, or it is not as it was sent.
+/// A message. Its ids come after it, only where there are any: the client's, and the one by which it is found. The state comes last,
+/// if it is not as it was sent.
 #[derive(serde::Serialize)]
 pub struct Message<'a> {
     seq: u64,
@@ -98,13 +99,15 @@ pub struct Message<'a> {
     payload: Bytes<'a>,
     #[serde(flatten)]
     id: Option<Bytes<'a>>,
+    #[serde(flatten)]
+    unique_id: Option<Bytes<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<&'static str>,
 }
 
 impl<'a> From<&'a chanlog::Message> for Message<'a> {
     fn from(message: &'a chanlog::Message) -> Self {
-        let id = message.client_id.as_deref();
+        let (id, unique_id) = (message.client_id.as_deref(), message.unique_id.as_deref());
         Message {
             seq: message.seq,
             sender: Bytes { key: "sender", base64: "sender_base64", bytes: &message.sender },
@@ -112,6 +115,7 @@ impl<'a> From<&'a chanlog::Message> for Message<'a> {
             silent: message.silent,
             payload: Bytes::payload(&message.payload),
             id: id.map(|bytes| Bytes { key: "id", base64: "id_base64", bytes }),
+            unique_id: unique_id.map(|bytes| Bytes { key: "unique_id", base64: "unique_id_base64", bytes }),
             state: state(message),
         }
     }

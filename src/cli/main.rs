@@ -18,6 +18,7 @@ mod inspect;
 mod json;
 mod lines;
 mod members;
+mod message;
 mod open;
 mod output;
 mod progress;
@@ -49,6 +50,7 @@ enum Command {
     History(history::Args),
     Changes(changes::Args),
     Members(members::Args),
+    Message(message::Args),
     Stat(stat::Args),
     Verify(verify::Args),
     Backup(backup::Args),
@@ -76,6 +78,7 @@ fn run(command: &Command) -> Result {
         Command::History(args) => history::run(args),
         Command::Changes(args) => changes::run(args),
         Command::Members(args) => members::run(args),
+        Command::Message(args) => message::run(args),
         Command::Stat(args) => stat::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Backup(args) => backup::run(args),

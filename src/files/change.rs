@@ -6,11 +6,12 @@
 //! 3 name user      id v, len u8, bytes
 //! 32 + table       a patch: a v, b v, len v of the fields, fields (see `model::image`)
 //! 64 + table       a patch in a table of wide keys: a v, b v, c v, len v, fields
+//! 96 + table       the same, of a row that belongs to the change before it
 //! ```
 //!
-//! `v` is a varint. All but the names take one version each, in order. A patch is the outcome of an operation, and what
-//! follows from a message is one function of the model: so replaying decides nothing, and rules may change without touching
-//! old logs.
+//! `v` is a varint. All but names and rows that belong to another change take one version each, in order. A patch is
+//! the outcome of an operation, and what follows from a message is one function of the model: so replaying decides
+//! nothing, and rules may change without touching old logs.
 
 use super::record::Record;
 use crate::model::codec::{Put, Reader};
@@ -42,6 +43,15 @@ pub enum Change<'a> {
         /// The fields that got new values.
         fields: &'a [u8],
     },
+    /// A row of a table of wide keys changed with the change before it, and has its version.
+    Beside {
+        /// Its table.
+        table: u8,
+        /// Its key.
+        key: Key,
+        /// The fields that got new values.
+        fields: &'a [u8],
+    },
 }
 
 /// The tag of a message, which stands in front of its record.
@@ -50,11 +60,12 @@ const NAME_CHANNEL: u8 = 2;
 const NAME_USER: u8 = 3;
 const PATCH: u8 = 32;
 const WIDE_PATCH: u8 = 64;
+const BESIDE: u8 = 96;
 /// Tables have lower numbers.
 const TABLES: u8 = 32;
 
-/// More bytes than any change takes in the log beyond what its operation takes in a batch.
-pub const OVERHEAD: usize = 128;
+/// More bytes than the changes of any operation take in the log beyond what it takes in a batch.
+pub const OVERHEAD: usize = 192;
 
 impl<'a> Change<'a> {
     /// Appends the encoded change. A message's record begins one byte after the start.
@@ -71,15 +82,9 @@ impl<'a> Change<'a> {
                 out.put(name);
             }
             Change::Patch { table, wide, key, fields } => {
-                out.put_u8(table | if wide { WIDE_PATCH } else { PATCH });
-                out.put_varint(key.a.into());
-                out.put_varint(key.b);
-                if wide {
-                    out.put_varint(key.c);
-                }
-                out.put_varint(fields.len() as u64);
-                out.put(fields);
+                put_patch(out, table | if wide { WIDE_PATCH } else { PATCH }, wide, key, fields);
             }
+            Change::Beside { table, key, fields } => put_patch(out, table | BESIDE, true, key, fields),
         }
     }
 
@@ -94,10 +99,25 @@ impl<'a> Change<'a> {
             NAME_CHANNEL => name(Named::Channel, r),
             NAME_USER => name(Named::User, r),
             tag @ PATCH..WIDE_PATCH => patch(tag - PATCH, false, r),
-            tag if (WIDE_PATCH..WIDE_PATCH + TABLES).contains(&tag) => patch(tag - WIDE_PATCH, true, r),
+            tag @ WIDE_PATCH..BESIDE => patch(tag - WIDE_PATCH, true, r),
+            tag if (BESIDE..BESIDE + TABLES).contains(&tag) => match patch(tag - BESIDE, true, r)? {
+                Change::Patch { table, key, fields, .. } => Some(Change::Beside { table, key, fields }),
+                _ => None,
+            },
             _ => None,
         }
     }
+}
+
+fn put_patch(out: &mut Vec<u8>, tag: u8, wide: bool, key: Key, fields: &[u8]) {
+    out.put_u8(tag);
+    out.put_varint(key.a.into());
+    out.put_varint(key.b);
+    if wide {
+        out.put_varint(key.c);
+    }
+    out.put_varint(fields.len() as u64);
+    out.put(fields);
 }
 
 fn name<'a>(named: Named, r: &mut Reader<'a>) -> Option<Change<'a>> {
@@ -129,7 +149,7 @@ mod tests {
             let key = Key { a: ids.0, b: ids.1.into(), c: 0 };
             let record = Record {
                 channel: ChannelId(ids.0), sender: UserId(ids.1), mark: Mark { seq, ordinal: seq / 3 }, version: 9,
-                timestamp: at, silent: true, id: Some(seq), client_id: None, fields: &[], payload: &name,
+                timestamp: at, silent: true, id: Some(seq), client_id: None, unique_id: None, fields: &[], payload: &name,
             };
             let changes = [
                 Change::Message(record),
@@ -137,6 +157,7 @@ mod tests {
                 Change::Name { named: Named::User, id: ids.1, name: &name },
                 Change::Patch { table: 1, wide: false, key, fields: &name },
                 Change::Patch { table: 31, wide: true, key: Key { b: seq, c: seq, ..key }, fields: &name },
+                Change::Beside { table: 31, key: Key { b: seq, c: seq, ..key }, fields: &name },
             ];
             let mut bytes = Vec::new();
             changes.iter().for_each(|change| change.encode(&mut bytes));

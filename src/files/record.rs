@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! len v            of what follows
-//! flags u8         1 silent, 2 has an id, 4 has a client id, 8 has further fields; no other
+//! flags u8         1 silent, 2 has an id, 4 has a client id, 8 has further fields, 16 has a unique id; no other
 //! channel v        sender v
 //! seq v            lag v (seq - ordinal)
 //! version v        timestamp signed v, in ms since 2020-01-01T00:00:00Z, wrapping
 //! id u64           with flag 2
 //! client id        with flag 4: len u8, from 1 to 64, and its bytes
+//! unique id        with flag 16: len u8, from 1 to 64, and its bytes
 //! fields           with flag 8: len v, at least 1, and bytes that mean nothing here and are kept as they are
 //! payload          the rest
 //! ```
@@ -26,9 +27,9 @@ pub const LEAD: usize = 5;
 /// The least bytes that a record takes: a byte for each number, and the flags.
 pub const MIN: usize = 8;
 /// The most bytes that a record takes beyond id, client id, fields and payload: three numbers of 32 bits, four of 64, the
-/// flags, and the lengths of client id and fields.
+/// flags, and the lengths of client id, unique id and fields.
 #[cfg(test)]
-pub const MAX_HEADER: usize = 3 * 5 + 4 * 10 + 1 + 1 + 5;
+pub const MAX_HEADER: usize = 3 * 5 + 4 * 10 + 1 + 1 + 1 + 5;
 /// 2020-01-01T00:00:00Z in Unix milliseconds. Timestamps near it are short.
 const EPOCH: i64 = 1_577_836_800_000;
 
@@ -36,6 +37,7 @@ const SILENT: u8 = 1;
 const HAS_ID: u8 = 2;
 const HAS_CLIENT_ID: u8 = 4;
 const HAS_FIELDS: u8 = 8;
+const HAS_UNIQUE_ID: u8 = 16;
 
 /// A decoded message that borrows its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +51,7 @@ pub struct Record<'a> {
     pub silent: bool,
     pub id: Option<u64>,
     pub client_id: Option<&'a [u8]>,
+    pub unique_id: Option<&'a [u8]>,
     /// Further fields, which mean nothing here; empty if there are none.
     pub fields: &'a [u8],
     pub payload: &'a [u8],
@@ -68,12 +71,23 @@ impl<'a> Record<'a> {
         let numbers: usize = numbers.into_iter().map(varint_len).sum();
         let id = self.id.map_or(0, |_| 8);
         let client_id = self.client_id().map_or(0, |id| 1 + id.len());
+        let unique_id = self.unique_id().map_or(0, |id| 1 + id.len());
         let fields = self.fields().map_or(0, |fields| varint_len(fields.len() as u64) + fields.len());
-        1 + numbers + signed_len(since_epoch(self.timestamp)) + id + client_id + fields + self.payload.len()
+        1 + numbers
+            + signed_len(since_epoch(self.timestamp))
+            + id
+            + client_id
+            + unique_id
+            + fields
+            + self.payload.len()
     }
 
     fn client_id(&self) -> Option<&'a [u8]> {
         self.client_id.filter(|id| !id.is_empty())
+    }
+
+    fn unique_id(&self) -> Option<&'a [u8]> {
+        self.unique_id.filter(|id| !id.is_empty())
     }
 
     fn fields(&self) -> Option<&'a [u8]> {
@@ -85,6 +99,7 @@ impl<'a> Record<'a> {
             | (u8::from(self.id.is_some()) * HAS_ID)
             | (u8::from(self.client_id().is_some()) * HAS_CLIENT_ID)
             | (u8::from(self.fields().is_some()) * HAS_FIELDS)
+            | (u8::from(self.unique_id().is_some()) * HAS_UNIQUE_ID)
     }
 
     /// Appends the encoded record.
@@ -103,6 +118,10 @@ impl<'a> Record<'a> {
         if let Some(client_id) = self.client_id() {
             out.put_u8(client_id.len() as u8);
             out.put(client_id);
+        }
+        if let Some(unique_id) = self.unique_id() {
+            out.put_u8(unique_id.len() as u8);
+            out.put(unique_id);
         }
         if let Some(fields) = self.fields() {
             out.put_varint(fields.len() as u64);
@@ -129,14 +148,15 @@ impl<'a> Record<'a> {
     #[inline]
     fn read_body(mut r: Reader<'a>) -> Option<Record<'a>> {
         let flags = r.u8()?;
-        if flags & !(SILENT | HAS_ID | HAS_CLIENT_ID | HAS_FIELDS) != 0 {
+        if flags & !(SILENT | HAS_ID | HAS_CLIENT_ID | HAS_FIELDS | HAS_UNIQUE_ID) != 0 {
             return None;
         }
         let (channel, sender) = (ChannelId(r.varint32()?), UserId(r.varint32()?));
         let (seq, lag, version, timestamp) = (r.varint()?, r.varint()?, r.varint()?, r.signed()?);
         let mark = Mark { seq, ordinal: seq.checked_sub(lag)? };
         let id = if flags & HAS_ID == 0 { None } else { Some(r.u64()?) };
-        let client_id = if flags & HAS_CLIENT_ID == 0 { None } else { Some(client_id(&mut r)?) };
+        let client_id = if flags & HAS_CLIENT_ID == 0 { None } else { Some(named_id(&mut r)?) };
+        let unique_id = if flags & HAS_UNIQUE_ID == 0 { None } else { Some(named_id(&mut r)?) };
         let fields = if flags & HAS_FIELDS == 0 { &[] } else { fields(&mut r)? };
         Some(Record {
             channel,
@@ -147,6 +167,7 @@ impl<'a> Record<'a> {
             silent: flags & SILENT != 0,
             id,
             client_id,
+            unique_id,
             fields,
             payload: r.rest(),
         })
@@ -157,7 +178,8 @@ fn since_epoch(timestamp: i64) -> i64 {
     timestamp.wrapping_sub(EPOCH)
 }
 
-fn client_id<'a>(r: &mut Reader<'a>) -> Option<&'a [u8]> {
+/// A client id or a unique id.
+fn named_id<'a>(r: &mut Reader<'a>) -> Option<&'a [u8]> {
     let len = usize::from(r.u8()?);
     if (1..=MAX_CLIENT_ID).contains(&len) { r.bytes(len) } else { None }
 }
@@ -195,17 +217,17 @@ mod tests {
         fn every_field_round_trips(
             ids in any::<(u32, u32)>(), seq in number(), counted in number(), version in number(), timestamp: i64,
             silent: bool, id: Option<u64>, client in proptest::collection::vec(any::<u8>(), 0..=64),
-            fields: Vec<u8>, payload: Vec<u8>, behind: Vec<u8>,
+            unique in proptest::collection::vec(any::<u8>(), 0..=64), fields: Vec<u8>, payload: Vec<u8>, behind: Vec<u8>,
         ) {
             let record = Record {
                 channel: ChannelId(ids.0), sender: UserId(ids.1), mark: Mark { seq, ordinal: counted % seq.max(1) },
                 version, timestamp, silent, id, client_id: Some(&client[..]).filter(|c| !c.is_empty()),
-                fields: &fields, payload: &payload,
+                unique_id: Some(&unique[..]).filter(|c| !c.is_empty()), fields: &fields, payload: &payload,
             };
             let mut bytes = Vec::new();
             record.encode(&mut bytes);
             prop_assert_eq!(bytes.len(), record.encoded_len());
-            prop_assert!(bytes.len() <= MAX_HEADER + 8 + client.len() + fields.len() + payload.len());
+            prop_assert!(bytes.len() <= MAX_HEADER + 8 + client.len() + unique.len() + fields.len() + payload.len());
             let whole = bytes.len();
             prop_assert_eq!(len(&bytes[..LEAD]), Some(whole));
             bytes.extend(behind);
@@ -232,6 +254,7 @@ mod tests {
         silent: false,
         id: None,
         client_id: None,
+        unique_id: None,
         fields: b"",
         payload: b"hi",
     };
@@ -250,8 +273,8 @@ mod tests {
         let (channel, sender) = (ChannelId(u32::MAX), UserId(u32::MAX));
         let most = Record { channel, sender, mark, version: u64::MAX, timestamp, ..PLAIN };
         assert_eq!(Record::decode(&encoded(&most)), Some(most));
-        // A byte for the length, none for those of client id and fields.
-        assert_eq!(encoded(&most).len() - PLAIN.payload.len(), MAX_HEADER - 4 - 1 - 5);
+        // A byte for the length, none for those of client id, unique id and fields.
+        assert_eq!(encoded(&most).len() - PLAIN.payload.len(), MAX_HEADER - 4 - 1 - 1 - 5);
         let least = Record {
             channel: ChannelId(0),
             sender: UserId(0),
@@ -269,7 +292,7 @@ mod tests {
         let full = Record { id: Some(7), client_id: Some(b"c"), fields: b"f", ..PLAIN };
         let good = encoded(&full);
         assert_eq!(Record::decode(&good), Some(full));
-        for flag in [16, 32, 64, 128] {
+        for flag in [32, 64, 128] {
             let mut bad = good.clone();
             bad[1] |= flag;
             assert_eq!(Record::decode(&bad), None);

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::files::disk::Disk;
 use crate::files::record::Record;
 use crate::files::sealed::{HEADER, Kind, Sealed, SealedWriter, StoreId, TRAILER};
-use crate::files::segment::{self, BlockCache, Chain, Link, Segment, SegmentBuilder};
+use crate::files::segment::{self, BlockCache, Chain, EVER, Link, Segment, SegmentBuilder};
 use crate::files::table::{self, Filter, HashKey, Last, Names, Run, RunBuilder, RunEntry};
 use crate::model::codec::crc;
 use crate::model::head::{HEADS, Head};
@@ -188,6 +188,7 @@ fn example_record(channel: ChannelId, seq: u64, version: u64) -> Bytes {
         silent: seq % 2 == 1,
         id: Some(seq).filter(|seq| seq % 3 == 0),
         client_id: Some(&b"client"[..]).filter(|_| seq.is_multiple_of(5)),
+        unique_id: None,
         fields: if seq.is_multiple_of(7) { b"fields" } else { b"" },
         payload: &payload,
     };
@@ -207,7 +208,7 @@ fn read_channel(segment: &Segment, channel: ChannelId, input: &mut Input<'_>) {
     for (from, to) in [(0, u64::MAX), (input.number(), input.number())] {
         let read = |reverse| {
             let mut seqs = Vec::new();
-            let done = segment.read(&entry, from..=to, reverse, &mut |_, record| {
+            let done = segment.read(&entry, &(from..=to), &EVER, reverse, &mut |_, record| {
                 assert!(record.channel == channel && (from..=to).contains(&record.mark.seq));
                 seqs.push(record.mark.seq);
                 Ok(ControlFlow::Continue(()))
@@ -293,6 +294,9 @@ fn example_run() -> Parts {
         let others = [(200, false), (201, true)];
         for (table, wide) in row::tables().chain(others) {
             builder.section(table, wide)?;
+            if wide {
+                builder.filtered();
+            }
             example_section(&mut builder, table, wide)?;
         }
         builder.channels(0, (0..40).map(|i| format!("channel {i}")))?;

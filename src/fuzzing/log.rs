@@ -244,6 +244,7 @@ fn message(out: &mut Vec<u8>, input: &mut Input<'_>, expected: &mut Expected) {
         silent,
         id: None,
         client_id: None,
+        unique_id: None,
         fields: &[],
         payload: input.bytes(usize::from(len % 32)),
     });

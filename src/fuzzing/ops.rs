@@ -13,6 +13,7 @@ use crate::env::{Op, SimEnv};
 use crate::error::{Error, Result};
 use crate::model::batch::{Batch, Durability};
 use crate::model::message::MessageState;
+use crate::model::outcome::Outcome;
 use crate::store::Store;
 
 /// How many steps one life has at most.
@@ -140,7 +141,8 @@ impl Life {
             Ok(receipt) => {
                 assert_eq!(receipt.outcomes().len(), sent.len());
                 for (outcome, (channel, payload)) in receipt.outcomes().iter().zip(sent) {
-                    let Some(seq) = outcome.seq() else { continue };
+                    // One that was sent before keeps its own payload.
+                    let &Outcome::Appended { seq, .. } = outcome else { continue };
                     let promise = (payload, durability == Durability::Sync);
                     let before = self.promised.insert((channel, seq), promise);
                     assert_eq!(before, None, "seq {seq} was given out twice");

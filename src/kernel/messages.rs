@@ -15,7 +15,7 @@ use super::view::View;
 use crate::error::{Error, Result};
 use crate::files::log::LogFile;
 use crate::files::record::Record;
-use crate::files::segment::{Entry, Extent, Link, Segment};
+use crate::files::segment::{EVER, Entry, Extent, Link, Segment};
 use crate::model::head::Head;
 use crate::model::ids::ChannelId;
 use crate::model::mark::Mark;
@@ -31,6 +31,8 @@ pub struct Messages<'v> {
     range: RangeInclusive<u64>,
     reverse: bool,
     limit: usize,
+    /// Only messages with such a timestamp are wanted.
+    times: RangeInclusive<i64>,
 }
 
 /// What one source holds of a channel.
@@ -59,7 +61,7 @@ impl View {
     ) -> Messages<'_> {
         let head = self.head_of(channel);
         let range = (*range.start()).max(1)..=(*range.end()).min(head.last.seq);
-        Messages { view: self, channel, head, range, reverse, limit }
+        Messages { view: self, channel, head, range, reverse, limit, times: EVER }
     }
 
     /// Shows the last record of a channel whose head, which has a message, is `head`. One look-up, and nothing is
@@ -109,12 +111,26 @@ fn missing(view: &View, channel: ChannelId, version: u64) -> Error {
 }
 
 impl<'v> Messages<'v> {
+    /// Of these, only the messages with a timestamp in `times`. Timestamps need not ascend. Sealed blocks that hold none are
+    /// skipped by what the index says of them.
+    pub fn of_times(mut self, times: RangeInclusive<i64>) -> Self {
+        if times != EVER {
+            // How many must be looked at is not known.
+            (self.times, self.limit) = (times, if self.limit == 0 { 0 } else { usize::MAX });
+        }
+        self
+    }
+
     /// Visits the messages of the range, in its direction.
     pub fn read(&self, visit: &mut Visit<'_>) -> Result<()> {
-        if self.range.is_empty() || self.limit == 0 {
+        if self.range.is_empty() || self.times.is_empty() || self.limit == 0 {
             return Ok(());
         }
-        if self.reverse { self.read_down(visit) } else { self.read_up(visit) }
+        let mut wanted = |bytes: &Bytes, record: &Record<'_>| match self.times.contains(&record.timestamp) {
+            true => visit(bytes, record),
+            false => Ok(ControlFlow::Continue(())),
+        };
+        if self.reverse { self.read_down(&mut wanted) } else { self.read_up(&mut wanted) }
     }
 
     fn read_down(&self, visit: &mut Visit<'_>) -> Result<()> {
@@ -142,6 +158,12 @@ impl<'v> Messages<'v> {
                 last = record.mark.seq;
                 visit(bytes, record)
             })?;
+            // Of a sealed part blocks may have been skipped.
+            if let PartSource::Segment(_, entry) = &part.source
+                && self.times != EVER
+            {
+                last = last.max(entry.extent.last_seq);
+            }
             if broken.is_break() || last <= below {
                 return Ok(());
             }
@@ -231,7 +253,8 @@ impl<'v> Messages<'v> {
                 read_log(&layer.log, &offsets, visit)
             }
             PartSource::Segment(segment, entry) => {
-                segment.read(entry, from..=*self.range.end(), self.reverse, visit)
+                let seqs = from..=*self.range.end();
+                segment.read(entry, &seqs, &self.times, self.reverse, visit)
             }
         }
     }

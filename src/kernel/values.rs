@@ -16,7 +16,7 @@ use super::messages::Visit;
 use super::view::View;
 use crate::error::{Error, Result};
 use crate::files::record::Record;
-use crate::files::segment::Segment;
+use crate::files::segment::{EVER, Segment};
 use crate::files::table;
 use crate::model::blob::Blob;
 use crate::model::ids::{UserId, VALUES};
@@ -34,6 +34,7 @@ pub fn record(version: u64, now: i64, bytes: &[u8]) -> Record<'_> {
         silent: false,
         id: None,
         client_id: None,
+        unique_id: None,
         fields: &[],
         payload: bytes,
     }
@@ -114,7 +115,7 @@ fn in_layer(layer: &Layer, version: u64, see: &mut Visit<'_>) -> Result<Error> {
 /// The same, in a message segment.
 fn in_segment(segment: &Segment, version: u64, see: &mut Visit<'_>) -> Result<Error> {
     if let Some(entry) = segment.find(VALUES)? {
-        let _ = segment.read(&entry, version..=version, false, see)?;
+        let _ = segment.read(&entry, &(version..=version), &EVER, false, see)?;
     }
     Ok(segment.corrupt(missing(version)))
 }

@@ -56,6 +56,143 @@ pub struct ChannelUser {
     pub user: UserId,
 }
 
+/// A channel, one of its sets, and a user: the users of a set lie together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChannelSetUser {
+    /// Whose set it is.
+    pub channel: ChannelId,
+    /// Which of its sets.
+    pub set: u8,
+    /// Who is in it.
+    pub user: UserId,
+}
+
+/// A user, a set, and a channel: the channels that have a user in such a set lie together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UserSetChannel {
+    /// Who is in it.
+    pub user: UserId,
+    /// In which set.
+    pub set: u8,
+    /// Of which channel.
+    pub channel: ChannelId,
+}
+
+/// A channel, a sender, and the hash of a client id: a sender's lie together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChannelSenderHash {
+    /// Where it was sent.
+    pub channel: ChannelId,
+    /// By whom.
+    pub sender: UserId,
+    /// The keyed hash of the client id.
+    pub hash: u64,
+}
+
+impl TableKey for ChannelSenderHash {
+    type Minor = (u32, u64);
+    const WIDE: bool = true;
+
+    fn group(self) -> u32 {
+        self.channel.0
+    }
+
+    fn minor(self) -> (u32, u64) {
+        (self.sender.0, self.hash)
+    }
+
+    fn of(group: u32, (sender, hash): (u32, u64)) -> Self {
+        ChannelSenderHash { channel: ChannelId(group), sender: UserId(sender), hash }
+    }
+
+    fn raw(self) -> Key {
+        Key { a: self.channel.0, b: self.sender.0.into(), c: self.hash }
+    }
+
+    fn from_raw(raw: Key) -> Self {
+        ChannelSenderHash { channel: ChannelId(raw.a), sender: UserId(raw.b as u32), hash: raw.c }
+    }
+
+    fn ids(self) -> (Option<ChannelId>, Option<UserId>) {
+        (Some(self.channel), Some(self.sender))
+    }
+}
+
+/// The two keyed hashes of a message's unique id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IdHash {
+    /// One.
+    pub one: u64,
+    /// Another.
+    pub two: u64,
+}
+
+impl TableKey for IdHash {
+    type Minor = (u32, u64);
+    const WIDE: bool = true;
+
+    fn group(self) -> u32 {
+        (self.one >> 32) as u32
+    }
+
+    fn minor(self) -> (u32, u64) {
+        (self.one as u32, self.two)
+    }
+
+    fn of(group: u32, (low, two): (u32, u64)) -> Self {
+        IdHash { one: (u64::from(group) << 32) | u64::from(low), two }
+    }
+
+    fn raw(self) -> Key {
+        Key { a: self.group(), b: self.one & u64::from(u32::MAX), c: self.two }
+    }
+
+    fn from_raw(raw: Key) -> Self {
+        IdHash::of(raw.a, (raw.b as u32, raw.c))
+    }
+
+    fn ids(self) -> (Option<ChannelId>, Option<UserId>) {
+        (None, None)
+    }
+}
+
+/// Makes two ids with the number of a set between them a table's key.
+macro_rules! in_set {
+    ($name:ident, $a:ident: $first:ident, $c:ident: $last:ident) => {
+        impl TableKey for $name {
+            type Minor = (u8, u32);
+            const WIDE: bool = true;
+
+            fn group(self) -> u32 {
+                self.$a.0
+            }
+
+            fn minor(self) -> (u8, u32) {
+                (self.set, self.$c.0)
+            }
+
+            fn of(group: u32, (set, id): (u8, u32)) -> Self {
+                $name { $a: $first(group), set, $c: $last(id) }
+            }
+
+            fn raw(self) -> Key {
+                Key { a: self.$a.0, b: self.set.into(), c: self.$c.0.into() }
+            }
+
+            fn from_raw(raw: Key) -> Self {
+                $name { $a: $first(raw.a), set: raw.b as u8, $c: $last(raw.c as u32) }
+            }
+
+            fn ids(self) -> (Option<ChannelId>, Option<UserId>) {
+                (Some(self.channel), Some(self.user))
+            }
+        }
+    };
+}
+
+in_set!(ChannelSetUser, channel: ChannelId, user: UserId);
+in_set!(UserSetChannel, user: UserId, channel: ChannelId);
+
 /// Makes a pair of ids a table's key.
 macro_rules! pair {
     ($name:ident, $a:ident: $first:ident, $b:ident: $second:ident) => {

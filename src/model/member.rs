@@ -10,6 +10,8 @@ image! {
     fields {
         /// Whether the user left.
         left: bool = 1,
+        /// When, in Unix milliseconds; rows of older releases don't tell.
+        left_at: Option<i64> = 2,
     }
     beside {}
     tombstone |member| member.left;

@@ -192,7 +192,8 @@ impl Membership {
             false => head.members.saturating_sub(1),
         };
         state.set_head(channel, head);
-        let member = Member { left: !after.present(), version: after.version, ..Member::default() };
+        let (left, left_at, version) = (!after.present(), after.left_at, after.version);
+        let member = Member { left, left_at, version, ..Member::default() };
         state.put(ChannelUser { channel, user }, member);
     }
 }

@@ -19,11 +19,15 @@ pub mod mark;
 pub mod member;
 pub mod membership;
 pub mod message;
+pub mod message_id;
 pub mod op;
 pub mod ops;
 pub mod outcome;
+pub mod sent;
+pub mod set;
 pub mod state;
 pub mod user;
+pub mod window;
 
 use alteration::Alteration;
 use annotation::Annotation;
@@ -32,11 +36,14 @@ use codec::{Put, Reader};
 use forgotten::Forgotten;
 use ids::{ChannelId, UserId};
 use image::Image;
-use key::{ChannelSeq, MessageSlot, UserChannel};
+use key::{ChannelSenderHash, ChannelSeq, ChannelSetUser, IdHash, MessageSlot, UserChannel};
 use member::{Member, own::Own};
 use membership::Membership;
+use message_id::MessageId;
 use op::{Decoder, Encoder, Fields, Limits, Operation};
 use outcome::Outcome;
+use sent::Sent;
+use set::{SetMember, by_user::InSet};
 use state::{State, Transaction};
 use user::User;
 
@@ -66,6 +73,8 @@ pub trait Table: Image {
     fn of<F: Family>(tables: &Tables<F>) -> &F::Of<Self>;
     /// The same, to be changed.
     fn of_mut<F: Family>(tables: &mut Tables<F>) -> &mut F::Of<Self>;
+    /// Whether a look-up mostly finds nothing. Runs then keep a filter of the keys, 2.5 bytes each.
+    const FILTERED: bool = false;
     /// What follows from a change of a row.
     fn follow(_before: Option<&Self>, _after: &Self, _key: Self::Key, _state: &mut impl State) {}
     /// Whether a row can stand in a channel with these heads, whatever changed it.
@@ -181,6 +190,32 @@ tables! {
             state.knows(key) && Forgotten::fits(self, &state.head(key.channel))
         }
     },
+    set_members: SetMember {
+        const FILTERED: bool = true;
+
+        fn follow(_: Option<&Self>, after: &Self, key: ChannelSetUser, state: &mut impl State) {
+            SetMember::follow(after, key, state);
+        }
+
+        fn fits(&self, key: ChannelSetUser, state: &impl State) -> bool {
+            state.knows(key)
+        }
+    },
+    in_sets: InSet,
+    sent: Sent {
+        const FILTERED: bool = true;
+
+        fn fits(&self, key: ChannelSenderHash, state: &impl State) -> bool {
+            state.knows(key)
+        }
+    },
+    message_ids: MessageId {
+        const FILTERED: bool = true;
+
+        fn fits(&self, _: IdHash, state: &impl State) -> bool {
+            self.leads(state)
+        }
+    },
 }
 
 /// Makes the enum of all operations.
@@ -267,6 +302,10 @@ operations! {
     Annotate in annotate,
     Forget in forget,
     Edit in edit,
+    RequireChannel in require,
+    RequireMember in require,
+    AddToSet in sets,
+    RemoveFromSet in sets,
 }
 
 impl<'a> Op<'a> {

@@ -14,6 +14,14 @@ pub enum Outcome {
         /// Its version in the store.
         version: u64,
     },
+    /// The message was sent before with the same client id ([`Draft::client_id`](crate::Draft::client_id)), and is as durable
+    /// as this batch was to be. Nothing was appended.
+    Existed {
+        /// The seq of the first one in the channel.
+        seq: u64,
+        /// The version of the first one in the store.
+        version: u64,
+    },
     /// A row was changed.
     Changed {
         /// The row's new version in the store.
@@ -24,11 +32,11 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The seq of an appended message.
+    /// The seq of an appended message, or of one that was sent before.
     #[must_use]
     pub fn seq(&self) -> Option<u64> {
         match *self {
-            Outcome::Appended { seq, .. } => Some(seq),
+            Outcome::Appended { seq, .. } | Outcome::Existed { seq, .. } => Some(seq),
             _ => None,
         }
     }
@@ -38,7 +46,7 @@ impl Outcome {
     pub fn version(&self) -> Option<u64> {
         match *self {
             Outcome::Appended { version, .. } | Outcome::Changed { version } => Some(version),
-            Outcome::Unchanged => None,
+            Outcome::Existed { .. } | Outcome::Unchanged => None,
         }
     }
 }

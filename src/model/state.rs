@@ -11,6 +11,7 @@ use super::key::TableKey;
 use super::mark::Mark;
 use super::message::NewMessage;
 use super::outcome::Outcome;
+use super::window::SendWindow;
 use crate::error::{Error, Result};
 
 /// What a change takes its effect on.
@@ -35,6 +36,12 @@ pub trait Transaction {
     fn now(&self) -> i64;
     /// The version of the last change so far.
     fn version(&self) -> u64;
+    /// The version of the batch's first change, if it makes any.
+    fn first_version(&self) -> u64;
+    /// How long client ids make sends unique.
+    fn window(&self) -> SendWindow;
+    /// The hash of some parts as one, under the store's key: nobody who does not know the key can choose two that are alike.
+    fn hash(&self, parts: &[&[u8]]) -> u64;
     /// The channel of a name, if there is one.
     fn find_channel(&mut self, name: &[u8]) -> Result<Option<ChannelId>>;
     /// The user of a name, if there is one.
@@ -56,10 +63,10 @@ pub trait Transaction {
     fn append(&mut self, message: NewMessage<'_>) -> Result<Outcome>;
     /// Writes bytes as a value, which takes a version. `hash` is theirs.
     fn store(&mut self, bytes: &[u8], hash: u64) -> Result<Stored>;
-    /// The hash of bytes under the store's random key: nobody can choose others with the same one.
-    fn hash(&self, bytes: &[u8]) -> u64;
     /// Changes a row.
     fn patch<T: Table>(&mut self, key: T::Key, patch: Patch) -> Result<Outcome>;
+    /// Changes a row of a table of wide keys that belongs to the last change, such as a message, and gets its version.
+    fn patch_beside<T: Table>(&mut self, key: T::Key, patch: Patch) -> Result<()>;
 
     /// Keeps bytes for a field of a row that holds `before` so far, if there is a row: what to set it to, or `None` if it holds the same. Long
     /// ones are written here, in front of the patch. No value is read for it.
@@ -67,7 +74,7 @@ pub trait Transaction {
         if bytes.len() <= INLINE {
             return Ok(before.is_none_or(|before| *before != bytes).then(|| Blob::here(bytes)));
         }
-        let hash = self.hash(bytes);
+        let hash = self.hash(&[bytes]);
         let same = |stored: &Stored| (stored.len as usize, stored.hash) == (bytes.len(), hash);
         if before.and_then(Blob::stored).is_some_and(same) {
             return Ok(None);

@@ -10,7 +10,8 @@ use super::{At, Senders};
 use crate::error::Result;
 use crate::files::record::Record;
 use crate::kernel::View;
-use crate::model::ids::ChannelId;
+use crate::model::ids::{ChannelId, UserId};
+use crate::model::member::own::Own;
 use crate::model::membership::{Membership, key};
 use crate::model::message::Message;
 
@@ -26,6 +27,8 @@ pub struct History<'a> {
     bytes: u64,
     reverse: bool,
     viewer: Option<Vec<u8>>,
+    times: (i64, i64),
+    sender: Option<Vec<u8>>,
 }
 
 impl<'a> History<'a> {
@@ -39,6 +42,8 @@ impl<'a> History<'a> {
             bytes: u64::MAX,
             reverse: false,
             viewer: None,
+            times: (i64::MIN, i64::MAX),
+            sender: None,
         }
     }
 
@@ -51,6 +56,60 @@ impl<'a> History<'a> {
     /// The last seq that is wanted; the end by default.
     pub fn to(mut self, seq: u64) -> Self {
         self.to = seq;
+        self
+    }
+
+    /// Only messages whose timestamp is not before this one, in Unix milliseconds.
+    ///
+    /// It asks each message for what its sender's server said, and rests on no order: clocks that step back, and a message
+    /// from a far future, hide nothing. Costs 64 bytes of an index for each sealed block of 16 KiB that the range covers
+    /// until the answer is complete, the blocks that hold such messages, and the unsealed messages of the range.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = chanlog::Store::open(dir.path())?;
+    /// use chanlog::{Batch, Draft};
+    /// for (at, text) in [(1000, "one"), (9000, "from the future"), (2000, "two"), (3000, "three")] {
+    ///     store.commit(Batch::new().append("general", Draft::new("alice", at, text)))?;
+    /// }
+    /// // The last message at or before a time, and the first one after it.
+    /// let before = store.history("general").to_time(2500).last(1)?;
+    /// let after = store.history("general").from_time(2501).limit(1).list()?;
+    /// assert_eq!((before[0].seq, after[0].seq), (3, 2));
+    /// // What follows where the reader was.
+    /// let next = store.history("general").from(before[0].seq + 1).from_time(2501).limit(1).list()?;
+    /// assert_eq!(next[0].payload, "three");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn from_time(mut self, timestamp: i64) -> Self {
+        self.times.0 = timestamp;
+        self
+    }
+
+    /// Only messages of this sender.
+    ///
+    /// The sender's last message in the channel is known, so that nothing after it is read, and nothing at all for who never
+    /// sent there; before it, every message of the range is looked at until the answer is complete.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = chanlog::Store::open(dir.path())?;
+    /// use chanlog::{Batch, Draft};
+    /// for (sender, text) in [("alice", "one"), ("bob", "two"), ("alice", "three"), ("bob", "four")] {
+    ///     store.commit(Batch::new().append("general", Draft::new(sender, 0, text)))?;
+    /// }
+    /// // Alice's own last message at or below seq 2.
+    /// assert_eq!(store.history("general").to(2).by("alice").last(1)?[0].payload, "one");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn by(mut self, sender: impl AsRef<[u8]>) -> Self {
+        self.sender = Some(sender.as_ref().into());
+        self
+    }
+
+    /// Only messages whose timestamp is not after this one. See [`History::from_time`].
+    pub fn to_time(mut self, timestamp: i64) -> Self {
+        self.times.1 = timestamp;
         self
     }
 
@@ -111,8 +170,13 @@ impl<'a> History<'a> {
         let mut bytes = 0;
         let (count, ended) = (Cell::new(0), Cell::new(false));
         let mut senders = Senders::new(&view);
+        let Some((to, sender)) = self.last_sent(&view, channel)? else { return Ok(()) };
+        let times = self.times.0..=self.times.1;
         let mut alterations = Alterations::new(&view, channel, &view.head_of(channel), self.reverse);
         let mut see = |record_bytes: &Bytes, record: &Record<'_>| {
+            if sender.is_some_and(|sender| sender != record.sender) {
+                return Ok(ControlFlow::Continue(()));
+            }
             let altered = alterations.of(record.mark.seq)?;
             bytes += altered.map_or(record.payload.len(), |altered| altered.len(record.payload)) as u64;
             let mut done = count.get() > 0 && bytes > self.bytes;
@@ -125,13 +189,23 @@ impl<'a> History<'a> {
             Ok(if done { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         };
         for part in self.parts(&view, channel)? {
-            let left = self.limit - count.get();
-            view.messages(channel, part, self.reverse, left).read(&mut see)?;
+            let left =
+                if sender.is_none() || self.limit == 0 { self.limit - count.get() } else { usize::MAX };
+            let part = *part.start()..=to.min(*part.end());
+            view.messages(channel, part, self.reverse, left).of_times(times.clone()).read(&mut see)?;
             if ended.get() {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// The last seq that may be wanted, and whose messages are; `None` if there are none.
+    fn last_sent(&self, view: &View, channel: ChannelId) -> Result<Option<(u64, Option<UserId>)>> {
+        let Some(sender) = &self.sender else { return Ok(Some((self.to, None))) };
+        let Some(user) = view.user_id(sender)? else { return Ok(None) };
+        let own = view.row::<Own>(key(channel, user))?;
+        Ok(own.map(|own| (self.to.min(own.mark.seq), Some(user))))
     }
 
     /// The parts of the range that may be read, in the order of reading: one, if the viewer hid none of it; none, if the

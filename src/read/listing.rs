@@ -11,7 +11,9 @@ use crate::kernel::View;
 use crate::kernel::fileset::names;
 use crate::model::ids::{ChannelId, Named, UserId};
 use crate::model::key::{ChannelUser, UserChannel};
+use crate::model::mark::Mark;
 use crate::model::member::Member;
+use crate::model::member::own::Own;
 use crate::model::membership::{FLOOR, Membership, key};
 
 /// Whose names are listed.
@@ -44,6 +46,19 @@ impl PartialEq for MemberEntry {
     }
 }
 
+/// How far a member has read. Made by [`Listing::marks`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct ReadMark {
+    /// The member's name in a list of members, the channel's in a list of a user's channels.
+    pub name: Bytes,
+    /// Everything up to it counts as read.
+    pub mark: Mark,
+    /// The version of the newest change that may have moved it: of the row, or a message of the member's own.
+    pub version: u64,
+}
+
 /// A list of names, to be read page by page. Made by [`Store::channels`](crate::Store::channels) and its kin.
 ///
 /// ```
@@ -63,11 +78,23 @@ pub struct Listing<'a> {
     after: Option<Vec<u8>>,
     limit: usize,
     classes: Classes,
+    roles: Vec<u8>,
+    since: Option<u64>,
+    left: bool,
 }
 
 impl<'a> Listing<'a> {
     pub(crate) fn new(at: At<'a>, of: Of) -> Self {
-        Listing { at, of, after: None, limit: usize::MAX, classes: Classes::default() }
+        Listing {
+            at,
+            of,
+            after: None,
+            limit: usize::MAX,
+            classes: Classes::default(),
+            roles: Vec::new(),
+            since: None,
+            left: false,
+        }
     }
 
     /// Begins after this name, the last one of the page before. A name that the store never met gives an empty list of
@@ -87,6 +114,51 @@ impl<'a> Listing<'a> {
     /// of all channels by class costs a step for each name that was made since the last seal.
     pub fn class(mut self, class: u8) -> Self {
         self.classes.add(class);
+        self
+    }
+
+    /// Only memberships with this role; called again, with that one too. Means nothing in lists of all names. Costs a
+    /// look-up of a row for each member that is passed, in a list of members.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = chanlog::Store::open(dir.path())?;
+    /// use chanlog::{Batch, JoinOptions};
+    /// const ADMIN: u8 = 2;
+    /// store.commit(Batch::new().join_with("general", "alice", JoinOptions::new().role(ADMIN)).join("general", "bob"))?;
+    /// assert_eq!(store.members("general").role(ADMIN).list()?, ["alice"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn role(mut self, role: u8) -> Self {
+        self.roles.push(role);
+        self
+    }
+
+    /// Only memberships whose row changed after this version: by a join, a mark, a role, attributes and whatever else an
+    /// operation on it changes, but not by what the member sends. Those that ended since are told too, as rows that are not
+    /// [`present`](Membership::present), for as long as [`Listing::left`] tells them. Means nothing in lists of all names.
+    /// Costs a look-up of a row for each member of a channel; of the channels of a user only those that changed cost
+    /// anything.
+    pub fn since(mut self, version: u64) -> Self {
+        self.since = Some(version);
+        self
+    }
+
+    /// Only memberships that ended: who left a channel, or what a user left. That is told until
+    /// [`Options::tombstone_age`](crate::Options::tombstone_age) has passed, and may not be told of those beyond the user's newest
+    /// [`Options::tombstones`](crate::Options::tombstones). Means nothing in lists of all names.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = chanlog::Store::open(dir.path())?;
+    /// # use chanlog::Batch;
+    /// store.commit(Batch::new().join("general", "alice").join("general", "bob").leave("general", "bob"))?;
+    /// assert_eq!(store.members("general").left().list()?, ["bob"]);
+    /// assert_eq!(store.channels_of("bob").left().list()?, ["general"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn left(mut self) -> Self {
+        self.left = true;
         self
     }
 
@@ -128,6 +200,50 @@ impl<'a> Listing<'a> {
                 let mut membership = view.with_own(key, row)?;
                 let fault = view.load(&mut membership.attributes).err();
                 found.push(MemberEntry { name: self.name(&view, id)?, membership, fault });
+            }
+        }
+        Ok(found)
+    }
+
+    /// How far each member has read: receipts. Narrowed by [`Listing::since`], only those whose mark may have moved after
+    /// that version, by a message of their own too. Costs two look-ups of a row for each beside the name; with a version, for
+    /// each member of the channel.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = chanlog::Store::open(dir.path())?;
+    /// # use chanlog::{Batch, Draft};
+    /// store.commit(Batch::new().join("general", "alice").join("general", "bob"))?;
+    /// let asked = store.view()?.version();
+    /// store.commit(Batch::new().append("general", Draft::new("alice", 0, "hi")))?;
+    /// let marks = store.members("general").since(asked).marks()?;
+    /// assert_eq!((&marks[0].name[..], marks[0].mark.seq, marks.len()), (&b"alice"[..], 1, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a list of all channels or of all users.
+    pub fn marks(mut self) -> Result<Vec<ReadMark>> {
+        let view = self.at.view()?;
+        if let Of::Names(_) = self.of {
+            return Err(Error::invalid("a list of all names has no memberships"));
+        }
+        let (since, limit) = (self.since.take(), self.limit);
+        // Whom a version leaves is known only with the own mark.
+        if since.is_some() {
+            self.limit = usize::MAX;
+        }
+        let mut found = Vec::new();
+        for (key, id) in self.by_row(&view)? {
+            if found.len() == limit {
+                break;
+            }
+            let Some(mut row) = view.row::<Membership>(key)? else { continue };
+            let own = view.row::<Own>(key)?.unwrap_or_default();
+            row.set_own(&own);
+            let version = if row.own.seq > 0 { row.version.max(own.version) } else { row.version };
+            if since.is_none_or(|since| version > since) {
+                found.push(ReadMark { name: self.name(&view, id)?, mark: row.cursor(), version });
             }
         }
         Ok(found)
@@ -180,8 +296,9 @@ impl<'a> Listing<'a> {
         while found.len() < self.limit
             && let Some((key, member)) = rows.next()?
         {
-            if !member.left {
-                found.push((self::key(channel, key.user), key.user.0));
+            let key = self::key(channel, key.user);
+            if self.tells_member(view, key, &member)? {
+                found.push((key, key.user.0));
             }
         }
         Ok(found)
@@ -189,16 +306,40 @@ impl<'a> Listing<'a> {
 
     fn channels(&self, view: &View, user: UserId) -> Result<Vec<(UserChannel, u32)>> {
         let Some(first) = self.first_id(view, Named::Channel)? else { return Ok(Vec::new()) };
-        let mut rows = view.scan::<Membership>(key(ChannelId(first), user), 0)?;
+        let since = self.since.unwrap_or(0);
+        let mut rows = view.scan::<Membership>(key(ChannelId(first), user), since)?;
         let mut found = Vec::new();
         while found.len() < self.limit
             && let Some((key, row)) = rows.next()?
         {
-            if row.present() && key.channel != FLOOR && self.classes.have(&view.head_of(key.channel)) {
+            let class = |key: UserChannel| self.classes.have(&view.head_of(key.channel));
+            if key.channel != FLOOR && self.tells(view, &row) && class(key) {
                 found.push((key, key.channel.0));
             }
         }
         Ok(found)
+    }
+
+    /// Whether a line of the index of members is told. Most lists need no look at the row.
+    fn tells_member(&self, view: &View, key: UserChannel, member: &Member) -> Result<bool> {
+        if self.roles.is_empty() && self.since.is_none() && !self.left {
+            return Ok(!member.left);
+        }
+        // Changes are told of those who left too.
+        if self.since.is_none() && member.left != self.left {
+            return Ok(false);
+        }
+        Ok(view.row::<Membership>(key)?.is_some_and(|row| self.tells(view, &row)))
+    }
+
+    /// Whether a membership is told. A tombstone that a merge may drop for its age is not, whether it did so or not.
+    fn tells(&self, view: &View, row: &Membership) -> bool {
+        let side = match row.left_at {
+            None => !self.left,
+            Some(at) => (self.left || self.since.is_some()) && at > view.kernel.options.keep().before_ms,
+        };
+        side && self.since.is_none_or(|since| row.version > since)
+            && (self.roles.is_empty() || self.roles.contains(&row.role))
     }
 
     /// The first id that is wanted in a list by id; `None` after an unknown name.

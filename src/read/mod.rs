@@ -5,20 +5,25 @@
 
 mod alterations;
 mod annotations;
+mod by_id;
 mod changes;
 mod conversation;
 mod history;
 mod listing;
 mod point;
+mod sets;
 mod standing;
 mod token;
 
 pub use annotations::Annotations;
+pub use by_id::Found;
 pub use changes::{ChangeKind, ChannelChanges, MessageChange};
 pub use conversation::{Conversation, Conversations, List, ListChange, Unread, Update, Versions};
 pub use history::History;
 pub(crate) use listing::Of;
-pub use listing::{Listing, MemberEntry};
+pub use listing::{Listing, MemberEntry, ReadMark};
+pub(crate) use sets::SetSide;
+pub use sets::{SetEntry, SetListing};
 pub use token::{Continuation, SyncToken};
 
 use bytes::Bytes;
@@ -118,6 +123,7 @@ impl<'a> Senders<'a> {
             silent: record.silent,
             id: record.id,
             client_id: record.client_id.map(|id| record::share(bytes, id)),
+            unique_id: record.unique_id.map(|id| record::share(bytes, id)),
             payload,
             state: altered.map(Alteration::state).unwrap_or_default(),
         })

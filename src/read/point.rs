@@ -2,16 +2,17 @@
 
 use std::ops::RangeInclusive;
 
-use super::{At, Conversation, Conversations, History, Listing, Unread, conversation};
+use super::{At, Conversation, Conversations, History, Listing, SetListing, SetSide, Unread, conversation};
 use crate::error::Result;
 use crate::kernel::View;
 use crate::model::channel::Channel;
 use crate::model::forgotten::{Forgotten, HiddenRanges};
 use crate::model::head::Head;
 use crate::model::ids::{ChannelId, Named};
-use crate::model::key::UserChannel;
+use crate::model::key::{ChannelSetUser, UserChannel};
 use crate::model::member::own::Own;
 use crate::model::membership::{FLOOR, Membership, key};
+use crate::model::set::SetMember;
 use crate::model::user::User;
 use crate::read::listing::Of;
 
@@ -136,6 +137,32 @@ impl View {
     /// As [`Store::members`](crate::Store::members), as of this view.
     pub fn members(&self, channel: impl AsRef<[u8]>) -> Listing<'_> {
         Listing::new(At::View(self), Of::Members(channel.as_ref().into()))
+    }
+
+    /// As [`Store::set`](crate::Store::set), as of this view.
+    pub fn set(&self, channel: impl AsRef<[u8]>, set: u8) -> SetListing<'_> {
+        SetListing::new(At::View(self), SetSide::Users(channel.as_ref().into()), set)
+    }
+
+    /// As [`Store::sets_of`](crate::Store::sets_of), as of this view.
+    pub fn sets_of(&self, user: impl AsRef<[u8]>, set: u8) -> SetListing<'_> {
+        SetListing::new(At::View(self), SetSide::Channels(user.as_ref().into()), set)
+    }
+
+    /// As [`Store::set_member`](crate::Store::set_member), as of this view.
+    pub fn set_member(
+        &self,
+        channel: impl AsRef<[u8]>,
+        set: u8,
+        user: impl AsRef<[u8]>,
+    ) -> Result<Option<SetMember>> {
+        self.check()?;
+        let (Some(channel), Some(user)) = (self.channel_id(channel.as_ref())?, self.user_id(user.as_ref())?)
+        else {
+            return Ok(None);
+        };
+        let row = self.row::<SetMember>(ChannelSetUser { channel, set, user })?;
+        Ok(row.filter(SetMember::present))
     }
 
     /// As [`Store::channels_of`](crate::Store::channels_of), as of this view.

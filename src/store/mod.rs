@@ -11,8 +11,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::env::sync::Arc;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::View;
+use crate::model::Op;
 use crate::model::annotation::Annotation;
 use crate::model::batch::Batch;
 use crate::model::channel::Channel;
@@ -20,10 +21,12 @@ use crate::model::head::Head;
 use crate::model::ids::Named;
 use crate::model::membership::Membership;
 use crate::model::outcome::Receipt;
+use crate::model::set::SetMember;
 use crate::model::user::User;
 use crate::options::Options;
 use crate::read::{
-    Annotations, At, ChannelChanges, Conversation, Conversations, History, Listing, Of, Unread,
+    Annotations, At, ChannelChanges, Conversation, Conversations, Found, History, Listing, Of, SetListing,
+    SetSide, Unread,
 };
 use crate::upkeep::backup::Backup;
 use crate::upkeep::report::{Recovery, Stat};
@@ -168,19 +171,51 @@ impl Store {
     /// it. Blocks when sealing is too far behind.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`], [`Error::NotMember`] and [`Error::TooLarge`]: the batch is not valid, and nothing of it
-    /// was written. [`Error::OutOfSpace`]: the same; try again when there is room. [`Error::Poisoned`]: the writer has
-    /// stopped. [`Error::Closed`].
+    /// [`Error::InvalidArgument`], [`Error::NotMember`], [`Error::ConditionFailed`], [`Error::Conflict`],
+    /// [`Error::IdTaken`] and [`Error::TooLarge`]: the batch is refused, and nothing of it was written.
+    /// [`Error::OutOfSpace`]: the same; try again when there is room. [`Error::Poisoned`]: the writer has stopped.
+    /// [`Error::Closed`].
     ///
     /// [`Error::InvalidArgument`]: crate::Error::InvalidArgument
     /// [`Error::NotMember`]: crate::Error::NotMember
+    /// [`Error::ConditionFailed`]: crate::Error::ConditionFailed
+    /// [`Error::Conflict`]: crate::Error::Conflict
+    /// [`Error::IdTaken`]: crate::Error::IdTaken
     /// [`Error::TooLarge`]: crate::Error::TooLarge
     /// [`Error::OutOfSpace`]: crate::Error::OutOfSpace
     /// [`Error::Poisoned`]: crate::Error::Poisoned
     /// [`Error::Closed`]: crate::Error::Closed
     pub fn submit(&self, batch: &Batch) -> Result<Commit> {
-        let submitted = self.handle.engine.submit(batch)?;
+        let submitted = self.handle.engine.submit(batch).map_err(|error| self.complete(error, batch))?;
         Ok(Commit { engine: self.handle.engine.clone(), submitted })
+    }
+
+    /// Fills in what a refusal could not tell under the writer's lock: the channel of the message that has an id.
+    fn complete(&self, mut error: Error, batch: &Batch) -> Error {
+        if let Error::IdTaken { op, channel, .. } = &mut error
+            && let Some(Op::Append(append)) = batch.ops().nth(*op)
+            && let Ok(Some(found)) = self.message_by_id(append.unique_id.unwrap_or_default())
+        {
+            *channel = found.channel;
+        }
+        error
+    }
+
+    /// The message to which its caller gave this id ([`Draft::unique_id`](crate::Draft::unique_id)), and its channel. Costs two
+    /// look-ups and the message.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = chanlog::Store::open(dir.path())?;
+    /// use chanlog::{Batch, Draft};
+    /// store.commit(Batch::new().append("general", Draft::new("alice", 0, "hi").unique_id("$event-1")))?;
+    /// let found = store.message_by_id("$event-1")?.expect("it was sent");
+    /// assert_eq!((&found.channel[..], found.message.seq), (&b"general"[..], 1));
+    /// assert!(store.message_by_id("$event-2")?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn message_by_id(&self, id: impl AsRef<[u8]>) -> Result<Option<Found>> {
+        self.now()?.message_by_id(id)
     }
 
     /// The head of a channel; an unknown one is empty. Costs a look-up of the name and a read of memory.
@@ -382,6 +417,27 @@ impl Store {
     /// The channels that a user is a member of, in the order in which the store first met them.
     pub fn channels_of(&self, user: impl AsRef<[u8]>) -> Listing<'_> {
         Listing::new(self.at(), Of::Channels(user.as_ref().into()))
+    }
+
+    /// The users in a set of a channel ([`Batch::add_to_set`](crate::Batch::add_to_set)), in the order in which the store
+    /// first met them.
+    pub fn set(&self, channel: impl AsRef<[u8]>, set: u8) -> SetListing<'_> {
+        SetListing::new(self.at(), SetSide::Users(channel.as_ref().into()), set)
+    }
+
+    /// The channels that have a user in such a set, in the order in which the store first met them.
+    pub fn sets_of(&self, user: impl AsRef<[u8]>, set: u8) -> SetListing<'_> {
+        SetListing::new(self.at(), SetSide::Channels(user.as_ref().into()), set)
+    }
+
+    /// The row of a user in a set of a channel; `None` for who is not in it. Costs a look-up.
+    pub fn set_member(
+        &self,
+        channel: impl AsRef<[u8]>,
+        set: u8,
+        user: impl AsRef<[u8]>,
+    ) -> Result<Option<SetMember>> {
+        self.now()?.set_member(channel, set, user)
     }
 
     /// All channels, by name.

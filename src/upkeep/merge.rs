@@ -8,13 +8,12 @@
 use std::ops::Range;
 
 use super::files::{Pace, Upkeep};
-use super::tombstones;
+use super::tombstones::{self, SendsOver};
 use crate::error::{Error, Result};
 use crate::files::manifest::{FileEntry, Manifest};
 use crate::files::sealed::Kind;
 use crate::files::{segment, table};
 use crate::kernel::{FileSet, Part};
-use crate::model::membership::Keep;
 
 /// So many neighbouring runs of about one size make a merge.
 const RUNS: usize = 4;
@@ -50,8 +49,11 @@ impl Upkeep {
         let inputs = &manifest.runs[range.clone()];
         let (key, store) = (files.key, manifest.store);
         // Without the oldest run a tombstone still hides an older row.
-        let keep = (range.start == 0).then(|| self.keep());
-        let mut filters = |number| keep.and_then(|keep| tombstones::filter(number, keep));
+        let keep = (range.start == 0).then(|| self.options.keep());
+        let (window, now) = (self.options.window(), self.options.env.unix_ms());
+        // What is sealed is durable, so that no later version is below it.
+        let sends = SendsOver { window, last: inputs[inputs.len() - 1].versions.1, now };
+        let mut filters = |number| keep.and_then(|keep| tombstones::filter(number, keep, sends));
         let write =
             |id| table::merge(&*self.disk, store, id, key, &files.runs[range.clone()], &mut filters, pace);
         let merged = self.merged(Kind::Run, inputs, write)?;
@@ -107,12 +109,6 @@ impl Upkeep {
     fn lists(&self) -> (std::sync::Arc<FileSet>, Manifest) {
         let files = self.kernel.moment().files.clone();
         (files, self.manifest())
-    }
-
-    /// Which tombstones may be dropped now.
-    fn keep(&self) -> Keep {
-        let age = i64::try_from(self.options.tombstone_age.as_millis()).unwrap_or(i64::MAX);
-        Keep { before_ms: self.options.env.unix_ms().saturating_sub(age), count: self.options.tombstones }
     }
 
     /// Writes a merge. `None` if an input is damaged: it is remembered, and the rest goes on.
@@ -178,7 +174,11 @@ fn due_neighbours(sizes: &[Option<u64>], cap: u64, due: Merges) -> Option<Range<
 /// The runs to merge next: the newest and its neighbours that are not of a larger tier. So a row is rewritten about once
 /// for each factor of four by which the table grows, and there are at most three runs of each tier. A damaged run parts its
 /// neighbours.
-fn due_runs(entries: &[FileEntry], due: Merges, damaged: impl Fn(&FileEntry) -> bool) -> Option<Range<usize>> {
+fn due_runs(
+    entries: &[FileEntry],
+    due: Merges,
+    damaged: impl Fn(&FileEntry) -> bool,
+) -> Option<Range<usize>> {
     let tier =
         |entry: &FileEntry| (entry.len / SMALL_RUN).checked_ilog(RUNS as u64).map_or(0, |tier| tier + 1);
     let newest = entries.last().filter(|entry| !damaged(entry)).map(tier)?;

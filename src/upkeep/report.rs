@@ -60,6 +60,8 @@ pub struct Stat {
     pub sealed_bytes: u64,
     /// Bytes that were ever written by merging.
     pub merged_bytes: u64,
+    /// The memory that filters of runs take, in bytes: 2.5 for each client id and each user in a set.
+    pub filters: u64,
     /// Syncs of the log since the store was opened.
     pub syncs: u64,
     /// Commits since then that were made ready before they had the log to themselves, and written as they were: nothing else
@@ -114,6 +116,7 @@ pub(crate) fn stat(manifest: &Manifest, moment: &Moment, end: u64, (syncs, adopt
         log_bytes: manifest.totals.logged + logged,
         sealed_bytes: manifest.totals.sealed,
         merged_bytes: manifest.totals.merged,
+        filters: moment.files.runs.iter().map(|run| run.filter_memory() as u64).sum(),
         syncs,
         adopted,
     }

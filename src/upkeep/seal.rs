@@ -198,6 +198,9 @@ impl EachTable<AllRows> for WriteRows<'_, '_> {
             return Ok(());
         }
         self.builder.section(T::TABLE, T::Key::WIDE)?;
+        if T::FILTERED {
+            self.builder.filtered();
+        }
         for (key, row) in rows.sorted() {
             self.image.clear();
             row.encode(&mut self.image);

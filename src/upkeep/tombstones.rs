@@ -1,5 +1,6 @@
-//! Which tombstones a merge of runs drops: rows of users who left long ago, or beyond the newest few of a user, and members
-//! who left. What makes a row a tombstone, and what a dropped one leaves, stands in `model::membership`.
+//! Which tombstones a merge of runs drops: rows of users who left long ago, or beyond the newest few of a user, and
+//! members who left, users who were taken out of sets, and sends whose client ids count no more. What makes a row a
+//! tombstone, and what a dropped one leaves, stands in `model::membership`.
 //!
 //! Invariant: only a merge with the oldest run drops any, as a tombstone hides what older runs say. The greatest version of
 //! a user's dropped rows becomes the user's floor; the floor of an earlier merge counts as dropped, and so lives on in the
@@ -14,14 +15,21 @@ use crate::model::image::Image;
 use crate::model::key::TableKey;
 use crate::model::member::Member;
 use crate::model::membership::{FLOOR, Keep, Membership, key};
+use crate::model::sent::Sent;
+use crate::model::set::SetMember;
+use crate::model::set::by_user::InSet;
+use crate::model::window::SendWindow;
 
 /// The filter of a table, by its number.
-pub fn filter(table: u8, keep: Keep) -> Option<Box<dyn Filter>> {
+pub fn filter(table: u8, keep: Keep, sends: SendsOver) -> Option<Box<dyn Filter>> {
     match table {
+        Sent::TABLE => Some(Box::new(sends)),
         Membership::TABLE => {
             Some(Box::new(LeftRows { keep, surplus: Surplus::new(keep.count), user: 0, floor: None }))
         }
-        Member::TABLE => Some(Box::new(LeftMembers)),
+        Member::TABLE => Some(Box::new(LeftMembers { keep })),
+        SetMember::TABLE => Some(Box::new(OldRemovals { keep, removed_at: |row: SetMember| row.removed_at })),
+        InSet::TABLE => Some(Box::new(OldRemovals { keep, removed_at: |row: InSet| row.removed_at })),
         _ => None,
     }
 }
@@ -62,16 +70,59 @@ impl Filter for LeftRows {
     }
 }
 
-/// Drops members who left.
-struct LeftMembers;
+/// Drops members who left long ago.
+struct LeftMembers {
+    keep: Keep,
+}
 
 impl Filter for LeftMembers {
     fn group<'a>(&mut self, _: &mut dyn Iterator<Item = RunEntry<'a>>) -> Option<()> {
         Some(())
     }
 
-    fn keep(&mut self, _: &RunEntry<'_>) -> Option<bool> {
-        Some(false)
+    fn keep(&mut self, tombstone: &RunEntry<'_>) -> Option<bool> {
+        let row = Member::decode(tombstone.version, tombstone.image)?;
+        Some(row.left_at.is_some_and(|at| at > self.keep.before_ms))
+    }
+}
+
+/// Drops rows of users who were taken out of a set long ago. Who asks for changes is told of none that is so old, whether it
+/// was dropped or not.
+struct OldRemovals<T> {
+    keep: Keep,
+    removed_at: fn(T) -> Option<i64>,
+}
+
+impl<T: Image> Filter for OldRemovals<T> {
+    fn group<'a>(&mut self, _: &mut dyn Iterator<Item = RunEntry<'a>>) -> Option<()> {
+        Some(())
+    }
+
+    fn keep(&mut self, tombstone: &RunEntry<'_>) -> Option<bool> {
+        let row = T::decode(tombstone.version, tombstone.image)?;
+        Some((self.removed_at)(row)? > self.keep.before_ms)
+    }
+}
+
+/// Drops sends whose client ids make nothing unique any more.
+#[derive(Clone, Copy)]
+pub struct SendsOver {
+    /// How long they do.
+    pub window: SendWindow,
+    /// A version that is durable.
+    pub last: u64,
+    /// The time, in Unix milliseconds.
+    pub now: i64,
+}
+
+impl Filter for SendsOver {
+    fn group<'a>(&mut self, _: &mut dyn Iterator<Item = RunEntry<'a>>) -> Option<()> {
+        Some(())
+    }
+
+    fn keep(&mut self, send: &RunEntry<'_>) -> Option<bool> {
+        let row = Sent::decode(send.version, send.image)?;
+        Some(!self.window.is_over((row.version, row.sent_at), self.last, self.now))
     }
 }
 

@@ -21,6 +21,7 @@ use crate::model::head::{Head, Loss};
 use crate::model::ids::{ChannelId, Named};
 use crate::model::mark::Mark;
 use crate::model::op::{Limits, NamesOf};
+use crate::model::window::SendWindow;
 use crate::model::{EachTable, EachTableMut, Family, Table, Tables};
 
 /// How many rows are copied out of a layer under one hold of its lock.
@@ -223,15 +224,7 @@ impl BatchReading {
         for (index, op) in batch.ops().enumerate() {
             match txn.run_one(index, &op, names[index]) {
                 Ok(outcome) => outcomes.push(outcome),
-                Err(
-                    Error::NotMember { .. }
-                    | Error::NoMessage { .. }
-                    | Error::Retracted { .. }
-                    | Error::InvalidArgument { .. }
-                    | Error::TooLarge { .. },
-                ) => {
-                    refused = true;
-                }
+                Err(error) if error.is_refusal() => refused = true,
                 Err(error) => return Err(error),
             }
         }
@@ -248,6 +241,10 @@ impl Source for &mut BatchReading {
 
     fn hash_key(&self) -> &HashKey {
         &self.view.moment.files.key
+    }
+
+    fn window(&self) -> SendWindow {
+        self.view.kernel.options.window()
     }
 
     fn head(&self, channel: ChannelId) -> Head {
@@ -386,6 +383,10 @@ impl Source for &mut Staging<'_> {
 
     fn hash_key(&self) -> &HashKey {
         &self.moment.files.key
+    }
+
+    fn window(&self) -> SendWindow {
+        self.kernel.options.window()
     }
 
     fn head(&self, channel: ChannelId) -> Head {

@@ -18,6 +18,7 @@ use crate::model::mark::Mark;
 use crate::model::message::{NewMessage, Placed};
 use crate::model::outcome::Outcome;
 use crate::model::state::{State, Transaction};
+use crate::model::window::SendWindow;
 use crate::model::{Family, Op, Table, Tables};
 
 /// A name that was looked up.
@@ -44,6 +45,8 @@ pub trait Source {
     fn losses(&self) -> &[Loss];
     /// The key of the store's hashes.
     fn hash_key(&self) -> &HashKey;
+    /// How long client ids make sends unique.
+    fn window(&self) -> SendWindow;
     /// A head.
     fn head(&self, channel: ChannelId) -> Head;
     /// The id of a name that was unknown when it was looked up.
@@ -163,6 +166,11 @@ impl<'a, S: Source> Transact<'a, S> {
     }
 }
 
+/// The length of an id that there may be.
+fn named_len(id: Option<&[u8]>) -> usize {
+    id.map_or(0, <[u8]>::len)
+}
+
 impl<S: Source> State for Transact<'_, S> {
     fn head(&self, channel: ChannelId) -> Head {
         self.overlay.head(channel).unwrap_or_else(|| self.source.head(channel))
@@ -190,6 +198,18 @@ impl<S: Source> Transaction for Transact<'_, S> {
 
     fn version(&self) -> u64 {
         self.overlay.counts().version
+    }
+
+    fn first_version(&self) -> u64 {
+        self.effects.first
+    }
+
+    fn window(&self) -> SendWindow {
+        self.source.window()
+    }
+
+    fn hash(&self, parts: &[&[u8]]) -> u64 {
+        table::hash_parts(self.source.hash_key(), parts)
     }
 
     fn find_channel(&mut self, name: &[u8]) -> Result<Option<ChannelId>> {
@@ -249,7 +269,7 @@ impl<S: Source> Transaction for Transact<'_, S> {
     }
 
     fn append(&mut self, message: NewMessage<'_>) -> Result<Outcome> {
-        let NewMessage { channel, sender, timestamp, silent, id, client_id, payload } = message;
+        let NewMessage { channel, sender, timestamp, silent, id, client_id, unique_id, payload } = message;
         let head = State::head(self, channel);
         let version = self.overlay.counts().version + 1;
         let seq =
@@ -268,6 +288,7 @@ impl<S: Source> Transaction for Transact<'_, S> {
             silent,
             id,
             client_id,
+            unique_id,
             fields,
             payload,
         }));
@@ -276,7 +297,7 @@ impl<S: Source> Transaction for Transact<'_, S> {
         self.overlay.add_mark(channel, mark);
         self.effects.messages.push(placed);
         self.effects.user_bytes +=
-            (payload.len() + client_id.map_or(0, <[u8]>::len) + id.map_or(0, |_| 8)) as u64;
+            (payload.len() + named_len(client_id) + named_len(unique_id) + id.map_or(0, |_| 8)) as u64;
         follow_message(&placed, self);
         Ok(Outcome::Appended { seq: mark.seq, ordinal: mark.ordinal, version })
     }
@@ -291,19 +312,36 @@ impl<S: Source> Transaction for Transact<'_, S> {
         Ok(stored)
     }
 
-    fn hash(&self, bytes: &[u8]) -> u64 {
-        table::hash(self.source.hash_key(), bytes)
-    }
-
     fn patch<T: Table>(&mut self, key: T::Key, patch: Patch) -> Result<Outcome> {
         let before = Transaction::row::<T>(self, key)?;
         let version = self.take_version();
         let fields = patch.bytes();
         self.encode(&Change::Patch { table: T::TABLE, wide: T::Key::WIDE, key: key.raw(), fields });
+        self.change_row(key, before, fields, version)?;
+        Ok(Outcome::Changed { version })
+    }
+
+    fn patch_beside<T: Table>(&mut self, key: T::Key, patch: Patch) -> Result<()> {
+        let before = Transaction::row::<T>(self, key)?;
+        let fields = patch.bytes();
+        self.encode(&Change::Beside { table: T::TABLE, key: key.raw(), fields });
+        self.change_row(key, before, fields, self.overlay.counts().version)
+    }
+}
+
+impl<S: Source> Transact<'_, S> {
+    /// Changes a row, which was `before`, at a version.
+    fn change_row<T: Table>(
+        &mut self,
+        key: T::Key,
+        before: Option<T>,
+        fields: &[u8],
+        version: u64,
+    ) -> Result<()> {
         let after = patched(before.clone(), fields, version);
         let after = after.ok_or_else(|| Error::invalid("an operation made a patch that is not valid"))?;
         T::follow(before.as_ref(), &after, key, self);
         self.put(key, after);
-        Ok(Outcome::Changed { version })
+        Ok(())
     }
 }

@@ -5,11 +5,11 @@ use std::ops::RangeInclusive;
 use bytes::Bytes;
 use chanlog::{
     Annotation, Annotations, Blob, ChangeKind, Channel, ChannelChanges, Continuation, Conversation,
-    Conversations, Head, History, ListChange, Listing, Membership, Result, Store, SyncToken, Unread, Update,
-    User, View,
+    Conversations, Found, Head, History, ListChange, Listing, Membership, Result, SetListing, SetMember,
+    Store, SyncToken, Unread, Update, User, View,
 };
 
-use super::{Changed, Entry, Event, Member, Model, Msg, Name, Range};
+use super::{Changed, Entry, Event, Line, Member, Model, Msg, Name, Range};
 
 /// What can be read: a store, or a view of one.
 pub trait Reads {
@@ -31,6 +31,10 @@ pub trait Reads {
     fn unread(&self, user: &[u8]) -> Result<Unread>;
     fn kept(&self, channel: &[u8]) -> Result<Option<Channel>>;
     fn user(&self, user: &[u8]) -> Result<Option<User>>;
+    fn set(&self, channel: &[u8], set: u8) -> SetListing<'_>;
+    fn sets_of(&self, user: &[u8], set: u8) -> SetListing<'_>;
+    fn message_by_id(&self, id: &[u8]) -> Result<Option<Found>>;
+    fn set_member(&self, channel: &[u8], set: u8, user: &[u8]) -> Result<Option<SetMember>>;
 }
 
 macro_rules! reads {
@@ -89,6 +93,18 @@ macro_rules! reads {
             }
             fn user(&self, user: &[u8]) -> Result<Option<User>> {
                 $type::user(self, user)
+            }
+            fn set(&self, channel: &[u8], set: u8) -> SetListing<'_> {
+                $type::set(self, channel, set)
+            }
+            fn sets_of(&self, user: &[u8], set: u8) -> SetListing<'_> {
+                $type::sets_of(self, user, set)
+            }
+            fn message_by_id(&self, id: &[u8]) -> Result<Option<Found>> {
+                $type::message_by_id(self, id)
+            }
+            fn set_member(&self, channel: &[u8], set: u8, user: &[u8]) -> Result<Option<SetMember>> {
+                $type::set_member(self, channel, set, user)
             }
         }
     };
@@ -174,6 +190,59 @@ pub fn reads(store: &impl Reads, model: &Model) {
     for name in &users {
         user(store, model, name);
     }
+    sets(store, model, &channels, &users);
+    for id in 0..IDS {
+        let found = store.message_by_id(&[id]).unwrap();
+        let found = found.map(|found| (found.channel.to_vec(), Msg::from(&found.message)));
+        let expected = model.by_id(&[id]).map(|(channel, message)| (channel, message.clone()));
+        assert_eq!(found, expected, "the message with id {id}");
+    }
+}
+
+/// Unique ids below this are looked up.
+pub const IDS: u8 = 8;
+
+/// The sets that are compared: the least, the greatest and one between.
+pub const SETS: [u8; 3] = [0, 7, 255];
+
+/// Compares the sets of all channels, from both sides, as a whole and since versions.
+fn sets(store: &impl Reads, model: &Model, channels: &[Name], users: &[Name]) {
+    let asked = [None, Some(0), Some(model.version() / 2), Some(model.version().saturating_sub(3))];
+    for (set, since) in SETS.into_iter().flat_map(|set| asked.map(|since| (set, since))) {
+        for channel in channels {
+            let found = lines(store.set(channel, set), since);
+            assert_eq!(found, model.set(channel, set, since), "set {set} of {} {since:?}", text(channel));
+        }
+        for user in users {
+            let found = lines(store.sets_of(user, set), since);
+            assert_eq!(found, model.sets_of(user, set, since), "sets {set} of {} {since:?}", text(user));
+        }
+    }
+    for (channel, user) in channels.iter().zip(users) {
+        let found = store.set_member(channel, SETS[1], user).unwrap();
+        let expected = model.set(channel, SETS[1], None).into_iter().find(|line| line.0 == *user);
+        let found = found.map(|row| (user.clone(), Some(row.attributes), row.version));
+        assert_eq!(found, expected, "{} in set {} of {}", text(user), SETS[1], text(channel));
+    }
+}
+
+/// What a set lists, page by page.
+fn lines(listing: SetListing<'_>, since: Option<u64>) -> Vec<Line> {
+    let listing = since.map_or(listing.clone(), |version| listing.since(version)).limit(2);
+    let mut found: Vec<Line> = Vec::new();
+    loop {
+        let page = found.last().map_or(listing.clone(), |line| listing.clone().after(&line.0));
+        let page = page.list().unwrap();
+        assert!(page.len() <= 2, "a page of {}", page.len());
+        if page.is_empty() {
+            return found;
+        }
+        found.extend(page.into_iter().map(|entry| {
+            let row = entry.member;
+            let kept = row.present().then_some(row.attributes);
+            (entry.name.to_vec(), kept, row.version)
+        }));
+    }
 }
 
 /// Compares the counts that a store gives of itself.
@@ -189,6 +258,8 @@ pub fn counts(store: &Store, model: &Model) {
 pub fn channel(store: &impl Reads, model: &Model, channel: &Name, users: &[Name]) {
     assert_eq!(store.head(channel).unwrap(), model.head(channel), "head of {}", text(channel));
     history(store, model, channel, &Range::default());
+    times(store, model, channel);
+    memberships_of(store, model, channel);
     let members = names(store.members(channel).list().unwrap());
     assert_eq!(members, model.members(channel), "members of {}", text(channel));
     let rows = store.members(channel).rows().unwrap();
@@ -252,10 +323,61 @@ fn changed(kind: &ChangeKind) -> Changed {
     }
 }
 
+/// Compares the members of a channel by role, those who left, what changed since versions, and how far they have read.
+fn memberships_of(store: &impl Reads, model: &Model, channel: &Name) {
+    for role in 0..3 {
+        let found = names(store.members(channel).role(role).list().unwrap());
+        assert_eq!(found, model.members_of_role(channel, role), "role {role} in {}", text(channel));
+    }
+    let found = names(store.members(channel).left().list().unwrap());
+    assert_eq!(found, model.left(channel), "who left {}", text(channel));
+    for since in [0, model.version() / 2, model.version().saturating_sub(3)] {
+        let found = told(store.members(channel).since(since));
+        assert_eq!(found, model.members_since(channel, since), "since {since} in {}", text(channel));
+        let question = store.members(channel).since(since);
+        let marks = |after: Option<&Name>| {
+            let page = after.map_or(question.clone(), |name| question.clone().after(name)).limit(2);
+            let marks = page.marks().unwrap();
+            marks.into_iter().map(|m| (m.name.to_vec(), m.mark.seq, m.version)).collect::<Vec<_>>()
+        };
+        let mut found = marks(None);
+        while let Some(more) = found.last().map(|last| marks(Some(&last.0))).filter(|more| !more.is_empty()) {
+            found.extend(more);
+        }
+        assert_eq!(found, model.marks(channel, since), "marks since {since} in {}", text(channel));
+    }
+}
+
+/// What a listing tells of memberships: names, and whether they are there.
+fn told(listing: Listing<'_>) -> Vec<(Name, bool)> {
+    let rows = listing.rows().unwrap();
+    rows.into_iter().map(|row| (row.name.to_vec(), row.membership.present())).collect()
+}
+
+/// Compares the last message at or before some times, and the first one after.
+fn times(store: &impl Reads, model: &Model, channel: &Name) {
+    let all = model.history(channel, &Range::default());
+    let asked = all.iter().step_by(all.len() / 4 + 1).map(|m| m.post.timestamp);
+    for time in asked.chain([0, i64::MIN]) {
+        let before = all.iter().rev().find(|m| m.post.timestamp <= time);
+        let found = store.history(channel).to_time(time).last(1).unwrap();
+        assert_eq!(found.first().map(Msg::from).as_ref(), before, "up to {time} in {}", text(channel));
+        let after =
+            all.iter().find(|m| m.post.timestamp > time || time == i64::MAX && m.post.timestamp == time);
+        let found = store.history(channel).from_time(time.saturating_add(1)).limit(1).list().unwrap();
+        assert_eq!(found.first().map(Msg::from).as_ref(), after, "after {time} in {}", text(channel));
+    }
+}
+
 /// Compares a user: channels, list, and list of the unread.
 pub fn user(store: &impl Reads, model: &Model, user: &Name) {
     let channels = names(store.channels_of(user).list().unwrap());
     assert_eq!(channels, model.channels_of(user), "channels of {}", text(user));
+    let left = names(store.channels_of(user).left().list().unwrap());
+    assert_eq!(left, model.left_by(user), "what {} left", text(user));
+    let since = model.version() / 2;
+    let found = told(store.channels_of(user).since(since));
+    assert_eq!(found, model.channels_since(user, since), "of {} since {since}", text(user));
     let kept = store.user(user).unwrap().map(|kept| loaded(&kept.attributes));
     assert_eq!(kept, model.attributes_of(user), "what is kept with {}", text(user));
     let known = store.has_memberships(user).unwrap();
@@ -335,8 +457,12 @@ pub fn membership(store: &impl Reads, model: &Model, channel: &Name, user: &Name
 pub fn history(store: &impl Reads, model: &Model, channel: &Name, range: &Range) {
     let mut question = store.history(channel).from(range.from).to(range.to);
     question = question.limit(range.limit).bytes(range.bytes);
+    question = question.from_time(range.times.0).to_time(range.times.1);
     if range.reverse {
         question = question.reverse();
+    }
+    if let Some(sender) = &range.sender {
+        question = question.by(sender);
     }
     if let Some(user) = &range.viewer {
         question = question.seen_by(user);

@@ -10,13 +10,13 @@ pub mod check;
 pub mod client;
 pub mod witness;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
 use chanlog::{
-    BUFFERED_WINDOW, Batch, Draft, Durability, Head, HistoryFrom, JoinOptions, Mark, Message, MessageState,
-    Outcome,
+    BUFFERED_WINDOW, Batch, Condition, Draft, Durability, Head, HistoryFrom, JoinOptions, Mark, Message,
+    MessageState, Outcome,
 };
 
 pub type Name = Vec<u8>;
@@ -29,6 +29,7 @@ pub struct Post {
     pub silent: bool,
     pub id: Option<u64>,
     pub client_id: Option<Bytes>,
+    pub unique_id: Option<Bytes>,
     pub payload: Bytes,
     /// Refused unless the sender is a member.
     pub members_only: bool,
@@ -63,10 +64,40 @@ pub enum Op {
     Class { channel: Name, class: u8 },
     ChannelAttributes { channel: Name, attributes: Bytes },
     UserAttributes { user: Name, attributes: Bytes },
+    AddToSet { channel: Name, set: u8, user: Name, attributes: Option<Bytes> },
+    RemoveFromSet { channel: Name, set: u8, user: Name },
+    RequireChannel { channel: Name, condition: Condition },
+    RequireMember { channel: Name, user: Name, condition: Condition },
     Retract { channel: Name, seq: u64 },
     Annotate { channel: Name, seq: u64, key: Bytes, value: Bytes },
     Forget { channel: Name, user: Name, from: u64, to: u64 },
     Edit { channel: Name, seq: u64, payload: Bytes },
+}
+
+/// Why a batch is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    NotMember,
+    /// There is no such message.
+    NoMessage,
+    /// The message was retracted.
+    Retracted,
+    Condition,
+    /// The client id is that of another message.
+    Conflict {
+        seq: u64,
+    },
+    /// The unique id is that of another message.
+    IdTaken {
+        seq: u64,
+    },
+}
+
+/// Which operation refuses a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub op: usize,
+    pub why: Why,
 }
 
 /// The batch that asks a store for `ops`.
@@ -95,6 +126,13 @@ pub fn batch(ops: &[Op], durability: Durability) -> Batch {
             Op::Class { channel, class } => batch.class(channel, class),
             Op::ChannelAttributes { channel, attributes } => batch.channel_attributes(channel, attributes),
             Op::UserAttributes { user, attributes } => batch.user_attributes(user, attributes),
+            Op::AddToSet { channel, set, user, attributes: None } => batch.add_to_set(channel, set, user),
+            Op::AddToSet { channel, set, user, attributes: Some(attributes) } => {
+                batch.add_to_set_with(channel, set, user, attributes)
+            }
+            Op::RemoveFromSet { channel, set, user } => batch.remove_from_set(channel, set, user),
+            Op::RequireChannel { channel, condition } => batch.require_channel(channel, condition),
+            Op::RequireMember { channel, user, condition } => batch.require_member(channel, user, condition),
             Op::Retract { channel, seq } => batch.retract(channel, seq),
             Op::Annotate { channel, seq, key, value } => batch.annotate(channel, seq, key, value),
             Op::Forget { channel, user, from, to } => batch.forget(channel, user, from, to),
@@ -102,6 +140,23 @@ pub fn batch(ops: &[Op], durability: Durability) -> Batch {
         };
     }
     batch
+}
+
+/// Whether a line of a set is told in a list, or among what changed since a version.
+fn told(line: &Line, since: Option<u64>) -> bool {
+    since.map_or(line.1.is_some(), |version| line.2 > version)
+}
+
+/// Whether a condition holds of what was found: a version, and attributes.
+fn holds(condition: &Condition, found: Option<(u64, &Bytes)>) -> bool {
+    match (condition, found) {
+        (Condition::Absent, found) => found.is_none(),
+        (_, None) => false,
+        (Condition::Present, Some(_)) => true,
+        (Condition::Version(version), Some((found, _))) => *version == found,
+        (Condition::Attributes(attributes), Some((_, found))) => attributes == found,
+        _ => unreachable!("a condition that the model does not know"),
+    }
 }
 
 fn join_options(history: HistoryFrom, read: Option<u64>, role: Option<u8>) -> JoinOptions {
@@ -120,6 +175,9 @@ fn draft(post: &Post) -> Draft {
     }
     if let Some(id) = post.id {
         draft = draft.id(id);
+    }
+    if let Some(id) = &post.unique_id {
+        draft = draft.unique_id(id);
     }
     match &post.client_id {
         Some(id) => draft.client_id(id),
@@ -173,6 +231,7 @@ impl From<&Message> for Msg {
             silent: m.silent,
             id: m.id,
             client_id: m.client_id.clone(),
+            unique_id: m.unique_id.clone(),
             payload: m.payload.clone(),
             members_only: false,
         };
@@ -258,11 +317,22 @@ pub struct Range {
     pub bytes: u64,
     pub reverse: bool,
     pub viewer: Option<Name>,
+    pub times: (i64, i64),
+    pub sender: Option<Name>,
 }
 
 impl Default for Range {
     fn default() -> Self {
-        Range { from: 1, to: u64::MAX, limit: usize::MAX, bytes: u64::MAX, reverse: false, viewer: None }
+        Range {
+            from: 1,
+            to: u64::MAX,
+            limit: usize::MAX,
+            bytes: u64::MAX,
+            reverse: false,
+            viewer: None,
+            times: (i64::MIN, i64::MAX),
+            sender: None,
+        }
     }
 }
 
@@ -393,6 +463,16 @@ impl Row {
     }
 }
 
+/// The row of a user in a set: attributes, `None` after the removal.
+#[derive(Clone, Debug)]
+struct InSet {
+    kept: Option<Bytes>,
+    version: u64,
+}
+
+/// A line of a list of a set: name, attributes unless removed, version.
+pub type Line = (Name, Option<Bytes>, u64);
+
 #[derive(Clone, Debug)]
 struct Touch {
     /// `None` for what is kept with a user.
@@ -413,6 +493,14 @@ pub struct Model {
     changes: Vec<Touch>,
     /// What is kept with users.
     attributes: BTreeMap<usize, Bytes>,
+    /// By channel, set, and user.
+    sets: BTreeMap<(usize, u8, usize), InSet>,
+    /// The payloads of messages as they were sent, by version.
+    sent: BTreeMap<u64, Bytes>,
+    /// The version of the present batch's first change.
+    first: u64,
+    /// For how many versions a client id makes a send unique; `None` for ever.
+    pub window: Option<u64>,
     /// How many tombstones a store must keep for each user.
     tombstones: usize,
     /// By user, the newest tombstone that a store may have dropped.
@@ -437,72 +525,125 @@ impl Model {
             rows: BTreeMap::new(),
             changes: Vec::new(),
             attributes: BTreeMap::new(),
+            sets: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            first: 1,
+            window: None,
             tombstones,
             forgotten: BTreeMap::new(),
         }
     }
 
-    /// The first operation that needs a membership or a message and has none, with the effect of those before it.
+    /// The first operation that refuses a batch, if there is one, with the effect of those before it.
     pub fn refused(&self, ops: &[Op]) -> Option<usize> {
-        let mut present = HashMap::new();
-        let (mut sent, mut retracted) = (HashMap::new(), HashSet::new());
-        for (i, op) in ops.iter().enumerate() {
-            match op {
-                Op::Class { .. } | Op::ChannelAttributes { .. } | Op::UserAttributes { .. } => {}
-                Op::Append { channel, post } => {
-                    let known = present.get(&(channel, &post.sender)).copied();
-                    if post.members_only && !known.unwrap_or_else(|| self.is_member(channel, &post.sender)) {
-                        return Some(i);
-                    }
-                    *sent.entry(channel).or_insert(0) += 1;
-                }
-                Op::Retract { channel, seq }
-                | Op::Annotate { channel, seq, .. }
-                | Op::Edit { channel, seq, .. } => {
-                    let place = self.channel(channel);
-                    let first = place.map_or(1, Channel::next);
-                    let new = first..first + sent.get(channel).copied().unwrap_or(0);
-                    if !new.contains(seq) && place.is_none_or(|place| !place.messages.contains_key(seq)) {
-                        return Some(i);
-                    }
-                    let message = place.and_then(|place| place.messages.get(seq));
-                    let gone = message.is_some_and(Msg::retracted) || retracted.contains(&(channel, seq));
-                    match op {
-                        Op::Edit { .. } if gone => return Some(i),
-                        Op::Retract { .. } => drop(retracted.insert((channel, seq))),
-                        _ => {}
-                    }
-                }
-                Op::Join { channel, user, .. } => drop(present.insert((channel, user), true)),
-                Op::Leave { channel, user } => drop(present.insert((channel, user), false)),
-                Op::Read { channel, user, .. }
-                | Op::Clear { channel, user, .. }
-                | Op::Hide { channel, user }
-                | Op::Activate { channel, user }
-                | Op::Pin { channel, user, .. }
-                | Op::Mute { channel, user, .. }
-                | Op::Role { channel, user, .. }
-                | Op::Attributes { channel, user, .. }
-                | Op::FlagUnread { channel, user, .. }
-                | Op::ReadAt { channel, user, .. }
-                | Op::SetUnread { channel, user, .. }
-                | Op::Forget { channel, user, .. } => {
-                    let known = present.get(&(channel, user)).copied();
-                    if !known.unwrap_or_else(|| self.is_member(channel, user)) {
-                        return Some(i);
-                    }
-                }
+        self.refusal(ops).map(|refusal| refusal.op)
+    }
+
+    /// The same, and why.
+    pub fn refusal(&self, ops: &[Op]) -> Option<Refusal> {
+        let lax = |op: &Op| match op {
+            Op::Append { post, .. } => {
+                !post.members_only && post.client_id.is_none() && post.unique_id.is_none()
+            }
+            _ => false,
+        };
+        if ops.iter().all(lax) {
+            return None;
+        }
+        let mut trial = self.clone();
+        trial.first = self.version() + 1;
+        for (op, asked) in ops.iter().enumerate() {
+            if let Some(why) = trial.refuses(asked) {
+                return Some(Refusal { op, why });
+            }
+            // The last one has no effect on others.
+            if op + 1 < ops.len() {
+                trial.apply_one(asked);
             }
         }
         None
+    }
+
+    /// Why an operation refuses its batch now.
+    fn refuses(&self, op: &Op) -> Option<Why> {
+        match op {
+            Op::Append { channel, post } => {
+                match self.sent_before(channel, post) {
+                    Some(first) if self.same_content(first, post) => return None,
+                    Some(first) => return Some(Why::Conflict { seq: first.seq }),
+                    None => {}
+                }
+                if post.members_only && !self.is_member(channel, &post.sender) {
+                    return Some(Why::NotMember);
+                }
+                let taken = post.unique_id.as_ref().and_then(|id| self.by_id(id));
+                taken.map(|(_, first)| Why::IdTaken { seq: first.seq })
+            }
+            Op::Join { .. } | Op::Leave { .. } | Op::AddToSet { .. } | Op::RemoveFromSet { .. } => None,
+            Op::Class { .. } | Op::ChannelAttributes { .. } | Op::UserAttributes { .. } => None,
+            Op::Retract { channel, seq }
+            | Op::Annotate { channel, seq, .. }
+            | Op::Edit { channel, seq, .. } => {
+                let message = self.channel(channel).and_then(|place| place.messages.get(seq));
+                match (message, op) {
+                    (None, _) => Some(Why::NoMessage),
+                    (Some(message), Op::Edit { .. }) if message.retracted() => Some(Why::Retracted),
+                    _ => None,
+                }
+            }
+            Op::RequireChannel { channel, condition } => {
+                let found = self.channel(channel).map(|place| (place.kept.unwrap_or(0), &place.attributes));
+                (!holds(condition, found)).then_some(Why::Condition)
+            }
+            Op::RequireMember { channel, user, condition } => {
+                let found = self.row(channel, user).map(|row| (row.version, &row.attributes));
+                (!holds(condition, found)).then_some(Why::Condition)
+            }
+            Op::Read { channel, user, .. }
+            | Op::Clear { channel, user, .. }
+            | Op::Hide { channel, user }
+            | Op::Activate { channel, user }
+            | Op::Pin { channel, user, .. }
+            | Op::Mute { channel, user, .. }
+            | Op::Role { channel, user, .. }
+            | Op::Attributes { channel, user, .. }
+            | Op::FlagUnread { channel, user, .. }
+            | Op::ReadAt { channel, user, .. }
+            | Op::SetUnread { channel, user, .. }
+            | Op::Forget { channel, user, .. } => (!self.is_member(channel, user)).then_some(Why::NotMember),
+        }
+    }
+
+    /// The message with a unique id, and its channel.
+    pub fn by_id(&self, id: &[u8]) -> Option<(Name, &Msg)> {
+        let same = |m: &&Msg| m.post.unique_id.as_deref() == Some(id);
+        self.channels.iter().find_map(|c| Some((c.name.clone(), c.messages.values().find(same)?)))
     }
 
     /// Applies a whole batch, or tells which operation refuses it.
     pub fn apply(&mut self, ops: &[Op]) -> Result<Vec<Outcome>, usize> {
         match self.refused(ops) {
             Some(op) => Err(op),
-            None => Ok(ops.iter().map(|op| self.apply_one(op)).collect()),
+            None => {
+                self.first = self.version() + 1;
+                Ok(ops.iter().map(|op| self.apply_one(op)).collect())
+            }
         }
+    }
+
+    /// Whether a send is the same to a client as a message once was.
+    fn same_content(&self, first: &Msg, post: &Post) -> bool {
+        (&self.sent[&first.version], first.post.silent) == (&post.payload, post.silent)
+    }
+
+    /// The message that was sent to a channel with the same client id by the same sender, if that still counts.
+    fn sent_before(&self, channel: &Name, post: &Post) -> Option<&Msg> {
+        let id = post.client_id.as_ref()?;
+        let messages = &self.channel(channel)?.messages;
+        let same = |m: &&Msg| m.post.client_id.as_ref() == Some(id) && m.post.sender == post.sender;
+        let counts =
+            |m: &&Msg| self.window.is_none_or(|window| self.first.saturating_sub(m.version) <= window);
+        messages.values().rev().find(same).filter(counts)
     }
 
     fn apply_one(&mut self, op: &Op) -> Outcome {
@@ -535,6 +676,11 @@ impl Model {
                 })
             }
             Op::UserAttributes { user, attributes } => self.user_attributes(user, attributes),
+            Op::AddToSet { channel, set, user, attributes } => {
+                self.add_to_set(channel, *set, user, attributes.as_ref())
+            }
+            Op::RemoveFromSet { channel, set, user } => self.remove_from_set(channel, *set, user),
+            Op::RequireChannel { .. } | Op::RequireMember { .. } => Outcome::Unchanged,
             Op::Retract { channel, seq } => self.retract(channel, *seq),
             Op::Annotate { channel, seq, key, value } => self.annotate(channel, *seq, key, value),
             Op::Forget { channel, user, from, to } => self.hide_range(channel, user, *from, *to),
@@ -543,6 +689,9 @@ impl Model {
     }
 
     fn append(&mut self, channel: &Name, post: &Post) -> Outcome {
+        if let Some(first) = self.sent_before(channel, post) {
+            return Outcome::Existed { seq: first.seq, version: first.version };
+        }
         let (c, u) = (self.make_channel(channel), self.make_user(&post.sender));
         let version = self.touch(c, None);
         let place = &mut self.channels[c];
@@ -550,6 +699,7 @@ impl Model {
         let ordinal = place.mark(seq).ordinal + u64::from(!post.silent);
         let post = Post { members_only: false, ..post.clone() };
         let sender = post.sender.clone();
+        self.sent.insert(version, post.payload.clone());
         place.messages.insert(seq, Msg { seq, ordinal, version, post, fate: Fate::Sent });
         debug_assert_eq!(self.users[u], sender);
         if let Some(row) = self.rows.get_mut(&(u, c)).filter(|row| row.member) {
@@ -750,6 +900,32 @@ impl Model {
         if attributes.len() > 1024 {
             self.changes.push(Touch { channel: None, user: None });
         }
+    }
+
+    fn add_to_set(&mut self, channel: &Name, set: u8, user: &Name, attributes: Option<&Bytes>) -> Outcome {
+        let key = (self.make_channel(channel), set, self.make_user(user));
+        let before = self.sets.get(&key).and_then(|row| row.kept.clone());
+        if before.is_some() && attributes.is_none_or(|wanted| before.as_ref() == Some(wanted)) {
+            return Outcome::Unchanged;
+        }
+        self.change_set(key, Some(attributes.cloned().unwrap_or_default()))
+    }
+
+    fn remove_from_set(&mut self, channel: &Name, set: u8, user: &Name) -> Outcome {
+        let ids = (self.channel_ids.get(channel), self.user_ids.get(user));
+        let (Some(&channel), Some(&user)) = ids else { return Outcome::Unchanged };
+        let key = (channel, set, user);
+        match self.sets.get(&key).is_some_and(|row| row.kept.is_some()) {
+            true => self.change_set(key, None),
+            false => Outcome::Unchanged,
+        }
+    }
+
+    fn change_set(&mut self, key: (usize, u8, usize), kept: Option<Bytes>) -> Outcome {
+        self.changes.push(Touch { channel: None, user: Some(key.2) });
+        let version = self.version();
+        self.sets.insert(key, InSet { kept, version });
+        Outcome::Changed { version }
     }
 
     fn retract(&mut self, channel: &Name, seq: u64) -> Outcome {
@@ -972,6 +1148,74 @@ impl Model {
         (0..self.users.len()).filter(present).map(|u| self.users[u].clone()).collect()
     }
 
+    /// The memberships of a channel, or of those who left it, in the order in which the store first met the users: name,
+    /// whether present, role, cursor, version of the row, and that of the newest change that may have moved the cursor.
+    fn rows_in(&self, channel: &[u8]) -> Vec<(Name, &Row, u64)> {
+        let Some(&c) = self.channel_ids.get(channel) else { return Vec::new() };
+        let row = |u: usize| {
+            let (row, place) = (self.rows.get(&(u, c))?, &self.channels[c]);
+            let own = place.messages.get(&row.own_read()).map_or(0, |m| m.version);
+            Some((self.users[u].clone(), row, row.version.max(own)))
+        };
+        (0..self.users.len()).filter_map(row).collect()
+    }
+
+    /// The members of a channel with a role.
+    pub fn members_of_role(&self, channel: &[u8], role: u8) -> Vec<Name> {
+        let rows = self.rows_in(channel).into_iter();
+        rows.filter(|(_, row, _)| row.member && row.role == role).map(|(name, ..)| name).collect()
+    }
+
+    /// Who left a channel.
+    pub fn left(&self, channel: &[u8]) -> Vec<Name> {
+        let rows = self.rows_in(channel).into_iter();
+        rows.filter(|(_, row, _)| !row.member).map(|(name, ..)| name).collect()
+    }
+
+    /// What a user left.
+    pub fn left_by(&self, user: &[u8]) -> Vec<Name> {
+        let Some(&u) = self.user_ids.get(user) else { return Vec::new() };
+        let rows = self.rows_of(u).filter(|(_, row)| !row.member);
+        rows.map(|(c, _)| self.channels[c].name.clone()).collect()
+    }
+
+    /// The memberships of a channel that changed after a version, and whether they are.
+    pub fn members_since(&self, channel: &[u8], version: u64) -> Vec<(Name, bool)> {
+        let rows = self.rows_in(channel).into_iter().filter(|(_, row, _)| row.version > version);
+        rows.map(|(name, row, _)| (name, row.member)).collect()
+    }
+
+    /// The same of a user.
+    pub fn channels_since(&self, user: &[u8], version: u64) -> Vec<(Name, bool)> {
+        let Some(&u) = self.user_ids.get(user) else { return Vec::new() };
+        let rows = self.rows_of(u).filter(|(_, row)| row.version > version);
+        rows.map(|(c, row)| (self.channels[c].name.clone(), row.member)).collect()
+    }
+
+    /// How far the members of a channel have read, of those whose cursor may have moved after a version.
+    pub fn marks(&self, channel: &[u8], since: u64) -> Vec<(Name, u64, u64)> {
+        let rows = self.rows_in(channel).into_iter().filter(|(_, row, at)| row.member && *at > since);
+        rows.map(|(name, row, at)| (name, row.cursor(), at)).collect()
+    }
+
+    /// The users of a set of a channel, in the order in which the store first met them; with a version, all that changed
+    /// since.
+    pub fn set(&self, channel: &[u8], set: u8, since: Option<u64>) -> Vec<Line> {
+        let Some(&c) = self.channel_ids.get(channel) else { return Vec::new() };
+        let rows = self.sets.range((c, set, 0)..=(c, set, usize::MAX));
+        let rows = rows.map(|((_, _, u), row)| (self.users[*u].clone(), row.kept.clone(), row.version));
+        rows.filter(|row| told(row, since)).collect()
+    }
+
+    /// The channels that have a user in such a set, likewise.
+    pub fn sets_of(&self, user: &[u8], set: u8, since: Option<u64>) -> Vec<Line> {
+        let Some(&u) = self.user_ids.get(user) else { return Vec::new() };
+        let rows = self.sets.iter().filter(|(key, _)| (key.1, key.2) == (set, u));
+        let rows =
+            rows.map(|((c, _, _), row)| (self.channels[*c].name.clone(), row.kept.clone(), row.version));
+        rows.filter(|row| told(row, since)).collect()
+    }
+
     /// The channels of a user, in the order in which the store first met them.
     pub fn channels_of(&self, user: &[u8]) -> Vec<Name> {
         let Some(&u) = self.user_ids.get(user) else { return Vec::new() };
@@ -986,7 +1230,13 @@ impl Model {
             return Vec::new();
         }
         let sees = |m: &Msg| row.flatten().is_none_or(|row| m.seq > row.floor() && !row.hides(m.seq));
-        let wanted = |m: &&Msg| sees(m) && (range.from..=range.to).contains(&m.seq);
+        let times = range.times.0..=range.times.1;
+        let wanted = |m: &&Msg| {
+            sees(m)
+                && (range.from..=range.to).contains(&m.seq)
+                && times.contains(&m.post.timestamp)
+                && range.sender.as_ref().is_none_or(|sender| *sender == m.post.sender)
+        };
         let mut messages: Vec<Msg> = place.messages.values().filter(wanted).cloned().collect();
         if range.reverse {
             messages.reverse();

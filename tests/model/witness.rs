@@ -6,7 +6,7 @@
 
 use chanlog::{BUFFERED_WINDOW, Commit, Durability, Error, Outcome, Receipt, Result, Store};
 
-use super::{Model, Op, batch};
+use super::{Model, Op, Refusal, Why, batch};
 
 /// How the last session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +50,21 @@ impl Witness {
     /// Submits a batch. If the model refuses it, the store must too, in the same place.
     pub fn submit(&mut self, store: &Store, ops: &[Op], durability: Durability) -> Option<Pending> {
         let answer = store.submit(&batch(ops, durability));
-        if let Some(at) = self.model.refused(ops) {
-            let refused = matches!(answer, Err(Error::NotMember { op, .. } | Error::NoMessage { op, .. } | Error::Retracted { op, .. }) if op == at);
-            assert!(refused, "operation {at} needs a membership or a message, but: {:?}", answer.map(drop));
+        if let Some(Refusal { op: at, why }) = self.model.refusal(ops) {
+            let refused = match (&answer, why) {
+                (Err(Error::NotMember { op, .. }), Why::NotMember) => *op == at,
+                (Err(Error::NoMessage { op, .. }), Why::NoMessage) => *op == at,
+                (Err(Error::Retracted { op, .. }), Why::Retracted) => *op == at,
+                (Err(Error::Conflict { op, seq, .. }), Why::Conflict { seq: first }) => {
+                    (*op, *seq) == (at, first)
+                }
+                (Err(Error::IdTaken { op, seq, .. }), Why::IdTaken { seq: first }) => {
+                    (*op, *seq) == (at, first)
+                }
+                (Err(Error::ConditionFailed { op, .. }), Why::Condition) => *op == at,
+                _ => false,
+            };
+            assert!(refused, "operation {at} must be refused: {why:?}, but: {:?}", answer.map(drop));
             return None;
         }
         let commit = answer.unwrap();

@@ -19,6 +19,8 @@
 //!
 //! A decoded value has sane lengths; that its offsets lie where they should is for the reader to check.
 
+use std::ops::RangeInclusive;
+
 use super::chain::Chain;
 use crate::error::{Error, Result};
 use crate::files::record;
@@ -38,6 +40,9 @@ pub const BLOCK: usize = 16 << 10;
 pub const MAX_RAW: u32 = 32 << 20;
 /// No lz4 block expands by more than this.
 const MAX_RATIO: u64 = 255;
+
+/// Every timestamp.
+pub const EVER: RangeInclusive<i64> = i64::MIN..=i64::MAX;
 
 /// The place of a record in the order of a segment.
 pub type Key = (ChannelId, u64);
@@ -73,6 +78,11 @@ impl Summary {
         self.records += 1;
         self.times = (self.times.0.min(timestamp), self.times.1.max(timestamp));
         self.versions = (self.versions.0.min(version), self.versions.1.max(version));
+    }
+
+    /// Whether some record may have a timestamp in a range.
+    pub fn meets(&self, times: &RangeInclusive<i64>) -> bool {
+        self.times.0 <= *times.end() && *times.start() <= self.times.1
     }
 }
 

@@ -21,7 +21,7 @@ pub use builder::SegmentBuilder;
 pub use cache::BlockCache;
 pub use chain::{Chain, Link};
 pub use directory::Entry;
-pub use format::Extent;
+pub use format::{EVER, Extent};
 pub use merge::merge;
 pub use reader::Segment;
 

@@ -13,7 +13,7 @@ use lz4_flex::block::decompress_into;
 use super::block::Block;
 use super::cache::BlockCache;
 use super::directory::{Entry, EntryGroup, MAX_GROUP, Tail};
-use super::format::{Extent, Footer, GROUP, GUIDE, Handle, Key, MAX_RAW};
+use super::format::{EVER, Extent, Footer, GROUP, GUIDE, Handle, Key, MAX_RAW};
 use crate::env::Dir;
 use crate::error::{Error, Result};
 use crate::files::record::Record;
@@ -114,11 +114,13 @@ impl Segment {
     }
 
     /// Visits the records of a channel with a seq in `seqs`, ascending or descending. They lie in the map, or in a block of
-    /// the cache. Tells whether `visit` broke off.
+    /// the cache. Blocks without a timestamp in `times` are skipped; others, and the channel's last record, are shown with all
+    /// that they hold. Tells whether `visit` broke off.
     pub fn read(
         &self,
         entry: &Entry,
-        seqs: RangeInclusive<u64>,
+        seqs: &RangeInclusive<u64>,
+        times: &RangeInclusive<i64>,
         reverse: bool,
         visit: &mut Visit<'_>,
     ) -> Result<ControlFlow<()>> {
@@ -129,7 +131,7 @@ impl Segment {
         {
             return Ok(ControlFlow::Break(()));
         }
-        if self.scan_blocks(entry, &seqs, reverse, visit)?.is_break() {
+        if self.scan_blocks(entry, seqs, times, reverse, visit)?.is_break() {
             return Ok(ControlFlow::Break(()));
         }
         tail.map_or(Ok(ControlFlow::Continue(())), |tail| visit(self.sealed.whole(), &tail))
@@ -140,6 +142,7 @@ impl Segment {
         &self,
         entry: &Entry,
         seqs: &RangeInclusive<u64>,
+        times: &RangeInclusive<i64>,
         reverse: bool,
         visit: &mut Visit<'_>,
     ) -> Result<ControlFlow<()>> {
@@ -149,7 +152,11 @@ impl Segment {
         if first > last {
             return Ok(ControlFlow::Continue(()));
         }
+        let ever = *times == EVER;
         for n in ordered(self.blocks(first, last)?, reverse) {
+            if !ever && !self.handle(n)?.summary.meets(times) {
+                continue;
+            }
             let block = self.cached(n)?;
             let records = block.range(first, last);
             for record in ordered(records.start as u64..records.end as u64, reverse) {

@@ -49,6 +49,7 @@ impl Message {
             silent: false,
             id: None,
             client_id: None,
+            unique_id: None,
             fields: &[],
             payload,
         };
@@ -171,7 +172,7 @@ fn segment_with(history: &[Message], tail: &dyn Fn(ChannelId, u64) -> bool) -> (
 fn read(segment: &Segment, channel: u32, from: u64, to: u64, reverse: bool) -> Result<Vec<Bytes>> {
     let mut records = Vec::new();
     let Some(entry) = segment.find(ChannelId(channel))? else { return Ok(records) };
-    let flow = segment.read(&entry, from..=to, reverse, &mut |bytes, record| {
+    let flow = segment.read(&entry, &(from..=to), &EVER, reverse, &mut |bytes, record| {
         records.push(encoded(bytes, record));
         Ok(ControlFlow::Continue(()))
     })?;
@@ -541,7 +542,7 @@ fn the_cache_is_bounded_and_forgets_a_closed_segment() {
     let segment = Segment::open(&*open_dir(dir.path()), STORE, ID, len, cache.clone()).unwrap();
     let mut count = 0;
     let entry = segment.find(ChannelId(1)).unwrap().unwrap();
-    let flow = segment.read(&entry, 0..=u64::MAX, true, &mut |_, _| {
+    let flow = segment.read(&entry, &(0..=u64::MAX), &EVER, true, &mut |_, _| {
         count += 1;
         Ok(if count == 15_000 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     });

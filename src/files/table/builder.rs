@@ -64,6 +64,13 @@ impl<'p> RunBuilder<'p> {
         Ok(())
     }
 
+    /// Gives the section that was begun a filter, by which look-ups of keys that are not there cost nothing.
+    pub fn filtered(&mut self) {
+        if let Some(section) = &mut self.section {
+            section.with_filter();
+        }
+    }
+
     /// Appends an entry to the section. Keys strictly ascend.
     pub fn put(&mut self, entry: RunEntry<'_>) -> Result<()> {
         let section = self.section.as_mut();

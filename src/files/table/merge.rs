@@ -89,6 +89,9 @@ fn merge_parts(out: &mut RunBuilder<'_>, inputs: &[Arc<Run>], filters: &mut Filt
     tables.dedup();
     for table in tables {
         out.section(table, inputs.iter().any(|run| run.section(table).is_wide()))?;
+        if inputs.iter().any(|run| run.section(table).is_filtered()) {
+            out.filtered();
+        }
         match filters(table) {
             Some(mut filter) => put_filtered(out, inputs, table, &mut *filter)?,
             None => {

@@ -2,7 +2,7 @@
 //! tables; the newest run that has a key wins, because each row is the whole state after its last change.
 //!
 //! ```text
-//! sections  one a table, by its number: key -> tag, version, image    see `section`
+//! sections  one a table, by its number: key -> tag, version, image    see `section`, `filter`
 //! channels  name <-> id                                               see `names`
 //! users     name <-> id
 //! footer    versions, lengths, counts                                 see `footer`
@@ -15,6 +15,7 @@
 
 mod builder;
 mod cursor;
+mod filter;
 mod footer;
 mod merge;
 mod names;
@@ -29,7 +30,7 @@ pub use self::{
     builder::RunBuilder,
     cursor::Cursor,
     merge::{Filter, Last, merge},
-    names::{Names, NamesCursor, hash},
+    names::{Names, NamesCursor, hash, hash_parts},
     run::Run,
     section::{RunEntry, Section},
 };

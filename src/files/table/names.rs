@@ -12,6 +12,7 @@
 //! never further than `PROBES` away. Hashes are SipHash-1-3 under the store's key. Invariants: names strictly ascend; no
 //! name is empty; every id of the range stands in the heap once.
 
+use std::hash::Hasher;
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -36,6 +37,13 @@ const OFFSET_BITS: u32 = 40;
 /// The hash by which names are found.
 pub fn hash(key: &HashKey, name: &[u8]) -> u64 {
     SipHasher13::new_with_key(key).hash(name)
+}
+
+/// The hash of some parts, one after another.
+pub fn hash_parts(key: &HashKey, parts: &[&[u8]]) -> u64 {
+    let mut hasher = SipHasher13::new_with_key(key);
+    parts.iter().for_each(|part| hasher.write(part));
+    hasher.finish()
 }
 
 /// How many slots there are for so many names.

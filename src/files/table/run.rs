@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::HashKey;
+use super::filter::RunFilter;
 use super::footer::RunFooter;
 use super::names::Names;
 use super::section::{Section, SectionPlace};
@@ -15,6 +16,8 @@ use crate::files::sealed::{Kind, Sealed, StoreId};
 pub struct Run {
     file: Sealed,
     footer: RunFooter,
+    /// The filters of filtered sections, by table.
+    filters: Vec<(u8, RunFilter)>,
     key: HashKey,
 }
 
@@ -27,7 +30,12 @@ impl Run {
     /// Reads a sealed file as a run.
     pub fn parse(file: Sealed, key: HashKey) -> Result<Run> {
         let footer = RunFooter::decode(&file, &key)?;
-        Ok(Run { file, footer, key })
+        let mut filters = Vec::new();
+        for place in &footer.sections {
+            let filter = Section::new(&file, place, None).open_filter()?;
+            filters.extend(filter.map(|filter| (place.table, filter)));
+        }
+        Ok(Run { file, footer, filters, key })
     }
 
     /// The file's path.
@@ -43,7 +51,13 @@ impl Run {
     /// The section of a table; an empty one if the run has none.
     pub fn section(&self, table: u8) -> Section<'_> {
         let place = self.footer.sections.iter().find(|place| place.table == table);
-        Section::new(&self.file, place.unwrap_or(&SectionPlace::NONE))
+        let filter = self.filters.iter().find(|(filtered, _)| *filtered == table);
+        Section::new(&self.file, place.unwrap_or(&SectionPlace::NONE), filter.map(|(_, filter)| filter))
+    }
+
+    /// How many bytes of memory its filters take.
+    pub fn filter_memory(&self) -> usize {
+        self.filters.iter().map(|(_, filter)| filter.memory()).sum()
     }
 
     /// The tables that have a section here, ascending.
@@ -91,6 +105,9 @@ fn verify_section(section: Section<'_>) -> Result<()> {
     while let Some(entry) = cursor.next()? {
         newest = entry.version.max(newest);
         entries += 1;
+        if !section.may_hold(entry.key)? {
+            return Err(section.corrupt("the filter denies a key that is there"));
+        }
     }
     if (entries, newest) != (section.entries(), section.newest()) {
         return Err(section.corrupt(format!(

@@ -10,6 +10,7 @@
 //!   image            opaque here
 //! index    24 B a block, 36 B in a wide section: the key of its first entry u32 u32, in a wide section u32 u64 u64; its
 //!          offset from the section's start u64; the newest version in it u64
+//! filter   in a filtered section, see `filter`
 //! ```
 //!
 //! Invariants: keys strictly ascend, through blocks too; in a section that is not wide second parts have 32 bits and third parts are 0. The first
@@ -17,6 +18,7 @@
 //! block's newest, nor that above the section's, which the footer holds: so what is skipped by them is not newer.
 
 use super::cursor::Cursor;
+use super::filter::{PART, RunFilter};
 use crate::error::{Error, Result};
 use crate::files::sealed::Sealed;
 use crate::model::codec::{Put, Reader};
@@ -31,6 +33,8 @@ pub const MAX_TAG: u8 = 3;
 const LEAST: u64 = 4;
 /// The flag of a wide section.
 const WIDE: u8 = 1;
+/// The flag of a section with a filter.
+const FILTERED: u8 = 2;
 
 /// What a section holds for a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,36 +66,57 @@ pub struct SectionPlace {
     pub entries: u64,
     /// The greatest version.
     pub newest: u64,
+    /// The length of the filter after the index, or 0 if there is none.
+    pub filter: u64,
 }
 
 impl SectionPlace {
     /// The place of a section that a run does not have.
-    pub const NONE: SectionPlace =
-        SectionPlace { table: 0, wide: false, start: 0, bytes: 0, blocks: 0, entries: 0, newest: 0 };
+    pub const NONE: SectionPlace = SectionPlace {
+        table: 0,
+        wide: false,
+        start: 0,
+        bytes: 0,
+        blocks: 0,
+        entries: 0,
+        newest: 0,
+        filter: 0,
+    };
 
     /// Appends it to a footer.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.put_u8(self.table);
-        out.put_u8(u8::from(self.wide) * WIDE);
+        out.put_u8((u8::from(self.wide) * WIDE) | (u8::from(self.filter > 0) * FILTERED));
         out.put_u64(self.bytes);
         out.put_u64(self.blocks);
         out.put_u64(self.entries);
         out.put_u64(self.newest);
+        if self.filter > 0 {
+            out.put_u64(self.filter);
+        }
     }
 
     /// Reads it from a footer, for a section that begins at `start`.
     pub fn decode(r: &mut Reader<'_>, start: u64) -> Option<SectionPlace> {
         let (table, flags) = (r.u8()?, r.u8()?);
         let (bytes, blocks, entries, newest) = (r.u64()?, r.u64()?, r.u64()?, r.u64()?);
+        let filter = if flags & FILTERED == 0 { 0 } else { r.u64().filter(|len| *len > 0)? };
         let filled = entries > 0 && entries <= bytes / LEAST;
-        let good = flags <= WIDE && filled && (entries.div_ceil(BLOCK as u64)..=entries).contains(&blocks);
-        good.then_some(SectionPlace { table, wide: flags == WIDE, start, bytes, blocks, entries, newest })
+        let known = flags & !(WIDE | FILTERED) == 0;
+        let good = known && filled && (entries.div_ceil(BLOCK as u64)..=entries).contains(&blocks);
+        let wide = flags & WIDE > 0;
+        good.then_some(SectionPlace { table, wide, start, bytes, blocks, entries, newest, filter })
     }
 
     /// The offset just after the section, unless that is beyond any file.
     pub fn end(&self) -> Option<u64> {
         let index = self.blocks.checked_mul(SectionPlace::index_len(self.wide) as u64)?;
-        self.start.checked_add(self.bytes)?.checked_add(index)
+        self.start.checked_add(self.bytes)?.checked_add(index)?.checked_add(self.filter)
+    }
+
+    /// The offset in the file of the filter.
+    fn filter_at(&self) -> u64 {
+        self.index_at(self.blocks)
     }
 
     /// The length of an entry of the index.
@@ -143,17 +168,35 @@ impl RowBlock {
 pub struct Section<'a> {
     file: &'a Sealed,
     place: &'a SectionPlace,
+    filter: Option<&'a RunFilter>,
 }
 
 impl<'a> Section<'a> {
     /// The section at `place`, which must lie within the file's content.
-    pub(super) fn new(file: &'a Sealed, place: &'a SectionPlace) -> Self {
-        Section { file, place }
+    pub(super) fn new(file: &'a Sealed, place: &'a SectionPlace, filter: Option<&'a RunFilter>) -> Self {
+        Section { file, place, filter }
     }
 
-    /// The entry of a key.
+    /// Opens the filter of the section, if it has one.
+    pub(super) fn open_filter(self) -> Result<Option<RunFilter>> {
+        if self.place.filter == 0 {
+            return Ok(None);
+        }
+        // All blocks are full but the last.
+        let blocks = (PART / BLOCK) as u64;
+        let first = |part: u64| Ok(self.index(part * blocks)?.first);
+        let parts = self.place.blocks.div_ceil(blocks);
+        RunFilter::open(self.file, self.place.filter_at(), self.place.filter, parts, first).map(Some)
+    }
+
+    /// The entry of a key. In a filtered section a key that is not there is looked for in one of 65,536 cases.
     pub fn get(self, key: Key) -> Result<Option<RunEntry<'a>>> {
-        self.range(key, key, 0).next()
+        if self.may_hold(key)? { self.range(key, key, 0).next() } else { Ok(None) }
+    }
+
+    /// Whether there may be an entry of a key, as far as the filter tells.
+    pub(super) fn may_hold(self, key: Key) -> Result<bool> {
+        self.filter.map_or(Ok(true), |filter| filter.may_hold(self.file, key))
     }
 
     /// The entries from `from` to `to`, both included, with a version above `newer_than`; with 0, all. Blocks that hold
@@ -189,6 +232,10 @@ impl<'a> Section<'a> {
 
     pub(super) fn is_wide(self) -> bool {
         self.place.wide
+    }
+
+    pub(super) fn is_filtered(self) -> bool {
+        self.place.filter > 0
     }
 
     /// How many blocks there are.

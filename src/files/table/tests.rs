@@ -65,6 +65,9 @@ fn build(dir: &Path, id: u64, model: &Model) -> Result<u64> {
     let mut builder = RunBuilder::create(&*open_dir(dir), STORE, id, KEY, |_| Ok(()))?;
     for (number, table) in &model.tables {
         builder.section(*number, table.wide)?;
+        if table.wide {
+            builder.filtered();
+        }
         for put in &table.entries {
             builder.put(entry(put))?;
         }
@@ -624,4 +627,17 @@ fn another_format_and_a_wrong_key_are_refused() {
         let named = |version| version == u32::from(format);
         assert!(matches!(other, Err(Error::Unsupported { version, .. }) if named(version)));
     }
+}
+
+#[test]
+fn a_key_that_is_not_there_is_hardly_ever_looked_for() {
+    let some = |n: u64| Key { a: 7, b: n % 5, c: n.wrapping_mul(0x9e37_79b9_7f4a_7c15) };
+    let entries = (0..60_000).map(|n| (some(2 * n), (0, 1, Vec::new()))).collect();
+    let table = Table { wide: true, entries };
+    let run = run_of(&Model { versions: (1, 1), tables: [(9, table)].into(), ..Model::default() });
+    let section = run.section(9);
+    assert!((0..60_000).all(|n| section.may_hold(some(2 * n)).unwrap()));
+    let looked = (0..300_000).filter(|n| section.may_hold(some(2 * n + 1)).unwrap()).count();
+    assert!(looked < 30, "{looked} of 300,000 keys were looked for");
+    no_faults(&run);
 }

@@ -1,6 +1,7 @@
 //! Writes a section, entry by entry. It holds the entries of one block, whose newest version comes before them all, and
 //! the index.
 
+use super::filter::FilterWriter;
 use super::output::Output;
 use super::section::{BLOCK, MAX_TAG, RowBlock, RunEntry, SectionPlace};
 use crate::error::{Error, Result};
@@ -17,6 +18,7 @@ pub struct SectionWriter {
     block: Vec<u8>,
     index: Vec<u8>,
     last: Option<Key>,
+    filter: Option<FilterWriter>,
 }
 
 /// An entry of the present block.
@@ -38,7 +40,13 @@ impl SectionWriter {
             block: Vec::new(),
             index: Vec::new(),
             last: None,
+            filter: None,
         }
+    }
+
+    /// Gives the section a filter. Before the first entry.
+    pub fn with_filter(&mut self) {
+        self.filter = Some(FilterWriter::default());
     }
 
     /// Appends an entry, whose key must be greater than the last one's.
@@ -51,6 +59,9 @@ impl SectionWriter {
             return Err(Error::invalid("a tag or a key does not fit its section"));
         }
         self.last = Some(key);
+        if let Some(filter) = &mut self.filter {
+            filter.add(key);
+        }
         self.place.entries += 1;
         self.pending.push(PendingEntry { key, tag, version, len: image.len() });
         self.images.put(image);
@@ -84,6 +95,9 @@ impl SectionWriter {
         self.write_block(out)?;
         let start = out.position() - self.place.bytes;
         out.write(&self.index)?;
+        let filter = self.filter.map(FilterWriter::finish).unwrap_or_default();
+        out.write(&filter)?;
+        self.place.filter = filter.len() as u64;
         Ok((self.place.entries > 0).then_some(SectionPlace { start, ..self.place }))
     }
 }

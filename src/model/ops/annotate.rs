@@ -30,7 +30,7 @@ operation! {
 
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
         let ChannelSeq { channel, seq } = message(txn, self.channel, self.seq)?;
-        let first = MessageSlot { channel, seq, slot: txn.hash(self.key) };
+        let first = MessageSlot { channel, seq, slot: txn.hash(&[self.key]) };
         let (at, before) = Annotation::find(first, self.key, |at| txn.row(at))?;
         let mut patch = Patch::new();
         if before.is_none() {

@@ -5,15 +5,17 @@ use crate::error::{Error, Result};
 use crate::model::batch::Batch;
 use crate::model::ids::MAX_CLIENT_ID;
 use crate::model::message::{Draft, NewMessage};
+use crate::model::message_id;
 use crate::model::op::{Limits, operation};
 use crate::model::outcome::Outcome;
+use crate::model::sent::NamedSend;
 use crate::model::state::Transaction;
 
 operation! {
     /// Appends a message.
     Append = 1 "append" {
         channel: channel, sender: user, timestamp: time, silent: flag, id: maybe, client_id: maybe_bytes, payload: bytes,
-        members_only: flag,
+        members_only: flag, unique_id: maybe_bytes,
     }
 
     fn check(&self, limits: &Limits) -> Result<()> {
@@ -21,33 +23,55 @@ operation! {
         if len > limit {
             return Err(Error::TooLarge { what: "a payload's number of bytes", len, limit, op: None });
         }
-        match self.client_id.map(<[u8]>::len) {
-            None | Some(1..=MAX_CLIENT_ID) => Ok(()),
-            Some(len) => {
-                Err(Error::invalid(format!("a client id of {len} bytes; 1 to {MAX_CLIENT_ID} are allowed")))
+        let named = [("client", self.client_id), ("unique", self.unique_id)];
+        for (kind, len) in named.into_iter().filter_map(|(kind, id)| Some((kind, id?.len()))) {
+            if !(1..=MAX_CLIENT_ID).contains(&len) {
+                let what = format!("a {kind} id of {len} bytes; 1 to {MAX_CLIENT_ID} are allowed");
+                return Err(Error::invalid(what));
             }
         }
+        Ok(())
     }
 
     fn reads(&self) -> bool {
-        self.members_only
+        self.members_only || self.client_id.is_some() || self.unique_id.is_some()
     }
 
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
-        if self.members_only {
-            member(txn, self.channel, self.sender)?;
-        }
         let channel = txn.make_channel(self.channel)?;
         let sender = txn.make_user(self.sender)?;
-        txn.append(NewMessage {
+        let message = NewMessage {
             channel,
             sender,
             timestamp: self.timestamp,
             silent: self.silent,
             id: self.id,
             client_id: self.client_id,
+            unique_id: self.unique_id,
             payload: self.payload,
-        })
+        };
+        let send = self.client_id.map(|client_id| NamedSend::new(txn, &message, client_id));
+        // Who left since has the answer of the first try all the same.
+        if let Some(send) = &send
+            && let Some(first) = send.first(txn)?
+        {
+            return Ok(first);
+        }
+        if self.members_only {
+            member(txn, self.channel, self.sender)?;
+        }
+        if let Some(id) = self.unique_id {
+            message_id::check_free(txn, id)?;
+        }
+        let outcome = txn.append(message)?;
+        let Outcome::Appended { seq, .. } = outcome else { return Ok(outcome) };
+        if let Some(send) = send {
+            send.note(txn, seq)?;
+        }
+        if let Some(id) = self.unique_id {
+            message_id::note(txn, id, channel, seq)?;
+        }
+        Ok(outcome)
     }
 }
 
@@ -55,7 +79,11 @@ impl Batch {
     /// Appends a message to a channel. If the sender is a member, it counts as read for the sender, with all before it.
     ///
     /// Costs one record in the log, whatever the number of members; no row and no file is read, unless the draft demands
-    /// that the sender is a member.
+    /// that the sender is a member, or has a client id or a unique id.
+    ///
+    /// # Errors
+    /// Committing it is refused with [`Error::Conflict`] if the draft's client id was used for another content, and with
+    /// [`Error::IdTaken`] if its unique id is that of another message.
     pub fn append(&mut self, channel: impl AsRef<[u8]>, draft: Draft) -> &mut Self {
         self.push(Append {
             channel: channel.as_ref(),
@@ -66,6 +94,7 @@ impl Batch {
             client_id: draft.client_id.as_deref(),
             payload: &draft.payload,
             members_only: draft.members_only,
+            unique_id: draft.unique_id.as_deref(),
         })
     }
 }

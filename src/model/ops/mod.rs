@@ -17,9 +17,11 @@ pub mod mute;
 pub mod pin;
 pub mod read;
 pub mod read_at;
+pub mod require;
 pub mod retract;
 pub mod role;
 pub mod set_unread;
+pub mod sets;
 pub mod user_attributes;
 
 use super::ids::ChannelId;

@@ -98,6 +98,11 @@ impl Replay<'_> {
                 self.counts.version += 1;
                 with_table(table, PatchRow { replay: self, wide, key, fields })?
             }
+            // What it belongs to came before it in the same commit.
+            Change::Beside { .. } if self.counts.version < self.version => None,
+            Change::Beside { table, key, fields } => {
+                with_table(table, PatchRow { replay: self, wide: true, key, fields })?
+            }
         }
     }
 
@@ -137,7 +142,8 @@ impl Replay<'_> {
         }
         let previous = (head.order, head.last.seq);
         let placed = Placed { channel, sender, mark, version, previous, offset };
-        let id_bytes = record.client_id.map_or(0, <[u8]>::len) + record.id.map_or(0, |_| 8);
+        let named = [record.client_id, record.unique_id].into_iter().flatten().map(<[u8]>::len);
+        let id_bytes = named.sum::<usize>() + record.id.map_or(0, |_| 8);
         self.layer.put_message(&placed, (record.payload.len() + id_bytes) as u64);
         follow_message(&placed, self);
         Some(())

@@ -32,6 +32,7 @@ fn message(seq: u64, ordinal: u64, version: u64) -> Change<'static> {
         silent: false,
         id: None,
         client_id: None,
+        unique_id: None,
         fields: &[],
         payload: b"x",
     };

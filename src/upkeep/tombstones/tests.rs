@@ -15,6 +15,7 @@ use crate::model::key::Key;
 
 const STORE: [u8; 16] = [3; 16];
 const KEY: HashKey = [9; 16];
+const SENDS: SendsOver = SendsOver { window: SendWindow { versions: 0, ms: 0 }, last: 0, now: 0 };
 
 /// What a run holds of rows and members, as maps.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -108,7 +109,7 @@ fn trim(rows: &mut BTreeMap<(u32, u32), Membership>, user: u32, limits: Keep) {
 }
 
 fn run_merge(dir: &Path, id: u64, inputs: &[Arc<Run>], limits: Option<Keep>) -> Result<Arc<Run>> {
-    let mut filters = |table| limits.and_then(|limits| filter(table, limits));
+    let mut filters = |table| limits.and_then(|limits| filter(table, limits, SENDS));
     let len = merge(&*open_dir(dir), STORE, id, KEY, inputs, &mut filters, &mut |_| Ok(()))?;
     Ok(Arc::new(Run::open(&*open_dir(dir), STORE, id, len, KEY)?))
 }
