@@ -178,7 +178,11 @@ fn due_neighbours(sizes: &[Option<u64>], cap: u64, due: Merges) -> Option<Range<
 /// The runs to merge next: the newest and its neighbours that are not of a larger tier. So a row is rewritten about once
 /// for each factor of four by which the table grows, and there are at most three runs of each tier. A damaged run parts its
 /// neighbours.
-fn due_runs(entries: &[FileEntry], due: Merges, damaged: impl Fn(&FileEntry) -> bool) -> Option<Range<usize>> {
+fn due_runs(
+    entries: &[FileEntry],
+    due: Merges,
+    damaged: impl Fn(&FileEntry) -> bool,
+) -> Option<Range<usize>> {
     let tier =
         |entry: &FileEntry| (entry.len / SMALL_RUN).checked_ilog(RUNS as u64).map_or(0, |tier| tier + 1);
     let newest = entries.last().filter(|entry| !damaged(entry)).map(tier)?;
