@@ -394,7 +394,7 @@ fn choose_message(model: &Model, channel: &Name, place: Place) -> u64 {
     let seqs = model.seqs(channel);
     let at = usize::from(place) * seqs.len() / (usize::from(Place::MAX) + 1);
     match seqs.get(at) {
-        Some(seq) if place % 16 > 0 => *seq,
+        Some(seq) if !place.is_multiple_of(16) => *seq,
         _ => choose(model, channel, place),
     }
 }

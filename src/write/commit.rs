@@ -171,7 +171,7 @@ impl Committer {
                     self.syncer.wait(lsn, Wait::Durable)?;
                     return Err(error);
                 }
-                Answer::Again(more) => wanted.extend(more),
+                Answer::Again(more) => wanted.extend(*more),
             }
         }
     }
@@ -250,7 +250,7 @@ impl Committer {
         if writer.closed {
             return request.answer(Answer::Failed(Error::Closed));
         }
-        let again = || request.answer(Answer::Again(Wanted::default()));
+        let again = || request.answer(Answer::Again(Box::default()));
         let Some(mut staging) = Staging::new(&self.kernel, &request.prepared) else { return again() };
         if !self.may_go_on(writer, request) && !self.changes(writer, group, request, &mut staging) {
             // It writes nothing, and so needs no segment of its own kind.
@@ -275,7 +275,7 @@ impl Committer {
                 writer.overlay.take_request_back();
                 group.buffer.truncate(at);
                 match staging.again {
-                    true => request.answer(Answer::Again(staging.wanted)),
+                    true => request.answer(Answer::Again(Box::new(staging.wanted))),
                     false => group.refused.push((request.clone(), error)),
                 }
             }
@@ -498,7 +498,7 @@ impl Committer {
                 answers.extend(written.map(|(request, _)| (request, Answer::Failed(error.clone()))));
                 // What they rested on never was.
                 let refused = group.refused.into_iter();
-                answers.extend(refused.map(|(request, _)| (request, Answer::Again(Wanted::default()))));
+                answers.extend(refused.map(|(request, _)| (request, Answer::Again(Box::default()))));
             }
         }
         answers

@@ -33,7 +33,7 @@ pub enum Answer {
     /// It could not be written.
     Failed(Error),
     /// Something was needed that had not been read, or its group was not written.
-    Again(Wanted),
+    Again(Box<Wanted>),
 }
 
 /// A commit that is written.
