@@ -155,6 +155,10 @@ enum Plan {
         key: u8,
         len: usize,
     },
+    Trim {
+        channel: u8,
+        to: Place,
+    },
     Forget {
         channel: u8,
         user: u8,
@@ -311,6 +315,7 @@ fn plan() -> impl Strategy<Value = Plan> {
         ),
         4 => (pair.clone(), any::<Place>())
             .prop_map(|((channel, _), message)| Plan::Retract { channel, message }),
+        1 => (pair.clone(), any::<Place>()).prop_map(|((channel, _), to)| Plan::Trim { channel, to }),
         4 => (pair.clone(), any::<Place>(), prop_oneof![0u8..4, Just(255)])
             .prop_map(|((channel, user), from, more)| Plan::Forget { channel, user, from, more }),
         4 => (pair.clone(), any::<Place>(), select(vec![0usize, 1, 100, 1024, 1025, 3000]))
@@ -491,6 +496,11 @@ fn settle(model: &Model, plan: &Plan) -> Op {
             let channel = channel_name(channel);
             let seq = choose_message(model, &channel, message);
             Op::Retract { channel, seq }
+        }
+        Plan::Trim { channel, to } => {
+            let channel = channel_name(channel);
+            let seq = choose(model, &channel, to);
+            Op::Trim { channel, seq }
         }
         Plan::Forget { channel, user, from, more } => {
             let channel = channel_name(channel);

@@ -3081,3 +3081,151 @@ mod values {
         }
     }
 }
+
+/// Messages that go for everybody.
+mod trimming {
+    use super::*;
+
+    fn filled(store: &Store, count: u64) {
+        for n in 1..=count {
+            commit(store, |batch| {
+                batch.append("general", Draft::new("alice", n as i64, format!("message {n}")))
+            });
+        }
+    }
+
+    fn seqs(store: &Store) -> Vec<u64> {
+        store.history("general").list().unwrap().iter().map(|message| message.seq).collect()
+    }
+
+    #[test]
+    fn what_was_trimmed_is_not_read_and_counts_as_read() {
+        let store = fresh();
+        commit(&store, |batch| batch.join("general", "bob"));
+        filled(&store, 5);
+        commit(&store, |batch| batch.trim("general", 3));
+        store.wherever(|store| {
+            assert_eq!(seqs(store), [4, 5]);
+            assert_eq!(store.history("general").reverse().from(2).list().unwrap().len(), 2);
+            assert_eq!(store.history("general").to(3).list().unwrap(), []);
+            let entry = store.conversation("bob", "general").unwrap().unwrap();
+            assert_eq!((entry.unread, entry.read_seq, entry.last_seq), (2, 3, 5));
+            assert_eq!(entry.last.unwrap().payload, "message 5");
+        });
+    }
+
+    #[test]
+    fn seqs_and_places_in_lists_outlive_all_messages() {
+        let store = fresh();
+        commit(&store, |batch| batch.join("general", "bob").join("random", "bob"));
+        commit(&store, |batch| batch.append("random", Draft::new("alice", 0, "older")));
+        filled(&store, 3);
+        commit(&store, |batch| batch.trim("general", u64::MAX));
+        store.seal().unwrap();
+        while store.maintain().unwrap() {}
+        let list = store.conversations("bob").list().unwrap();
+        let first = &list.entries[0];
+        assert_eq!((&first.channel[..], first.unread, &first.last), (&b"general"[..], 0, &None));
+        filled(&store, 1);
+        assert_eq!(seqs(&store), [4]);
+        assert_eq!(store.conversation("bob", "general").unwrap().unwrap().unread, 1);
+    }
+
+    #[test]
+    fn it_goes_forward_only_and_an_unknown_channel_has_nothing_to_trim() {
+        let store = fresh();
+        let outcome = |receipt: Receipt| receipt.outcomes()[0];
+        assert_eq!(outcome(commit(&store, |batch| batch.trim("general", 9))), Outcome::Unchanged);
+        assert!(!store.has_channel("general").unwrap());
+        filled(&store, 3);
+        commit(&store, |batch| batch.trim("general", 2));
+        for seq in [0, 1, 2] {
+            assert_eq!(outcome(commit(&store, |batch| batch.trim("general", seq))), Outcome::Unchanged);
+        }
+        assert_eq!(store.head("general").unwrap().trimmed, Mark { seq: 2, ordinal: 2 });
+    }
+
+    #[test]
+    fn a_trimmed_message_can_not_be_changed() {
+        let store = fresh();
+        filled(&store, 3);
+        commit(&store, |batch| {
+            batch.annotate("general", 1, "key", "value").annotate("general", 3, "key", "value")
+        });
+        commit(&store, |batch| batch.trim("general", 2));
+        for build in [(|batch| batch.retract("general", 2)) as fn(&mut Batch) -> &mut Batch, |batch| {
+            batch.annotate("general", 1, "key", "other")
+        }] {
+            assert!(matches!(try_commit(&store, build), Err(Error::NoMessage { .. })));
+        }
+        commit(&store, |batch| batch.retract("general", 3));
+        assert_eq!(store.annotations("general").list().unwrap().len(), 1);
+        assert_eq!(store.annotation("general", 1, "key").unwrap(), None);
+        assert!(store.changes("general").list().unwrap().iter().all(|change| change.seq == 3));
+    }
+
+    #[test]
+    fn a_unique_id_goes_with_its_message_and_a_client_id_outlives_it() {
+        let store = fresh();
+        let named = || Draft::new("alice", 0, "once").unique_id("the id").client_id("try 1");
+        commit(&store, |batch| batch.append("general", named()));
+        commit(&store, |batch| batch.trim("general", 1));
+        assert_eq!(store.message_by_id("the id").unwrap(), None);
+        let again = commit(&store, |batch| batch.append("general", named()));
+        assert!(matches!(again.outcomes()[0], Outcome::Existed { seq: 1, .. }));
+        commit(&store, |batch| batch.append("general", Draft::new("alice", 0, "other").unique_id("the id")));
+        assert_eq!(store.message_by_id("the id").unwrap().unwrap().message.seq, 2);
+    }
+
+    #[test]
+    fn who_joins_later_sees_what_is_left() {
+        let store = fresh();
+        filled(&store, 5);
+        commit(&store, |batch| batch.trim("general", 3));
+        let whole = JoinOptions::new().history(HistoryFrom::Start).read(0);
+        commit(&store, |batch| batch.join_with("general", "bob", whole));
+        let entry = store.conversation("bob", "general").unwrap().unwrap();
+        assert_eq!((entry.unread, entry.membership.join_seq()), (2, 4));
+        commit(&store, |batch| batch.set_unread("general", "bob", 4));
+        assert_eq!(store.conversation("bob", "general").unwrap().unwrap().unread, 2);
+        commit(&store, |batch| batch.read_at("general", "bob", 1));
+        assert_eq!(store.conversation("bob", "general").unwrap().unwrap().read_seq, 3);
+    }
+
+    #[test]
+    fn files_of_which_all_was_trimmed_are_removed_and_the_rest_is_whole() {
+        let mut store = fresh();
+        for part in 0..6 {
+            filled(&store, 10);
+            commit(&store, |batch| batch.append("random", Draft::new("bob", part, "stays")));
+            store.seal().unwrap();
+        }
+        let before = store.stat().unwrap();
+        commit(&store, |batch| batch.trim("general", 45));
+        while store.maintain().unwrap() {}
+        assert_eq!(
+            store.stat().unwrap().segments.count,
+            before.segments.count,
+            "each holds a message of random"
+        );
+        commit(&store, |batch| batch.trim("random", 4));
+        while store.maintain().unwrap() {}
+        let after = store.stat().unwrap();
+        assert_eq!((after.segments.count, after.messages), (2, 22));
+        for _ in 0..2 {
+            assert_eq!(seqs(&store), (46..=60).collect::<Vec<_>>());
+            assert_eq!(store.history("random").list().unwrap().len(), 2);
+            assert_eq!(store.history("general").last(20).unwrap().len(), 15);
+            assert_eq!(chanlog::verify(store.dir.path(), &store.options).unwrap().faults.len(), 0);
+            store.reopen();
+        }
+        store.compact().unwrap();
+        assert_eq!(seqs(&store), (46..=60).collect::<Vec<_>>());
+        commit(&store, |batch| batch.trim("general", u64::MAX).trim("random", u64::MAX));
+        store.compact().unwrap();
+        assert_eq!(store.stat().unwrap().segments.count, 0);
+        filled(&store, 2);
+        store.reopen();
+        assert_eq!(seqs(&store), [61, 62]);
+    }
+}

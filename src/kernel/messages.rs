@@ -51,7 +51,7 @@ enum PartSource<'v> {
 }
 
 impl View {
-    /// The messages of a channel with a seq in `range`; at most `limit` will be read.
+    /// The messages of a channel with a seq in `range`, those that were trimmed apart; at most `limit` will be read.
     pub(crate) fn messages(
         &self,
         channel: ChannelId,
@@ -60,7 +60,7 @@ impl View {
         limit: usize,
     ) -> Messages<'_> {
         let head = self.head_of(channel);
-        let range = (*range.start()).max(1)..=(*range.end()).min(head.last.seq);
+        let range = (*range.start()).max(head.trimmed.seq + 1)..=(*range.end()).min(head.last.seq);
         Messages { view: self, channel, head, range, reverse, limit, times: EVER }
     }
 
@@ -91,10 +91,11 @@ impl View {
     }
 }
 
-/// The mark of the last message of a channel up to `seq`.
+/// The mark of the last message of a channel up to `seq`, or where trimming ended if there is none after that.
 pub fn mark_at(view: &View, channel: ChannelId, seq: u64) -> Result<Mark> {
-    let mut mark = Mark::default();
-    if seq > 0 {
+    let trimmed = view.head_of(channel).trimmed;
+    let mut mark = trimmed;
+    if seq > trimmed.seq {
         view.messages(channel, 1..=seq, true, 1).read(&mut |_, record| {
             mark = record.mark;
             Ok(ControlFlow::Break(()))
@@ -140,6 +141,7 @@ impl<'v> Messages<'v> {
         while let Some(part) = next {
             if self.read_part(&part, *self.range.start(), visit)?.is_break()
                 || part.first_seq <= *self.range.start()
+                || part.prev.seq < *self.range.start()
             {
                 return Ok(());
             }

@@ -1,11 +1,12 @@
 //! A channel's own row: what a server says of the channel, beside its messages and members. A plain channel has none.
 //!
-//! The head carries a copy of the class, so that a list is filtered without a look at rows.
+//! The head carries a copy of the class and of the floor that trimming sets, so that a list needs no look at rows.
 
 use super::blob::Blob;
 use super::head::Head;
 use super::ids::ChannelId;
 use super::image::image;
+use super::mark::Mark;
 use super::state::State;
 
 image! {
@@ -17,6 +18,8 @@ image! {
         class: u8 = 1,
         /// What the server keeps with the channel; empty to begin with.
         attributes: Blob = 2,
+        /// Messages up to this mark were trimmed.
+        trimmed: Mark = 3,
     }
     beside {}
     tombstone |_| false;
@@ -26,10 +29,15 @@ image! {
 pub const MAX_CHANNEL_ATTRIBUTES: usize = 64 << 10;
 
 impl Channel {
-    /// What follows from a change of the row: the head's class, and that members are told of the channel.
+    /// What follows from a change of the row: the head's class and floor, and that members are told of the channel.
     pub(crate) fn follow(after: &Self, key: ChannelId, state: &mut impl State) {
         let before = state.head(key);
-        let (class, changed) = (after.class, after.version);
-        state.set_head(key, Head { class, changed, kept: changed, ..before });
+        let (class, trimmed, changed) = (after.class, after.trimmed, after.version);
+        state.set_head(key, Head { class, trimmed, changed, kept: changed, ..before });
+    }
+
+    /// Whether the row can stand in a channel with this head, whatever changed it.
+    pub(crate) fn fits(&self, head: &Head) -> bool {
+        self.trimmed.within(head.last) && self.trimmed.seq >= head.trimmed.seq
     }
 }

@@ -82,6 +82,8 @@ head! {
     content: u64 = 5,
     /// The version of the last change of the channel's own row, which holds class and attributes, or 0.
     kept: u64 = 6,
+    /// Messages up to this mark were trimmed: nobody reads them or counts them as unread, and their bytes go.
+    trimmed: Mark = 7,
 }
 
 /// What every channel has of a head, and whether there is more.

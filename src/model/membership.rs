@@ -110,14 +110,24 @@ impl Membership {
         self.floor().max(self.read).max(self.own)
     }
 
-    /// The number of unread messages, those included that counted when they were sent and no longer do.
-    pub(crate) fn unread(&self, head: &Head) -> u64 {
-        head.last.ordinal.saturating_sub(self.cursor().ordinal)
+    /// The cursor in a channel with this head: what was trimmed counts as read.
+    pub(crate) fn cursor_in(&self, head: &Head) -> Mark {
+        self.cursor().max(head.trimmed)
     }
 
-    /// Whether the last message may be seen.
+    /// Nothing up to this mark is shown: it may not be seen, or was trimmed.
+    pub(crate) fn floor_in(&self, head: &Head) -> Mark {
+        self.floor().max(head.trimmed)
+    }
+
+    /// The number of unread messages, those included that counted when they were sent and no longer do.
+    pub(crate) fn unread(&self, head: &Head) -> u64 {
+        head.last.ordinal.saturating_sub(self.cursor_in(head).ordinal)
+    }
+
+    /// Whether the last message is shown.
     pub(crate) fn sees_last(&self, head: &Head) -> bool {
-        head.last.seq > self.floor().seq
+        head.last.seq > self.floor_in(head).seq
     }
 
     /// Whether the conversation is in the user's list.
@@ -125,9 +135,9 @@ impl Membership {
         self.present() && (head.last.seq > self.floor().seq.max(self.hidden) || self.activated > 0)
     }
 
-    /// What the list is ordered by: the version of the last message, or of the activation while there is none.
+    /// What the list is ordered by: the version of the last message, trimmed or not, or of the activation while there is none.
     pub(crate) fn order(&self, head: &Head) -> u64 {
-        if self.sees_last(head) { head.order } else { self.activated }
+        if head.last.seq > self.floor().seq { head.order } else { self.activated }
     }
 
     /// The version at which the conversation last left the list, given that it is not in it now. A join takes nothing off

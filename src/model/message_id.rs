@@ -47,6 +47,8 @@ pub(crate) fn check_free(txn: &mut impl Transaction, id: &[u8]) -> Result<()> {
     let key = key(|parts| txn.hash(parts), id);
     match txn.row::<MessageId>(key)? {
         None => Ok(()),
+        // An id goes with its message when that is trimmed.
+        Some(row) if row.channel().is_some_and(|channel| row.seq <= txn.head(channel).trimmed.seq) => Ok(()),
         // The channel's name is filled in where files may be read.
         Some(row) => Err(Error::IdTaken {
             op: txn.index(),

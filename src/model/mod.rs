@@ -159,7 +159,7 @@ tables! {
         }
 
         fn fits(&self, key: ChannelId, state: &impl State) -> bool {
-            state.knows(key)
+            state.knows(key) && Channel::fits(self, &state.head(key))
         }
     },
     users: User {
@@ -306,6 +306,7 @@ operations! {
     RequireMember in require,
     AddToSet in sets,
     RemoveFromSet in sets,
+    Trim in trim,
 }
 
 impl<'a> Op<'a> {

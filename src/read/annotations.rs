@@ -80,7 +80,8 @@ impl<'a> Annotations<'a> {
 
     /// The first place that may be wanted; `None` if it would be after all there can be.
     fn first(&self, view: &View, channel: ChannelId) -> Result<Option<MessageSlot>> {
-        let first = MessageSlot { channel, seq: self.from, slot: 0 };
+        let from = self.from.max(view.head_of(channel).trimmed.seq + 1);
+        let first = MessageSlot { channel, seq: from, slot: 0 };
         let Some((seq, key)) = &self.after else { return Ok(Some(first)) };
         let (at, _) = view.annotation_at(channel, *seq, key)?;
         let next = match at.slot.checked_add(1) {
@@ -123,6 +124,9 @@ impl View {
     ) -> Result<Option<Annotation>> {
         self.check()?;
         let Some(channel) = self.channel_id(channel.as_ref())? else { return Ok(None) };
+        if seq <= self.head_of(channel).trimmed.seq {
+            return Ok(None);
+        }
         let (at, row) = self.annotation_at(channel, seq, key.as_ref())?;
         row.map_or(Ok(None), |row| told(self, at, row))
     }

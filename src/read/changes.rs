@@ -93,7 +93,8 @@ impl<'a> ChannelChanges<'a> {
         if view.head_of(channel).content <= self.since || self.limit == 0 {
             return Ok(Vec::new());
         }
-        let mut oldest = Oldest { limit: self.limit, kept: BinaryHeap::new() };
+        let trimmed = view.head_of(channel).trimmed.seq;
+        let mut oldest = Oldest { limit: self.limit, trimmed, kept: BinaryHeap::new() };
         let first = ChannelSeq { channel, seq: 0 };
         oldest
             .add::<Alteration>(&view, first, self.since, |at, row| (at.seq, ChangedRow::Alteration(row)))?;
@@ -153,6 +154,8 @@ impl Ord for ByVersion {
 /// The oldest of many changes.
 struct Oldest {
     limit: usize,
+    /// Nothing is told of messages up to this seq.
+    trimmed: u64,
     /// The newest one on top.
     kept: BinaryHeap<ByVersion>,
 }
@@ -174,6 +177,9 @@ impl Oldest {
                 continue;
             }
             let (seq, row) = changed(at, row);
+            if seq <= self.trimmed {
+                continue;
+            }
             self.kept.push(ByVersion { version, seq, row });
             if full {
                 self.kept.pop();

@@ -368,7 +368,7 @@ fn load(
         channel: name,
         class: head.class,
         last_seq: head.last.seq,
-        read_seq: row.cursor().seq,
+        read_seq: row.cursor_in(head).seq,
         unread: state.unread(),
         version: state.version(),
         versions: Versions {
@@ -407,7 +407,7 @@ fn last_visible(
 ) -> Result<Option<Message>> {
     let Standing { channel, row, head, .. } = state;
     let hidden = view.hidden(key, row, head.last.seq)?;
-    let (first, mut seq, mut found) = (row.floor().seq + 1, head.last.seq, None);
+    let (first, mut seq, mut found) = (row.floor_in(head).seq + 1, head.last.seq, None);
     while let Some(before) = hidden.before(seq).filter(|before| before.seq >= first) {
         // Between two ranges there may be a gap in place of messages.
         seq = first - 1;

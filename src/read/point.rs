@@ -110,7 +110,8 @@ impl View {
         let Some(row) = self.row::<Membership>(key)?.filter(Membership::present) else {
             return Ok(Vec::new());
         };
-        let hidden = self.hidden(key, &row, row.floor().seq + 1)?;
+        let floor = row.floor_in(&self.head_of(channel)).seq;
+        let hidden = self.hidden(key, &row, floor + 1)?;
         Ok(hidden.iter().map(|(before, last)| before.seq + 1..=last.seq).collect())
     }
 

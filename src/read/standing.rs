@@ -238,7 +238,7 @@ impl Standing {
 
     /// Counts what does not count for the user, once the head and the user's own mark are there.
     pub(super) fn count(&mut self, view: &View, user: UserId) -> Result<()> {
-        let cursor = self.row.cursor();
+        let cursor = self.row.cursor_in(&self.head);
         let hidden = view.hidden(key(self.channel, user), &self.row, cursor.seq + 1)?;
         self.uncounted =
             hidden.counted_after(cursor) + uncounted(view, self.channel, &self.head, cursor.seq, &hidden)?;

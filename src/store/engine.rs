@@ -153,6 +153,7 @@ impl Engine {
     pub fn compact(&self) -> Result<()> {
         self.seal()?;
         while self.after_step(self.upkeep.merge_runs(Merges::Any, &mut |_| self.check_pace()))? {}
+        while self.after_step(self.upkeep.drop_trimmed())? {}
         while self.after_step(self.upkeep.merge_segments(Merges::Any, &mut |_| self.check_pace()))? {}
         Ok(())
     }
@@ -173,8 +174,11 @@ impl Engine {
         self.after_step(sealed)
     }
 
-    /// Merges segments once, if a merge is due.
+    /// Removes a segment of which all was trimmed, or merges segments once, if a merge is due.
     pub fn merge_segments(&self) -> Result<bool> {
+        if self.after_step(self.upkeep.drop_trimmed())? {
+            return Ok(true);
+        }
         let mut rest = Rest::new(self);
         self.after_step(self.upkeep.merge_segments(Merges::Worthwhile, &mut |bytes| rest.pause(bytes)))
     }

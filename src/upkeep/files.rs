@@ -9,7 +9,7 @@
 //! * M4. Steps of one kind exclude each other. Sealing only adds to the end of the lists, and a merge replaces a range of
 //!   what was there; so sealing, merges of segments and merges of runs may run at the same time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::env::Dir;
 use crate::env::sync::{Arc, Mutex};
@@ -20,6 +20,7 @@ use crate::files::sealed::Kind;
 use crate::files::segment::{BlockCache, Segment};
 use crate::files::table::Run;
 use crate::kernel::{FileSet, Kernel, Part};
+use crate::model::ids::ChannelId;
 use crate::options::Options;
 
 /// Called with the bytes written since its last call; it may wait, and an error from it ends the step.
@@ -38,6 +39,8 @@ pub struct Upkeep {
     pub(super) merging_runs: Mutex<()>,
     /// Sealed files that turned out to be damaged: merges leave them alone.
     damaged: Mutex<BTreeSet<u64>>,
+    /// A message of each segment that was not trimmed when that was looked at last.
+    pub(super) counting: Mutex<BTreeMap<u64, (ChannelId, u64)>>,
 }
 
 struct Held {
@@ -64,6 +67,7 @@ impl Upkeep {
             merging_segments: Mutex::new(()),
             merging_runs: Mutex::new(()),
             damaged: Mutex::default(),
+            counting: Mutex::default(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What keeps a store in shape: opening it, sealing, merging, and checking every byte.
 //!
-//! `backup` makes a second directory of a store; `files` owns the set of files and the manifest; `seal` and `merge` are its steps; `tombstones` says what a merge drops;
+//! `backup` makes a second directory of a store; `files` owns the set of files and the manifest; `seal` and `merge` are its steps; `tombstones` says what a merge drops; `trimmed` removes
+//! segments that nobody reads any more;
 //! `recovery` opens a store; `verify` reads all of one; `inspect` shows the parts of one file; `report` holds the numbers that are told about a store.
 
 pub mod backup;
@@ -11,6 +12,7 @@ pub mod recovery;
 pub mod report;
 mod seal;
 mod tombstones;
+mod trimmed;
 pub mod verify;
 
 pub use files::Upkeep;

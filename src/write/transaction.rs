@@ -247,9 +247,9 @@ impl<S: Source> Transaction for Transact<'_, S> {
     }
 
     fn place(&mut self, channel: ChannelId, seq: u64) -> Result<Mark> {
-        let end = State::head(self, channel).last;
-        if seq == end.seq || seq == 0 {
-            return Ok(if seq == 0 { Mark::default() } else { end });
+        let head = State::head(self, channel);
+        if seq == head.last.seq || seq <= head.trimmed.seq {
+            return Ok(if seq == head.last.seq { head.last } else { head.trimmed });
         }
         match self.overlay.mark_at(channel, seq) {
             Some(mark) => Ok(mark),

@@ -70,6 +70,7 @@ pub enum Op {
     RequireMember { channel: Name, user: Name, condition: Condition },
     Retract { channel: Name, seq: u64 },
     Annotate { channel: Name, seq: u64, key: Bytes, value: Bytes },
+    Trim { channel: Name, seq: u64 },
     Forget { channel: Name, user: Name, from: u64, to: u64 },
     Edit { channel: Name, seq: u64, payload: Bytes },
 }
@@ -135,6 +136,7 @@ pub fn batch(ops: &[Op], durability: Durability) -> Batch {
             Op::RequireMember { channel, user, condition } => batch.require_member(channel, user, condition),
             Op::Retract { channel, seq } => batch.retract(channel, seq),
             Op::Annotate { channel, seq, key, value } => batch.annotate(channel, seq, key, value),
+            Op::Trim { channel, seq } => batch.trim(channel, seq),
             Op::Forget { channel, user, from, to } => batch.forget(channel, user, from, to),
             Op::Edit { channel, seq, payload } => batch.edit(channel, seq, payload),
         };
@@ -344,6 +346,8 @@ struct Channel {
     reserved: u64,
     class: u8,
     attributes: Bytes,
+    /// Messages up to this seq were trimmed. They stay here, so that ordinals are counted as ever.
+    trimmed: u64,
     /// Whether anything was ever kept with it, and when last.
     kept: Option<u64>,
     /// When the content of a message or an annotation changed last.
@@ -388,8 +392,13 @@ impl Channel {
 
     /// What a member has not read.
     fn unread(&self, row: &Row) -> u64 {
-        let later = self.messages.range(row.cursor() + 1..);
+        let later = self.messages.range(row.cursor().max(self.trimmed) + 1..);
         later.filter(|(seq, m)| m.counts() && !row.hides(**seq)).count() as u64
+    }
+
+    /// A place as an operation may set it: not before where trimming ended.
+    fn reach(&self, seq: u64) -> u64 {
+        seq.min(self.end()).max(self.trimmed)
     }
 
     /// A row of a member, in the terms of a store.
@@ -580,12 +589,14 @@ impl Model {
                 taken.map(|(_, first)| Why::IdTaken { seq: first.seq })
             }
             Op::Join { .. } | Op::Leave { .. } | Op::AddToSet { .. } | Op::RemoveFromSet { .. } => None,
-            Op::Class { .. } | Op::ChannelAttributes { .. } | Op::UserAttributes { .. } => None,
+            Op::Class { .. } | Op::ChannelAttributes { .. } | Op::UserAttributes { .. } | Op::Trim { .. } => {
+                None
+            }
             Op::Retract { channel, seq }
             | Op::Annotate { channel, seq, .. }
             | Op::Edit { channel, seq, .. } => {
-                let message = self.channel(channel).and_then(|place| place.messages.get(seq));
-                match (message, op) {
+                let place = self.channel(channel).filter(|place| *seq > place.trimmed);
+                match (place.and_then(|place| place.messages.get(seq)), op) {
                     (None, _) => Some(Why::NoMessage),
                     (Some(message), Op::Edit { .. }) if message.retracted() => Some(Why::Retracted),
                     _ => None,
@@ -617,7 +628,11 @@ impl Model {
     /// The message with a unique id, and its channel.
     pub fn by_id(&self, id: &[u8]) -> Option<(Name, &Msg)> {
         let same = |m: &&Msg| m.post.unique_id.as_deref() == Some(id);
-        self.channels.iter().find_map(|c| Some((c.name.clone(), c.messages.values().find(same)?)))
+        let kept = |c: &'_ Channel| c.trimmed + 1..;
+        self.channels.iter().find_map(|c| {
+            let found = c.messages.range(kept(c)).map(|(_, m)| m).find(same)?;
+            Some((c.name.clone(), found))
+        })
     }
 
     /// Applies a whole batch, or tells which operation refuses it.
@@ -683,6 +698,7 @@ impl Model {
             Op::RequireChannel { .. } | Op::RequireMember { .. } => Outcome::Unchanged,
             Op::Retract { channel, seq } => self.retract(channel, *seq),
             Op::Annotate { channel, seq, key, value } => self.annotate(channel, *seq, key, value),
+            Op::Trim { channel, seq } => self.trim(channel, *seq),
             Op::Forget { channel, user, from, to } => self.hide_range(channel, user, *from, *to),
             Op::Edit { channel, seq, payload } => self.edit(channel, *seq, payload),
         }
@@ -725,11 +741,11 @@ impl Model {
         let end = self.channels[c].end();
         let join_seq = match visible {
             HistoryFrom::Now => end + 1,
-            HistoryFrom::Start => 1,
-            HistoryFrom::Seq(seq) => seq.clamp(1, end + 1),
+            HistoryFrom::Start => self.channels[c].trimmed + 1,
+            HistoryFrom::Seq(seq) => seq.clamp(1, end + 1).max(self.channels[c].trimmed + 1),
             _ => unreachable!("a variant that the model does not know"),
         };
-        let read = read.unwrap_or(end).min(end);
+        let read = self.channels[c].reach(read.unwrap_or(end));
         let version = self.touch(c, Some(u));
         let left = self.rows.get(&(u, c)).map_or(0, |row| row.left);
         let role = role.unwrap_or_default();
@@ -763,8 +779,11 @@ impl Model {
 
     fn read(&mut self, channel: &Name, user: &Name, seq: u64) -> Outcome {
         let (c, u) = (self.channel_ids[channel], self.user_ids[user]);
-        let to = seq.min(self.channels[c].end());
+        let mut to = seq.min(self.channels[c].end());
         let row = &self.rows[&(u, c)];
+        if to > row.read {
+            to = self.channels[c].reach(to);
+        }
         if to <= row.read && !row.flagged && !row.own_ended {
             return Outcome::Unchanged;
         }
@@ -778,7 +797,10 @@ impl Model {
     fn clear(&mut self, channel: &Name, user: &Name, seq: Option<u64>) -> Outcome {
         let (c, u) = (self.channel_ids[channel], self.user_ids[user]);
         let (end, row) = (self.channels[c].end(), &self.rows[&(u, c)]);
-        let to = seq.unwrap_or(end).min(end).max(row.cleared);
+        let mut to = seq.unwrap_or(end).min(end).max(row.cleared);
+        if to > row.cleared {
+            to = self.channels[c].reach(to);
+        }
         if to <= row.cleared && row.activated == 0 {
             return Outcome::Unchanged;
         }
@@ -844,7 +866,8 @@ impl Model {
     }
 
     fn read_at(&mut self, channel: &Name, user: &Name, seq: u64) -> Outcome {
-        let to = seq.min(self.end(channel)).max(self.present(channel, user).floor());
+        let place = &self.channels[self.channel_ids[channel]];
+        let to = place.reach(seq.max(self.present(channel, user).floor()));
         self.set_cursor(channel, user, to)
     }
 
@@ -859,7 +882,7 @@ impl Model {
             0 => place.end(),
             _ => counted.skip(count as usize - 1).map(|m| m.seq - 1).next().unwrap_or(0),
         };
-        self.set_cursor(channel, user, to.max(row.floor()))
+        self.set_cursor(channel, user, to.max(row.floor()).max(place.trimmed))
     }
 
     fn set_cursor(&mut self, channel: &Name, user: &Name, to: u64) -> Outcome {
@@ -973,9 +996,23 @@ impl Model {
         Outcome::Changed { version }
     }
 
+    fn trim(&mut self, channel: &Name, seq: u64) -> Outcome {
+        let Some(&c) = self.channel_ids.get(channel) else { return Outcome::Unchanged };
+        let to = seq.min(self.channels[c].end());
+        if to <= self.channels[c].trimmed {
+            return Outcome::Unchanged;
+        }
+        self.channels[c].trimmed = to;
+        let version = self.touch(c, None);
+        self.channels[c].kept = Some(version);
+        Outcome::Changed { version }
+    }
+
     fn hide_range(&mut self, channel: &Name, user: &Name, from: u64, to: u64) -> Outcome {
         let row = self.present(channel, user);
-        let (from, to) = (from.max(row.floor() + 1), to.min(self.end(channel)));
+        let place = &self.channels[self.channel_ids[channel]];
+        let floor = row.floor().max(place.trimmed);
+        let (from, to) = (from.max(floor + 1), to.min(place.end()));
         // All of a range is hidden if its begin is, and what follows each hidden range in it.
         let mut begins = row.forgot.iter().map(|(_, to)| to + 1).chain([from]);
         if from > to || begins.all(|seq| !(from..=to).contains(&seq) || row.hides(seq)) {
@@ -1037,6 +1074,12 @@ impl Model {
         self.channels.iter().map(|c| c.messages.len() as u64).sum()
     }
 
+    /// How many messages were trimmed.
+    pub fn trimmed_messages(&self) -> u64 {
+        let trimmed = |place: &Channel| place.messages.range(..=place.trimmed).count() as u64;
+        self.channels.iter().map(trimmed).sum()
+    }
+
     /// All channels, by name.
     pub fn channels(&self) -> Vec<Name> {
         self.channel_ids.keys().cloned().collect()
@@ -1084,13 +1127,17 @@ impl Model {
     pub fn forgotten(&self, channel: &[u8], user: &[u8]) -> Vec<u64> {
         let Some(row) = self.row(channel, user) else { return Vec::new() };
         let seqs = self.seqs(channel).into_iter();
-        seqs.filter(|seq| *seq > row.floor() && row.hides(*seq)).collect()
+        let floor = row.floor().max(self.channel(channel).map_or(0, |place| place.trimmed));
+        seqs.filter(|seq| *seq > floor && row.hides(*seq)).collect()
     }
 
     /// What is kept with a channel's messages: seq, key, value and version.
     pub fn annotations(&self, channel: &[u8]) -> Vec<(u64, Bytes, Bytes, u64)> {
         let place = self.channel(channel).into_iter();
-        let all = place.flat_map(|place| &place.annotations).filter(|(_, (value, _))| !value.is_empty());
+        let kept = |place: &'_ Channel, seq: u64| seq > place.trimmed;
+        let all =
+            place.flat_map(|place| place.annotations.iter().filter(move |((seq, _), _)| kept(place, *seq)));
+        let all = all.filter(|(_, (value, _))| !value.is_empty());
         all.map(|((seq, key), (value, version))| (*seq, key.clone(), value.clone(), *version)).collect()
     }
 
@@ -1107,6 +1154,7 @@ impl Model {
             .iter()
             .map(|((seq, key), (value, at))| (*at, *seq, Changed::Annotated(key.clone(), value.clone())));
         let mut changes: Vec<_> = altered.chain(annotated).filter(|(at, ..)| *at > version).collect();
+        changes.retain(|(_, seq, _)| *seq > place.trimmed);
         changes.sort_by_key(|(at, ..)| *at);
         changes
     }
@@ -1123,6 +1171,7 @@ impl Model {
         (head.last, head.members) = (place.mark(place.end()), members);
         (head.order, head.changed, head.class) = (place.order(), place.changed(), place.class);
         (head.content, head.kept) = (place.content, place.kept.unwrap_or(0));
+        head.trimmed = place.mark(place.trimmed);
         (head.retracted, head.altered) =
             (place.greatest(Msg::retracted), place.greatest(|m| m.fate != Fate::Sent));
         head
@@ -1232,7 +1281,8 @@ impl Model {
         let sees = |m: &Msg| row.flatten().is_none_or(|row| m.seq > row.floor() && !row.hides(m.seq));
         let times = range.times.0..=range.times.1;
         let wanted = |m: &&Msg| {
-            sees(m)
+            m.seq > place.trimmed
+                && sees(m)
                 && (range.from..=range.to).contains(&m.seq)
                 && times.contains(&m.post.timestamp)
                 && range.sender.as_ref().is_none_or(|sender| *sender == m.post.sender)
@@ -1259,14 +1309,14 @@ impl Model {
         Entry {
             channel: place.name.clone(),
             last_seq: place.end(),
-            read_seq: row.cursor(),
+            read_seq: row.cursor().max(place.trimmed),
             unread: place.unread(row),
             version: place.changed().max(row.version),
             versions: [place.order(), place.content, place.kept.unwrap_or(0), row.version],
             class: place.class,
             last: place
                 .messages
-                .range(row.floor() + 1..)
+                .range(row.floor().max(place.trimmed) + 1..)
                 .rev()
                 .map(|(_, m)| m)
                 .find(|m| !row.hides(m.seq))

@@ -305,6 +305,27 @@ impl Segment {
         entries.filter(whole).ok_or_else(|| self.bad_group(offset))
     }
 
+    /// The first channel from `from` on for which `wanted` says so of its last seq here, with that.
+    pub fn find_channel(
+        &self,
+        from: ChannelId,
+        wanted: impl Fn(ChannelId, u64) -> bool,
+    ) -> Result<Option<(ChannelId, u64)>> {
+        for n in 0..self.footer.groups() {
+            if n + 1 < self.footer.groups() && self.guide(n + 1)?.0 <= from {
+                continue;
+            }
+            let (offset, mut group) = self.group(n)?;
+            for _ in 0..self.group_len(n) {
+                let entry = group.entry().ok_or_else(|| self.bad_group(offset))?;
+                if entry.channel >= from && wanted(entry.channel, entry.extent.last_seq) {
+                    return Ok(Some((entry.channel, entry.extent.last_seq)));
+                }
+            }
+        }
+        Ok(None)
+    }
+
     /// How many entries group `n` has.
     fn group_len(&self, n: u64) -> u64 {
         (self.footer.channels - n * GROUP as u64).min(GROUP as u64)

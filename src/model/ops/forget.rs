@@ -23,7 +23,7 @@ operation! {
 
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
         let (key, row) = member(txn, self.channel, self.user)?;
-        let floor = row.floor().seq;
+        let floor = row.floor_in(&txn.head(key.channel)).seq;
         let before = self.from.saturating_sub(1).max(floor);
         let last = self.to.min(txn.head(key.channel).last.seq);
         if before >= last {

@@ -22,8 +22,10 @@ pub mod retract;
 pub mod role;
 pub mod set_unread;
 pub mod sets;
+pub mod trim;
 pub mod user_attributes;
 
+use super::head::Head;
 use super::ids::ChannelId;
 use super::image::Patch;
 use super::key::{ChannelSeq, UserChannel};
@@ -85,7 +87,7 @@ fn set_cursor(
 /// The key of a message, which there is; a refusal if there is none of this seq.
 fn message(txn: &mut impl Transaction, channel: &[u8], seq: u64) -> Result<ChannelSeq> {
     if let Some(channel) = txn.find_channel(channel)?
-        && (1..=txn.head(channel).last.seq).contains(&seq)
+        && kept_seqs(&txn.head(channel)).contains(&seq)
         && txn.place(channel, seq)?.seq == seq
     {
         return Ok(ChannelSeq { channel, seq });
@@ -93,8 +95,17 @@ fn message(txn: &mut impl Transaction, channel: &[u8], seq: u64) -> Result<Chann
     Err(Error::NoMessage { seq, op: txn.index(), version: txn.version() })
 }
 
-/// The mark at a seq, or at the channel's end if the seq lies beyond it.
+/// The seqs of a channel's messages, those that were trimmed apart.
+fn kept_seqs(head: &Head) -> std::ops::RangeInclusive<u64> {
+    head.trimmed.seq + 1..=head.last.seq
+}
+
+/// The mark at a seq, or at the channel's end if the seq lies beyond it; where trimming ended if it lies below that.
 fn mark_within(txn: &mut impl Transaction, channel: ChannelId, seq: u64) -> Result<super::mark::Mark> {
-    let end = txn.head(channel).last;
-    if seq >= end.seq { Ok(end) } else { txn.mark(channel, seq) }
+    let head = txn.head(channel);
+    match seq {
+        _ if seq >= head.last.seq => Ok(head.last),
+        _ if seq <= head.trimmed.seq => Ok(head.trimmed),
+        _ => txn.mark(channel, seq),
+    }
 }

@@ -22,14 +22,16 @@ operation! {
 
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
         let (key, row) = member_with_own(txn, self.channel, self.user)?;
-        if txn.head(key.channel).last.seq == 0 {
+        let head = txn.head(key.channel);
+        if head.last.seq == 0 {
             return Ok(Outcome::Unchanged);
         }
-        let hidden = match row.forgot > row.floor().seq {
+        let floor = row.floor_in(&head);
+        let hidden = match row.forgot > floor.seq {
             true => txn.row::<Forgotten>(key)?.unwrap_or_default().ranges,
             false => HiddenRanges::default(),
         };
-        let to = place(txn, key.channel, row.floor(), self.count, &hidden)?;
+        let to = place(txn, key.channel, floor, self.count, &hidden)?;
         set_cursor(txn, key, &row, to)
     }
 }
