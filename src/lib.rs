@@ -30,6 +30,9 @@
 //! - `serde`: `Serialize` and `Deserialize` for what the store answers.
 //! - `cli`: the `chanlog` binary.
 
+#[doc = include_str!("../COVERAGE.md")]
+pub mod coverage {}
+
 pub mod env;
 mod error;
 mod files;

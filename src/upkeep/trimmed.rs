@@ -1,4 +1,4 @@
-//! Removing message segments of which everything was trimmed.
+//! Removing message segments of which everything was trimmed (DESIGN 9.3).
 //!
 //! Whether that is so is asked often and seldom true. So for each segment one message is remembered that still counts: as
 //! long as that is not trimmed, a look at a head answers. Otherwise the next one is looked for from there on, so that a
