@@ -1082,3 +1082,27 @@ fn every_file_of_a_store_can_be_looked_into() {
     assert!(run(&["inspect", "/etc/passwd"]).failed(1).contains("no name that a store gives"));
     assert!(run(&["inspect", "/nowhere/log-0000000000000001"]).failed(1).contains("open"));
 }
+
+#[test]
+fn marks_and_sums_are_told() {
+    let place = Place::new();
+    let store = Store::open(place.store()).unwrap();
+    let mut batch = Batch::new();
+    batch.join("general", "alice").join("general", "bob").class("thread", 2).join("thread", "bob");
+    batch.append("general", Draft::new("alice", 0, "hi")).append("thread", Draft::new("alice", 0, "there"));
+    store.commit(&batch).unwrap();
+    let dir = place.store();
+    let dir = dir.to_str().unwrap();
+    let marks = run(&["receipts", "--store", dir, "--channel", "general", "--json"]).json();
+    let told: Vec<_> = marks.iter().map(|mark| (mark["user"].as_str(), mark["read_seq"].as_u64())).collect();
+    assert_eq!(told, [(Some("alice"), Some(1)), (Some("bob"), Some(0))]);
+    let since = marks[1]["version"].to_string();
+    let later = run(&["receipts", "--store", dir, "--channel", "general", "--since", &since]);
+    assert!(later.lines().iter().any(|line| line.contains("alice")));
+    let sums = |class: &[&str]| {
+        let all = [&["unread", "--store", dir, "--user", "bob", "--json"], class].concat();
+        let sums = &run(&all).json()[0];
+        (sums["messages"].as_u64().unwrap(), sums["conversations"].as_u64().unwrap())
+    };
+    assert_eq!((sums(&[]), sums(&["--class", "2"])), ((2, 2), (1, 1)));
+}

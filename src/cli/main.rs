@@ -22,9 +22,11 @@ mod message;
 mod open;
 mod output;
 mod progress;
+mod receipts;
 mod shell;
 mod stat;
 mod text;
+mod unread;
 mod verify;
 
 use std::io::{self, Write};
@@ -51,6 +53,8 @@ enum Command {
     Changes(changes::Args),
     Members(members::Args),
     Message(message::Args),
+    Receipts(receipts::Args),
+    Unread(unread::Args),
     Stat(stat::Args),
     Verify(verify::Args),
     Backup(backup::Args),
@@ -79,6 +83,8 @@ fn run(command: &Command) -> Result {
         Command::Changes(args) => changes::run(args),
         Command::Members(args) => members::run(args),
         Command::Message(args) => message::run(args),
+        Command::Receipts(args) => receipts::run(args),
+        Command::Unread(args) => unread::run(args),
         Command::Stat(args) => stat::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Backup(args) => backup::run(args),

@@ -1,6 +1,8 @@
 //! `stat`: counts, sizes, and what opening found.
 
 use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
 
 use chanlog::{Files, Recovery, Stat};
 use indicatif::{HumanBytes, HumanCount};
@@ -19,15 +21,26 @@ pub struct Args {
     /// Print JSON: one object
     #[arg(long)]
     json: bool,
+    /// Look again every so many seconds, until somebody stops it
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2")]
+    watch: Option<u64>,
 }
 
 /// Prints what `args` ask for.
 pub fn run(args: &Args) -> Result {
-    let store = open::existing(&args.store)?;
-    let (stat, recovery) = (store.stat()?, store.recovery());
-    let mut out = Output::new();
-    if args.json { out.json(&Object::new(&stat, recovery)) } else { out.line(people(&stat, recovery)) }?;
-    Ok(out.flush()?)
+    loop {
+        // A reader sees the store as of its opening.
+        let store = open::existing(&args.store)?;
+        let (stat, recovery) = (store.stat()?, store.recovery());
+        let mut out = Output::new();
+        if args.json { out.json(&Object::new(&stat, recovery)) } else { out.line(people(&stat, recovery)) }?;
+        let Some(seconds) = args.watch else { return Ok(out.flush()?) };
+        if !args.json {
+            out.line("")?;
+        }
+        out.flush()?;
+        thread::sleep(Duration::from_secs(seconds.max(1)));
+    }
 }
 
 /// The store as JSON.

@@ -243,7 +243,8 @@ impl<'a> Listing<'a> {
             row.set_own(&own);
             let version = if row.own.seq > 0 { row.version.max(own.version) } else { row.version };
             if since.is_none_or(|since| version > since) {
-                found.push(ReadMark { name: self.name(&view, id)?, mark: row.cursor(), version });
+                let mark = row.cursor_in(&view.head_of(key.channel));
+                found.push(ReadMark { name: self.name(&view, id)?, mark, version });
             }
         }
         Ok(found)
