@@ -18,12 +18,19 @@ impl Upkeep {
         self.check()?;
         let files = self.kernel.moment().files.clone();
         for part in &files.segments {
-            if let Ok(segment) = &part.segment
-                && !self.is_damaged(&part.entry)
-                && self.is_trimmed(segment)?
-            {
-                self.drop_segment(part, segment.messages())?;
-                return Ok(true);
+            let Ok(segment) = &part.segment else { continue };
+            if self.is_damaged(&part.entry) {
+                continue;
+            }
+            match self.is_trimmed(segment) {
+                Ok(false) => {}
+                Ok(true) => {
+                    self.drop_segment(part, segment.messages())?;
+                    return Ok(true);
+                }
+                // It is remembered, and the others go on.
+                Err(error) if self.note_damage(&error, Kind::Segment, &[part.entry]) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(false)
