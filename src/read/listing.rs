@@ -53,7 +53,7 @@ impl PartialEq for MemberEntry {
 pub struct ReadMark {
     /// The member's name in a list of members, the channel's in a list of a user's channels.
     pub name: Bytes,
-    /// Everything up to it counts as read.
+    /// Everything up to it counts as read, what was trimmed apart: that was perhaps never read.
     pub mark: Mark,
     /// The version of the newest change that may have moved it: of the row, or a message of the member's own.
     pub version: u64,
@@ -243,8 +243,7 @@ impl<'a> Listing<'a> {
             row.set_own(&own);
             let version = if row.own.seq > 0 { row.version.max(own.version) } else { row.version };
             if since.is_none_or(|since| version > since) {
-                let mark = row.cursor_in(&view.head_of(key.channel));
-                found.push(ReadMark { name: self.name(&view, id)?, mark, version });
+                found.push(ReadMark { name: self.name(&view, id)?, mark: row.cursor(), version });
             }
         }
         Ok(found)
