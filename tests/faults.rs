@@ -383,3 +383,24 @@ mod answers {
         assert_eq!(store.conversations("alice").since(&token).unwrap(), Update::Reset);
     }
 }
+
+#[test]
+fn a_trim_that_is_lost_with_power_took_no_file_with_it() {
+    let sim = SimEnv::new(5);
+    let options = || Options::new().env(sim.clone()).background(false);
+    let store = options().open("/store").unwrap();
+    for n in 0..5 {
+        store.commit(Batch::new().append("general", Draft::new("alice", n, "hi"))).unwrap();
+    }
+    store.seal().unwrap();
+    store.commit(Batch::new().append("general", Draft::new("alice", 5, "there"))).unwrap();
+    store.commit(Batch::new().trim("general", 5).durability(Durability::Buffered)).unwrap();
+    while store.maintain().unwrap() {}
+    sim.power_loss_with(PowerLoss::Drop);
+    drop(store);
+    let store = options().open("/store").unwrap();
+    let from = store.head("general").unwrap().trimmed.seq + 1;
+    let seqs: Vec<u64> = store.history("general").list().unwrap().iter().map(|message| message.seq).collect();
+    assert_eq!(seqs, (from..=6).collect::<Vec<_>>());
+    assert_eq!(store.stat().unwrap().messages, if from == 1 { 6 } else { 1 });
+}

@@ -153,7 +153,7 @@ impl Engine {
     pub fn compact(&self) -> Result<()> {
         self.seal()?;
         while self.after_step(self.upkeep.merge_runs(Merges::Any, &mut |_| self.check_pace()))? {}
-        while self.after_step(self.upkeep.drop_trimmed())? {}
+        while self.after_step(self.upkeep.drop_trimmed(|| self.syncer().sync()))? {}
         while self.after_step(self.upkeep.merge_segments(Merges::Any, &mut |_| self.check_pace()))? {}
         Ok(())
     }
@@ -176,7 +176,7 @@ impl Engine {
 
     /// Removes a segment of which all was trimmed, or merges segments once, if a merge is due.
     pub fn merge_segments(&self) -> Result<bool> {
-        if self.after_step(self.upkeep.drop_trimmed())? {
+        if self.after_step(self.upkeep.drop_trimmed(|| self.syncer().sync()))? {
             return Ok(true);
         }
         let mut rest = Rest::new(self);

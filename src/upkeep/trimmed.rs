@@ -12,8 +12,9 @@ use crate::kernel::Part;
 use crate::model::ids::ChannelId;
 
 impl Upkeep {
-    /// Removes one message segment of which everything was trimmed, if there is one, and tells whether it did.
-    pub fn drop_trimmed(&self) -> Result<bool> {
+    /// Removes one message segment of which everything was trimmed, if there is one, and tells whether it did. `sync` makes
+    /// durable what was published: a trim that is lost with power must not have taken a file with it.
+    pub fn drop_trimmed(&self, sync: impl FnOnce() -> Result<()>) -> Result<bool> {
         let _alone = self.merging_segments.lock();
         self.check()?;
         let files = self.kernel.moment().files.clone();
@@ -25,6 +26,7 @@ impl Upkeep {
             match self.is_trimmed(segment) {
                 Ok(false) => {}
                 Ok(true) => {
+                    sync()?;
                     self.drop_segment(part, segment.messages())?;
                     return Ok(true);
                 }
