@@ -91,39 +91,54 @@ fn what_is_not_published_yet_comes_between() {
     assert_eq!(adopted(&store), before + 2);
 }
 
+/// What stops a store while two batches come together.
+#[derive(Default)]
+struct HoldUp {
+    /// Stops the making of a log segment, under the writer's lock.
+    roll: Gate,
+    /// Stops the sealing that comes after: a batch that was prepared before it would have to be prepared again.
+    seal: Gate,
+    /// Whether the disk is full, once, for the first write to the next log segment after its header.
+    full: AtomicBool,
+}
+
 /// Two batches, prepared one after the other while the writer is held up by a roll, are staged together; the write of both
 /// fails if the disk is full then. Their answers, and how many were adopted.
-fn together(store: &Store, gate: &Gate, first: &Batch, second: &Batch) -> ([Result<()>; 2], u64) {
+fn together(store: &Store, hold_up: &HoldUp, first: &Batch, second: &Batch) -> ([Result<()>; 2], u64) {
     let before = adopted(store);
-    gate.shut();
+    hold_up.roll.shut();
+    hold_up.seal.shut();
     let answers = thread::scope(|scope| {
         let holder = scope.spawn(|| store.seal().unwrap());
-        gate.wait_for_one();
+        hold_up.roll.wait_for_one();
         let first = scope.spawn(|| store.commit(first).map(drop));
         a_moment();
         let second = scope.spawn(|| store.commit(second).map(drop));
         a_moment();
-        gate.open();
+        hold_up.roll.open();
+        let answers = [first.join().unwrap(), second.join().unwrap()];
+        hold_up.seal.open();
         holder.join().unwrap();
-        [first.join().unwrap(), second.join().unwrap()]
+        answers
     });
     (answers, adopted(store) - before)
 }
 
-/// A disk on which the making of a log segment stops at a gate, and which is full once when armed: for the first write to
-/// the next segment after its header.
-fn held_up(sim: &Arc<SimEnv>, gate: &Arc<Gate>, armed: &Arc<AtomicBool>) -> Arc<Hooked> {
-    let (gate, armed, made, writes) =
-        (gate.clone(), armed.clone(), Mutex::new(String::new()), AtomicU64::new(0));
+/// A disk that is held up.
+fn held_up(sim: &Arc<SimEnv>, hold_up: &Arc<HoldUp>) -> Arc<Hooked> {
+    let (hold_up, made, writes) = (hold_up.clone(), Mutex::new(String::new()), AtomicU64::new(0));
     Hooked::new(sim, move |op, name| {
         if op == Disk::Create && name.starts_with("log-") {
             *made.lock().unwrap() = name.into();
             writes.store(0, Ordering::SeqCst);
-            gate.pass();
+            hold_up.roll.pass();
         }
-        let ours = op == Disk::Write && *made.lock().unwrap() == name && armed.load(Ordering::SeqCst);
+        if op == Disk::Create && name.starts_with("run-") {
+            hold_up.seal.pass();
+        }
+        let ours = op == Disk::Write && *made.lock().unwrap() == name && hold_up.full.load(Ordering::SeqCst);
         if ours && writes.fetch_add(1, Ordering::SeqCst) == 1 {
-            armed.store(false, Ordering::SeqCst);
+            hold_up.full.store(false, Ordering::SeqCst);
             return Err(ErrorKind::StorageFull.into());
         }
         Ok(())
@@ -132,19 +147,19 @@ fn held_up(sim: &Arc<SimEnv>, gate: &Arc<Gate>, armed: &Arc<AtomicBool>) -> Arc<
 
 #[test]
 fn of_a_group_the_first_is_adopted_and_the_others_run_on_top_of_it() {
-    let (sim, gate, armed) = (SimEnv::new(1), Arc::new(Gate::default()), Arc::new(AtomicBool::new(false)));
-    let store = with_bob(held_up(&sim, &gate, &armed));
+    let (sim, hold_up) = (SimEnv::new(1), Arc::new(HoldUp::default()));
+    let store = with_bob(held_up(&sim, &hold_up));
     // Who leaves first can't mark as read: the second was prepared when that was still right.
     let (answers, adopted) =
-        together(&store, &gate, Batch::new().leave("c", "bob"), Batch::new().read("c", "bob", u64::MAX));
+        together(&store, &hold_up, Batch::new().leave("c", "bob"), Batch::new().read("c", "bob", u64::MAX));
     assert!(matches!(answers, [Ok(()), Err(Error::NotMember { .. })]), "{answers:?}");
     assert_eq!(adopted, 1);
     // Both make the same names, and each appends.
-    let (answers, adopted) = together(&store, &gate, &busy(1), &busy(1));
+    let (answers, adopted) = together(&store, &hold_up, &busy(1), &busy(1));
     assert!(matches!(answers, [Err(Error::NotMember { .. }), Err(Error::NotMember { .. })]), "{answers:?}");
     assert_eq!(adopted, 0, "what was refused is not adopted");
     store.commit(Batch::new().join("c", "bob")).unwrap();
-    let (answers, adopted) = together(&store, &gate, &busy(1), &busy(1));
+    let (answers, adopted) = together(&store, &hold_up, &busy(1), &busy(1));
     assert!(matches!(answers, [Ok(()), Ok(())]), "{answers:?}");
     assert_eq!((adopted, store.head("c").unwrap().last.seq), (1, 7));
     let before = seen(&store, 2);
@@ -154,13 +169,13 @@ fn of_a_group_the_first_is_adopted_and_the_others_run_on_top_of_it() {
 
 #[test]
 fn what_is_adopted_and_not_written_leaves_no_trace() {
-    let (sim, gate, armed) = (SimEnv::new(1), Arc::new(Gate::default()), Arc::new(AtomicBool::new(false)));
-    let store = with_bob(held_up(&sim, &gate, &armed));
+    let (sim, hold_up) = (SimEnv::new(1), Arc::new(HoldUp::default()));
+    let store = with_bob(held_up(&sim, &hold_up));
     let before = seen(&store, 2);
-    armed.store(true, Ordering::SeqCst);
-    let (answers, adopted) = together(&store, &gate, &busy(1), Batch::new().join("c", "eve"));
+    hold_up.full.store(true, Ordering::SeqCst);
+    let (answers, adopted) = together(&store, &hold_up, &busy(1), Batch::new().join("c", "eve"));
     assert!(answers.iter().all(|answer| matches!(answer, Err(Error::OutOfSpace { .. }))), "{answers:?}");
-    assert!(!armed.load(Ordering::SeqCst) && adopted == 1);
+    assert!(!hold_up.full.load(Ordering::SeqCst) && adopted == 1);
     assert_eq!(states(&seen(&store, 2)), states(&before));
     // Its versions, names and seqs are given anew.
     let version = store.stat().unwrap().version;

@@ -161,8 +161,10 @@ struct Waiting {
 }
 
 impl Gate {
+    /// Stops everybody who comes from now on.
     pub fn shut(&self) {
-        self.state.lock().unwrap().shut = true;
+        let mut state = self.state.lock().unwrap();
+        (state.shut, state.came) = (true, 0);
     }
 
     /// Lets everybody pass from now on.
