@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::model::head::Head;
 use crate::model::ids::ChannelId;
 use crate::model::message::Placed;
-use crate::model::{EachTable, Family, Table, Tables};
+use crate::model::{EachTable, Family, SomeOf, Table};
 
 /// Changed rows, by table.
 pub struct Changed;
@@ -28,7 +28,7 @@ pub struct Effects {
     /// Changed heads.
     pub heads: Vec<(ChannelId, Head)>,
     /// Changed rows.
-    pub rows: Tables<Changed>,
+    pub rows: SomeOf<Changed>,
     /// New messages.
     pub messages: Vec<Placed>,
     /// The version of each new value, and where its record lies.
@@ -48,7 +48,7 @@ impl Effects {
 
     /// Notes a row.
     pub fn put<T: Table>(&mut self, key: T::Key, row: T) {
-        T::of_mut(&mut self.rows).push((key, row));
+        self.rows.get_mut::<T>().push((key, row));
     }
 
     /// Moves the places of its records in the log.

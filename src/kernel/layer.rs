@@ -65,6 +65,8 @@ pub struct Layer {
 pub struct Content {
     /// Rows by table.
     pub rows: Tables<AllRows>,
+    /// About how much memory the rows take, in bytes.
+    rows_memory: usize,
     /// Heads, and where messages lie.
     pub chains: Chains,
     /// The version of each value, ascending, and where its record lies.
@@ -101,28 +103,26 @@ impl Content {
         walk.each(&effects.heads, |(channel, head)| self.chains.set_head(*channel, *head));
         walk.each(&effects.messages, |placed| self.chains.push(placed));
         walk.each(&effects.values, |value| self.values.push(*value));
-        let mut rows = PutRows { walk, from: &effects.rows, version: effects.version, keep };
-        let _ = self.rows.each_mut(&mut rows);
+        let to = (&mut self.rows, &mut self.rows_memory);
+        let _ = effects.rows.each(&mut PutRows { walk, to, version: effects.version, keep });
     }
 
     fn memory(&self) -> usize {
-        let rows = self.sum(|size| size.0);
         let values = self.values.len() * size_of::<(u64, u32)>();
-        rows + values + self.chains.memory() + self.channels.memory() + self.users.memory()
+        self.rows_memory + values + self.chains.memory() + self.channels.memory() + self.users.memory()
     }
 
-    /// Sums a size of each table: memory of rows, and of old images.
-    fn sum(&self, pick: fn((usize, usize)) -> usize) -> usize {
-        struct Sizes(usize, fn((usize, usize)) -> usize);
-        impl EachTable<AllRows> for Sizes {
+    fn undo_memory(&self) -> usize {
+        struct Sum(usize);
+        impl EachTable<AllRows> for Sum {
             fn table<T: Table>(&mut self, rows: &Rows<T>) -> Result<()> {
-                self.0 += (self.1)((rows.memory(), rows.undo_memory()));
+                self.0 += rows.undo_memory();
                 Ok(())
             }
         }
-        let mut sizes = Sizes(0, pick);
-        let _ = self.rows.each(&mut sizes);
-        sizes.0
+        let mut sum = Sum(0);
+        let _ = self.rows.each(&mut sum);
+        sum.0
     }
 }
 
@@ -131,6 +131,7 @@ impl Layer {
     pub fn new(log: Arc<LogFile>, start: Counts) -> Layer {
         let content = Content {
             rows: Tables::default(),
+            rows_memory: 0,
             chains: Chains::default(),
             values: Vec::new(),
             channels: LayerNames::new(start.channels),
@@ -281,7 +282,11 @@ impl Layer {
 
     /// Puts a replayed row in.
     pub fn put_row<T: Table>(&self, key: T::Key, row: T, version: u64, keep: bool) {
-        T::of_mut(&mut self.content.write().rows).put(key, row, version, keep);
+        let content = &mut *self.content.write();
+        let rows = T::of_mut(&mut content.rows);
+        content.rows_memory -= rows.memory();
+        rows.put(key, row, version, keep);
+        content.rows_memory += rows.memory();
     }
 
     /// Notes the last version that was replayed.
@@ -317,7 +322,7 @@ impl Layer {
 
     /// About how much memory old images take, in bytes.
     pub fn undo_memory(&self) -> usize {
-        self.content.read().sum(|size| size.1)
+        self.content.read().undo_memory()
     }
 }
 
@@ -345,15 +350,18 @@ impl Walk {
 
 struct PutRows<'e> {
     walk: Walk,
-    from: &'e Tables<Changed>,
+    /// The rows, and how much memory they take.
+    to: (&'e mut Tables<AllRows>, &'e mut usize),
     version: u64,
     keep: bool,
 }
 
-impl EachTableMut<AllRows> for PutRows<'_> {
-    fn table<T: Table>(&mut self, rows: &mut Rows<T>) -> Result<()> {
-        let (version, keep) = (self.version, self.keep);
-        self.walk.each(T::of(self.from), |(key, row)| rows.put(*key, row.clone(), version, keep));
+impl EachTable<Changed> for PutRows<'_> {
+    fn table<T: Table>(&mut self, changed: &Vec<(T::Key, T)>) -> Result<()> {
+        let (version, keep, rows) = (self.version, self.keep, T::of_mut(self.to.0));
+        *self.to.1 -= rows.memory();
+        self.walk.each(changed, |(key, row)| rows.put(*key, row.clone(), version, keep));
+        *self.to.1 += rows.memory();
         Ok(())
     }
 }

@@ -168,9 +168,7 @@ pub trait Put {
     fn put(&mut self, bytes: &[u8]);
 
     /// Appends one byte.
-    fn put_u8(&mut self, value: u8) {
-        self.put(&[value]);
-    }
+    fn put_u8(&mut self, value: u8);
 
     /// Appends two bytes, little-endian.
     fn put_u16(&mut self, value: u16) {
@@ -208,14 +206,25 @@ pub trait Put {
 }
 
 impl Put for Vec<u8> {
+    #[inline]
     fn put(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
+    }
+
+    #[inline]
+    fn put_u8(&mut self, value: u8) {
+        self.push(value);
     }
 }
 
 impl<A: smallvec::Array<Item = u8>> Put for smallvec::SmallVec<A> {
     fn put(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
+    }
+
+    #[inline]
+    fn put_u8(&mut self, value: u8) {
+        self.push(value);
     }
 }
 

@@ -29,6 +29,8 @@ pub mod state;
 pub mod user;
 pub mod window;
 
+use smallvec::SmallVec;
+
 use alteration::Alteration;
 use annotation::Annotation;
 use channel::Channel;
@@ -73,6 +75,12 @@ pub trait Table: Image {
     fn of<F: Family>(tables: &Tables<F>) -> &F::Of<Self>;
     /// The same, to be changed.
     fn of_mut<F: Family>(tables: &mut Tables<F>) -> &mut F::Of<Self>;
+    /// A member of a family, if it is this table's.
+    fn pick<F: Family>(one: &OneOf<F>) -> Option<&F::Of<Self>>;
+    /// The same, to be changed. It becomes this table's, as a new one, if it is another's.
+    fn turn<F: Family>(one: &mut OneOf<F>) -> &mut F::Of<Self>;
+    /// A new member of a family, for this table.
+    fn fresh<F: Family>() -> OneOf<F>;
     /// Whether a look-up mostly finds nothing. Runs then keep a filter of the keys, 2.5 bytes each.
     const FILTERED: bool = false;
     /// What follows from a change of a row.
@@ -91,9 +99,45 @@ pub trait WithTable {
     fn table<T: Table>(self) -> Self::Out;
 }
 
-/// Makes [`Tables`] from the list.
+/// The members of a family for those tables that were touched so far. A commit touches few of the tables: what is made for
+/// each one is as large as what it touches, however many tables there are.
+pub struct SomeOf<F: Family>(SmallVec<[OneOf<F>; 2]>);
+
+impl<F: Family> Default for SomeOf<F> {
+    fn default() -> Self {
+        SomeOf(SmallVec::new())
+    }
+}
+
+impl<F: Family> SomeOf<F> {
+    /// The member for a table, if it was touched.
+    pub fn get<T: Table>(&self) -> Option<&F::Of<T>> {
+        self.0.iter().find_map(T::pick)
+    }
+
+    /// The same, to be changed; it is made if need be.
+    pub fn get_mut<T: Table>(&mut self) -> &mut F::Of<T> {
+        let at = self.0.iter().position(|one| T::pick(one).is_some()).unwrap_or(self.0.len());
+        if at == self.0.len() {
+            self.0.push(T::fresh());
+        }
+        T::turn(&mut self.0[at])
+    }
+
+    /// Does something with each, in the order in which they were touched, until an error.
+    pub fn each(&self, work: &mut impl EachTable<F>) -> Result<()> {
+        self.0.iter().try_for_each(|one| one.with(work))
+    }
+
+    /// The same, changing them.
+    pub fn each_mut(&mut self, work: &mut impl EachTableMut<F>) -> Result<()> {
+        self.0.iter_mut().try_for_each(|one| one.with_mut(work))
+    }
+}
+
+/// Makes [`Tables`] and [`OneOf`] from the list.
 macro_rules! tables {
-    ($($field:ident: $row:ty $({ $($function:item)* })?,)*) => {
+    ($($field:ident: $row:ident $({ $($function:item)* })?,)*) => {
         /// One member of a family for each table.
         pub struct Tables<F: Family> {
             $(#[allow(missing_docs)] pub $field: F::Of<$row>,)*
@@ -119,6 +163,23 @@ macro_rules! tables {
             }
         }
 
+        /// A member of a family.
+        pub enum OneOf<F: Family> {
+            $(#[allow(missing_docs)] $row(F::Of<$row>),)*
+        }
+
+        impl<F: Family> OneOf<F> {
+            /// Does something with it.
+            pub fn with(&self, work: &mut impl EachTable<F>) -> Result<()> {
+                match self { $(OneOf::$row(of) => work.table::<$row>(of),)* }
+            }
+
+            /// The same, changing it.
+            pub fn with_mut(&mut self, work: &mut impl EachTableMut<F>) -> Result<()> {
+                match self { $(OneOf::$row(of) => work.table::<$row>(of),)* }
+            }
+        }
+
         /// Does something with the table of a number; `None` if there is none.
         pub fn with_table<W: WithTable>(number: u8, work: W) -> Option<W::Out> {
             $(if number == <$row as Image>::TABLE {
@@ -134,6 +195,26 @@ macro_rules! tables {
 
             fn of_mut<F: Family>(tables: &mut Tables<F>) -> &mut F::Of<Self> {
                 &mut tables.$field
+            }
+
+            fn pick<F: Family>(one: &OneOf<F>) -> Option<&F::Of<Self>> {
+                match one {
+                    OneOf::$row(of) => Some(of),
+                    _ => None,
+                }
+            }
+
+            fn turn<F: Family>(one: &mut OneOf<F>) -> &mut F::Of<Self> {
+                loop {
+                    match *one {
+                        OneOf::$row(ref mut of) => return of,
+                        _ => *one = Self::fresh(),
+                    }
+                }
+            }
+
+            fn fresh<F: Family>() -> OneOf<F> {
+                OneOf::$row(Default::default())
             }
 
             $($($function)*)?

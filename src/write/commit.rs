@@ -64,7 +64,7 @@ pub struct Committer {
 
 /// Where and on top of what the next frame goes.
 struct Writer {
-    overlay: Overlay,
+    overlay: Box<Overlay>,
     log: Arc<LogFile>,
     /// Where the next frame begins.
     end: u64,
@@ -127,7 +127,7 @@ impl Committer {
         let Start { log, end, begun, session } = start;
         let syncer = Arc::new(Syncer::new(kernel.clone(), disk.health().clone(), log.clone(), end, session));
         let writer = Writer {
-            overlay: Overlay::new(kernel.moment().counts),
+            overlay: Box::new(Overlay::new(kernel.moment().counts)),
             log,
             end,
             lsn: 0,

@@ -19,12 +19,12 @@ use crate::model::ids::{ChannelId, Named};
 use crate::model::key::TableKey;
 use crate::model::mark::Mark;
 use crate::model::message::Placed;
-use crate::model::{EachTableMut, Family, Table, Tables};
+use crate::model::{EachTable, EachTableMut, Family, SomeOf, Table};
 
 /// Unpublished state.
 pub struct Overlay {
     heads: Journaled<ChannelId, Head>,
-    rows: Tables<Unpublished>,
+    rows: SomeOf<Unpublished>,
     channels: HashMap<Bytes, u32>,
     users: HashMap<Bytes, u32>,
     /// The marks of unpublished messages, ascending.
@@ -146,7 +146,7 @@ impl Overlay {
         let point = Savepoint { added: 0, counts };
         Overlay {
             heads: Journaled::default(),
-            rows: Tables::default(),
+            rows: SomeOf::default(),
             channels: HashMap::new(),
             users: HashMap::new(),
             marks: HashMap::new(),
@@ -187,12 +187,13 @@ impl Overlay {
 
     /// An unpublished row.
     pub fn row<T: Table>(&self, key: T::Key) -> Option<&T> {
-        T::of(&self.rows).get(&key)
+        self.rows.get::<T>()?.get(&key)
     }
 
     /// Visits the unpublished rows of `from`'s group from there on, in any order. Costs a step for each row of the table.
     pub fn each_after<T: Table>(&self, from: T::Key, visit: &mut dyn FnMut(T::Key, &T)) {
-        for (key, (_, row)) in &T::of(&self.rows).map {
+        let Some(rows) = self.rows.get::<T>() else { return };
+        for (key, (_, row)) in &rows.map {
             if *key >= from && key.group() == from.group() {
                 visit(*key, row);
             }
@@ -201,7 +202,7 @@ impl Overlay {
 
     /// Replaces a row, in the commit that begins with version `first`.
     pub fn put<T: Table>(&mut self, key: T::Key, row: T, first: u64) {
-        T::of_mut(&mut self.rows).put(key, first, row);
+        self.rows.get_mut::<T>().put(key, first, row);
     }
 
     /// The id of an unpublished name.
@@ -308,15 +309,16 @@ impl Overlay {
 
     /// Forgets what a commit did, once it is published.
     pub fn forget(&mut self, effects: &Effects) {
-        struct Forget<'e>(u64, &'e Tables<Changed>);
-        impl EachTableMut<Unpublished> for Forget<'_> {
-            fn table<T: Table>(&mut self, rows: &mut Journaled<T::Key, T>) -> Result<()> {
-                T::of(self.1).iter().for_each(|(key, _)| rows.forget(key, self.0));
+        struct Forget<'o>(u64, &'o mut SomeOf<Unpublished>);
+        impl EachTable<Changed> for Forget<'_> {
+            fn table<T: Table>(&mut self, changed: &Vec<(T::Key, T)>) -> Result<()> {
+                let rows = self.1.get_mut::<T>();
+                changed.iter().for_each(|(key, _)| rows.forget(key, self.0));
                 Ok(())
             }
         }
         effects.heads.iter().for_each(|(channel, _)| self.heads.forget(channel, effects.first));
-        let _ = self.rows.each_mut(&mut Forget(effects.first, &effects.rows));
+        let _ = effects.rows.each(&mut Forget(effects.first, &mut self.rows));
         effects.channels.iter().for_each(|name| _ = self.channels.remove(name));
         effects.users.iter().for_each(|name| _ = self.users.remove(name));
         effects.messages.iter().for_each(|placed| self.forget_mark(placed));

@@ -22,7 +22,7 @@ use crate::model::ids::{ChannelId, Named};
 use crate::model::mark::Mark;
 use crate::model::op::{Limits, NamesOf};
 use crate::model::window::SendWindow;
-use crate::model::{EachTable, EachTableMut, Family, Table, Tables};
+use crate::model::{EachTable, Family, SomeOf, Table};
 
 /// How many rows are copied out of a layer under one hold of its lock.
 const TOGETHER: usize = 128;
@@ -37,8 +37,8 @@ pub struct Prepared {
     segment: u64,
     /// The names of each operation.
     pub names: Vec<OpNames>,
-    rows: Tables<Read>,
-    ranges: Tables<ReadRanges>,
+    rows: SomeOf<Read>,
+    ranges: SomeOf<ReadRanges>,
     marks: Vec<((ChannelId, u64), Mark)>,
 }
 
@@ -53,7 +53,7 @@ pub struct Trial {
 /// Memory to run a batch in: both are empty at first. Used again and again, as most batches are small.
 pub struct Slate {
     /// For the effects, with a journal that takes them back.
-    pub overlay: Overlay,
+    pub overlay: Box<Overlay>,
     /// For the frame.
     pub frame: Vec<u8>,
 }
@@ -61,7 +61,7 @@ pub struct Slate {
 impl Slate {
     /// A new one.
     pub fn new() -> Slate {
-        Slate { overlay: Overlay::new(Counts::default()), frame: Vec::new() }
+        Slate { overlay: Box::new(Overlay::new(Counts::default())), frame: Vec::new() }
     }
 }
 
@@ -97,9 +97,9 @@ fn find_again<'r, K: PartialEq, V>(read: &'r [(K, V)], next: &mut usize, key: &K
 /// What was found to be missing under the lock.
 #[derive(Default)]
 pub struct Wanted {
-    rows: Tables<WantedRows>,
+    rows: SomeOf<WantedRows>,
     /// Where ranges begin.
-    ranges: Tables<WantedRows>,
+    ranges: SomeOf<WantedRows>,
     marks: Vec<(ChannelId, u64)>,
 }
 
@@ -107,15 +107,15 @@ impl Wanted {
     /// Adds what was found to be missing next. All of it is kept until the batch is done: a run that stops at one row needs
     /// those of the runs before it too.
     pub fn extend(&mut self, more: Wanted) {
-        struct Extend<'m>(&'m Tables<WantedRows>);
-        impl EachTableMut<WantedRows> for Extend<'_> {
-            fn table<T: Table>(&mut self, keys: &mut Vec<T::Key>) -> Result<()> {
-                keys.extend(T::of(self.0));
+        struct Extend<'w>(&'w mut SomeOf<WantedRows>);
+        impl EachTable<WantedRows> for Extend<'_> {
+            fn table<T: Table>(&mut self, more: &Vec<T::Key>) -> Result<()> {
+                self.0.get_mut::<T>().extend(more);
                 Ok(())
             }
         }
-        let _ = self.rows.each_mut(&mut Extend(&more.rows));
-        let _ = self.ranges.each_mut(&mut Extend(&more.ranges));
+        let _ = more.rows.each(&mut Extend(&mut self.rows));
+        let _ = more.ranges.each(&mut Extend(&mut self.ranges));
         self.marks.extend(more.marks);
     }
 }
@@ -145,8 +145,8 @@ impl Prepared {
                 now,
                 segment: view.moment.active.log.header.segment,
                 names,
-                rows: Tables::default(),
-                ranges: Tables::default(),
+                rows: SomeOf::default(),
+                ranges: SomeOf::default(),
                 marks: Vec::new(),
             },
             view,
@@ -272,14 +272,14 @@ impl Source for &mut BatchReading {
 impl BatchReading {
     fn row<T: Table>(&mut self, key: T::Key) -> Result<Option<T>> {
         let row = self.view.row::<T>(key)?;
-        T::of_mut(&mut self.prepared.rows).push((key, row.clone()));
+        self.prepared.rows.get_mut::<T>().push((key, row.clone()));
         Ok(row)
     }
 
     /// The rows of a group from a key on, which are read once.
     fn range<T: Table>(&mut self, from: T::Key) -> Result<&[(T::Key, T)]> {
-        let known = T::of(&self.prepared.ranges).iter().position(|(start, _)| *start == from);
-        let ranges = T::of_mut(&mut self.prepared.ranges);
+        let ranges = self.prepared.ranges.get_mut::<T>();
+        let known = ranges.iter().position(|(start, _)| *start == from);
         let at = match known {
             Some(at) => at,
             None => {
@@ -309,7 +309,7 @@ pub struct Staging<'a> {
     moment: Arc<Moment>,
     /// Whether something was published since the batch was prepared.
     changed: bool,
-    again_rows: Tables<Again>,
+    again_rows: SomeOf<Again>,
     again_marks: usize,
     /// What was needed and not there.
     pub wanted: Wanted,
@@ -325,7 +325,7 @@ impl<'a> Staging<'a> {
 
     /// Goes back to the beginning of what was read.
     pub fn rewind(&mut self) {
-        (self.again_rows, self.again_marks) = (Tables::default(), 0);
+        (self.again_rows, self.again_marks) = (SomeOf::default(), 0);
     }
 
     /// `None` if a layer that may have changed since the batch was prepared is no longer in memory.
@@ -336,7 +336,7 @@ impl<'a> Staging<'a> {
             prepared,
             changed: moment.counts.version != prepared.counts.version,
             moment,
-            again_rows: Tables::default(),
+            again_rows: SomeOf::default(),
             again_marks: 0,
             wanted: Wanted::default(),
             again: false,
@@ -411,11 +411,12 @@ impl Source for &mut Staging<'_> {
         if !self.prepared.counts.know(key) {
             return Ok(None);
         }
-        let next = T::of_mut(&mut self.again_rows);
-        match find_again(T::of(&self.prepared.rows), next, &key) {
+        let read = self.prepared.rows.get::<T>().map_or(&[][..], Vec::as_slice);
+        let next = self.again_rows.get_mut::<T>();
+        match find_again(read, next, &key) {
             Some(row) => Ok(row.clone()),
             None => {
-                T::of_mut(&mut self.wanted.rows).push(key);
+                self.wanted.rows.get_mut::<T>().push(key);
                 Err(self.miss())
             }
         }
@@ -425,9 +426,9 @@ impl Source for &mut Staging<'_> {
         let newer = self.newer_rows::<T>(from);
         // A name that was made since has no row in any file.
         if self.prepared.counts.know(from) {
-            let ranges = T::of(&self.prepared.ranges);
+            let ranges = self.prepared.ranges.get::<T>().map_or(&[][..], Vec::as_slice);
             let Some((_, rows)) = ranges.iter().find(|(start, _)| *start == from) else {
-                T::of_mut(&mut self.wanted.ranges).push(from);
+                self.wanted.ranges.get_mut::<T>().push(from);
                 return Err(self.miss());
             };
             let kept = rows.iter().filter(|(key, _)| !newer.contains_key(key));

@@ -19,7 +19,7 @@ use crate::model::message::{NewMessage, Placed};
 use crate::model::outcome::Outcome;
 use crate::model::state::{State, Transaction};
 use crate::model::window::SendWindow;
-use crate::model::{Family, Op, Table, Tables};
+use crate::model::{Family, Op, SomeOf, Table};
 
 /// A name that was looked up.
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +87,7 @@ pub struct Transact<'a, S> {
     index: usize,
     names: OpNames,
     /// The last row of each table that came from the source: a change follows a look at the same row.
-    last: Tables<LastRow>,
+    last: SomeOf<LastRow>,
     effects: Effects,
     count: u32,
 }
@@ -97,7 +97,7 @@ impl<'a, S: Source> Transact<'a, S> {
     pub fn new(source: S, overlay: &'a mut Overlay, out: &'a mut Vec<u8>, now: i64) -> Self {
         let names = OpNames { channel: Name::Unknown, user: Name::Unknown };
         let effects = Effects { first: overlay.counts().version + 1, ..Effects::default() };
-        let last = Tables::default();
+        let last = SomeOf::default();
         Transact { source, overlay, out, origin: 0, now, index: 0, names, last, effects, count: 0 }
     }
 
@@ -236,11 +236,11 @@ impl<S: Source> Transaction for Transact<'_, S> {
         if let Some(row) = self.overlay.row::<T>(key) {
             return Ok(Some(row.clone()));
         }
-        match T::of(&self.last) {
-            Some((last, row)) if *last == key => Ok(row.clone()),
+        match self.last.get::<T>() {
+            Some(Some((last, row))) if *last == key => Ok(row.clone()),
             _ => {
                 let row = self.source.row::<T>(key)?;
-                *T::of_mut(&mut self.last) = Some((key, row.clone()));
+                *self.last.get_mut::<T>() = Some((key, row.clone()));
                 Ok(row)
             }
         }
