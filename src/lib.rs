@@ -64,11 +64,11 @@ pub use model::set::{MAX_SET_ATTRIBUTES, SetMember};
 pub use model::user::User;
 pub use options::{MAX_PAYLOAD, Options};
 pub use read::{
-    Annotations, ChangeKind, ChannelChanges, Continuation, Conversation, Conversations, Found, History, List,
-    ListChange, Listing, MemberEntry, MessageChange, ReadMark, SetEntry, SetListing, SyncToken, Unread,
-    Update, Versions,
+    Annotations, ChangeKind, ChannelChanges, Continuation, Conversation, Conversations, Event, Feed, Found,
+    History, List, ListChange, Listing, MemberEntry, MessageChange, ReadMark, SetEntry, SetListing,
+    SyncToken, Unread, Update, Versions,
 };
-pub use store::{Commit, Store};
+pub use store::{Changed, Commit, Store};
 pub use upkeep::backup::Backup;
 pub use upkeep::inspect::{Inspection, inspect};
 pub use upkeep::report::{Files, Recovery, Stat};

@@ -347,6 +347,35 @@ fn changes_of_messages_come_oldest_first() {
 }
 
 #[test]
+fn a_feed_is_followed_from_token_to_token() {
+    let place = Place::new();
+    place.import(&[
+        &send("c", "ana", "hi"),
+        &send("d", "bo", "ho"),
+        r#"{"op":"annotate","channel":"c","seq":1,"key":"like","text":"ana"}"#,
+        r#"{"op":"class","channel":"c","class":7}"#,
+    ]);
+    let all = place.run("follow", &["--once", "--json"]);
+    let lines = all.lines();
+    let expected = [
+        r#"{"version":2,"event":"message","channel":"c","seq":1,"sender":"ana","ts":1,"silent":false,"text":"hi"}"#,
+        r#"{"version":4,"event":"message","channel":"d","seq":1,"sender":"bo","ts":1,"silent":false,"text":"ho"}"#,
+        r#"{"version":5,"event":"change","channel":"c","seq":1,"change":"annotated","key":"like","text":"ana"}"#,
+        r#"{"version":6,"event":"channel","channel":"c","class":7,"trimmed_seq":0}"#,
+    ];
+    assert_eq!(lines[..4], expected);
+    let token: serde_json::Value = serde_json::from_str(lines[4]).unwrap();
+    let token = token["token"].as_str().unwrap();
+    place.import(&[r#"{"op":"retract","channel":"c","seq":1}"#]);
+    let rest = place.run("follow", &["--once", "--after", token]);
+    let rest = rest.lines();
+    assert!(rest[0] == "c 1 retracted" && rest[1].contains("--after "), "{rest:?}");
+    assert_eq!(place.run("follow", &["--once", "--new"]).lines().len(), 1);
+    assert_eq!(place.run("follow", &["--once", "--channel", "d"]).lines().len(), 2);
+    place.run("follow", &["--once", "--after", "x"]).failed(1);
+}
+
+#[test]
 fn a_history_longer_than_a_page_is_whole() {
     let place = Place::new();
     let lines: Vec<_> = (1..=2500).map(|n| send("c", "ana", &format!("m{n}"))).collect();
@@ -638,10 +667,11 @@ fn flip(store: &Path, text: &[u8]) -> String {
     panic!("no file holds the text");
 }
 
-const READING: [&[&str]; 6] = [
+const READING: [&[&str]; 7] = [
     &["conversations", "--user", "ana"],
     &["history", "--channel", "c"],
     &["changes", "--channel", "c"],
+    &["follow", "--once"],
     &["members", "--channel", "c"],
     &["stat"],
     &["verify"],

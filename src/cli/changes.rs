@@ -38,17 +38,16 @@ pub fn run(args: &Args) -> Result {
     let changes = store.changes(open::name(&args.channel)).since(args.since).limit(args.limit).list()?;
     let mut out = Output::new();
     if args.json {
-        changes.iter().try_for_each(|change| out.json(&Line::from(change)))?;
+        changes.iter().try_for_each(|change| out.json(&Versioned::from(change)))?;
     } else {
         people(&mut out, &changes)?;
     }
     Ok(out.flush()?)
 }
 
-/// A change as JSON.
+/// A change as JSON. Its version comes before it.
 #[derive(Serialize)]
-struct Line<'a> {
-    version: u64,
+pub struct Line<'a> {
     seq: u64,
     change: &'static str,
     #[serde(flatten)]
@@ -67,12 +66,33 @@ impl<'a> From<&'a MessageChange> for Line<'a> {
             _ => ("altered", None, None),
         };
         Line {
-            version: change.version,
             seq: change.seq,
             change: word,
             key: key.map(|key| Bytes::key(key)),
             value: value.map(|value| Bytes::payload(value)),
         }
+    }
+}
+
+/// A change with its version.
+#[derive(Serialize)]
+struct Versioned<'a> {
+    version: u64,
+    #[serde(flatten)]
+    line: Line<'a>,
+}
+
+impl<'a> From<&'a MessageChange> for Versioned<'a> {
+    fn from(change: &'a MessageChange) -> Self {
+        Versioned { version: change.version, line: change.into() }
+    }
+}
+
+impl Line<'_> {
+    /// What changed, in words.
+    pub fn words(&self) -> String {
+        let parts = [&self.key, &self.value].into_iter().flatten().map(|bytes| text::shown(bytes.bytes()));
+        [self.change.to_owned()].into_iter().chain(parts).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -83,7 +103,7 @@ fn people(out: &mut Output, changes: &[MessageChange]) -> Result {
         let shown =
             |bytes: &Option<Bytes<'_>>| bytes.as_ref().map_or_else(String::new, |b| text::shown(b.bytes()));
         table.add_row([
-            line.version.to_string(),
+            change.version.to_string(),
             line.seq.to_string(),
             line.change.into(),
             shown(&line.key),

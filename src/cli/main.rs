@@ -12,6 +12,7 @@ mod conversations;
 mod demo;
 mod experiment;
 mod failure;
+mod follow;
 mod history;
 mod import;
 mod inspect;
@@ -51,6 +52,7 @@ enum Command {
     Conversations(conversations::Args),
     History(history::Args),
     Changes(changes::Args),
+    Follow(follow::Args),
     Members(members::Args),
     Message(message::Args),
     Receipts(receipts::Args),
@@ -81,6 +83,7 @@ fn run(command: &Command) -> Result {
         Command::Conversations(args) => conversations::run(args),
         Command::History(args) => history::run(args),
         Command::Changes(args) => changes::run(args),
+        Command::Follow(args) => follow::run(args),
         Command::Members(args) => members::run(args),
         Command::Message(args) => message::run(args),
         Command::Receipts(args) => receipts::run(args),

@@ -17,6 +17,7 @@ pub mod scan;
 mod undo;
 pub mod values;
 pub mod view;
+pub mod watch;
 
 pub use effects::Effects;
 pub use fileset::{FileSet, Part, Place};

@@ -12,6 +12,8 @@
 //! Invariant V1: a commit is published whole, in log order. Readers see a prefix of the log.
 
 use std::collections::VecDeque;
+use std::task::Waker;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -19,6 +21,7 @@ use super::effects::Effects;
 use super::fileset::FileSet;
 use super::heads::Heads;
 use super::layer::{Counts, Layer};
+use super::watch::Watchers;
 use crate::env::sync::atomic::{AtomicBool, Ordering};
 use crate::env::sync::{Arc, RwLock, RwLockWriteGuard};
 use crate::error::{Error, Result};
@@ -39,6 +42,7 @@ pub struct Kernel {
     current: RwLock<Current>,
     heads: RwLock<Heads>,
     closed: AtomicBool,
+    watchers: Watchers,
     /// What the store was opened with.
     pub options: Options,
     /// The store's id, by which tokens know it.
@@ -199,6 +203,7 @@ impl Kernel {
             }),
             heads: RwLock::new(heads),
             closed: AtomicBool::new(false),
+            watchers: Watchers::default(),
             options,
             store,
             sessions,
@@ -236,6 +241,25 @@ impl Kernel {
     /// Ends all reading.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
+        self.watchers.wake();
+    }
+
+    /// The version of the newest moment, if it is above `version`; an error once the store is closed.
+    fn newer(&self, version: u64) -> Option<Result<u64>> {
+        if let Err(error) = self.check_open() {
+            return Some(Err(error));
+        }
+        Some(self.current.read().moment.counts.version).filter(|now| *now > version).map(Ok)
+    }
+
+    /// Waits until something is published that is newer than `version`, or until the deadline. The version then.
+    pub fn wait_for(&self, version: u64, deadline: Option<Instant>) -> Option<Result<u64>> {
+        self.watchers.wait(deadline, || self.newer(version))
+    }
+
+    /// The same for a task.
+    pub fn poll_for(&self, version: u64, waker: &Waker) -> Option<Result<u64>> {
+        self.watchers.poll(waker, || self.newer(version))
     }
 
     /// The newest head of a channel, for the writer.
@@ -272,6 +296,8 @@ impl Kernel {
                 self.trim(&mut current);
             }
         }
+        drop(current);
+        self.watchers.wake();
     }
 
     fn put_in_slices(&self, effects: &Effects) {

@@ -106,13 +106,13 @@ impl<'a> ChannelChanges<'a> {
 }
 
 /// A row that changed. Long values are loaded once it is known to be told.
-enum ChangedRow {
+pub(super) enum ChangedRow {
     Alteration(Alteration),
     Annotation(Annotation),
 }
 
 /// A change as it is told.
-fn told(view: &View, ByVersion { version, seq, row }: ByVersion) -> Result<MessageChange> {
+pub(super) fn told(view: &View, ByVersion { version, seq, row }: ByVersion) -> Result<MessageChange> {
     let kind = match row {
         ChangedRow::Alteration(row) if row.retracted => ChangeKind::Retracted,
         ChangedRow::Alteration(row) => ChangeKind::Edited { payload: view.bytes_of(&row.payload)? },
@@ -125,10 +125,11 @@ fn told(view: &View, ByVersion { version, seq, row }: ByVersion) -> Result<Messa
 }
 
 /// A changed row, ordered by its version, which no other has.
-struct ByVersion {
-    version: u64,
-    seq: u64,
-    row: ChangedRow,
+pub(super) struct ByVersion {
+    pub(super) version: u64,
+    /// The seq of the message.
+    pub(super) seq: u64,
+    pub(super) row: ChangedRow,
 }
 
 impl PartialEq for ByVersion {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::alterations::uncounted;
 use super::token::{Gap, Seen};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::View;
 use crate::kernel::scan::Scan;
 use crate::model::head::Head;
@@ -303,11 +303,28 @@ impl Seen {
 
     /// Whether it is of a state that a view's store went through.
     pub(super) fn known(&self, view: &View) -> bool {
+        self.store == view.kernel.store && self.end(view).is_some_and(|end| self.at <= end)
+    }
+
+    /// The last version of its session, as far as a view's store knows that.
+    fn end(&self, view: &View) -> Option<u64> {
         let ended = || view.kernel.sessions.iter().rev().find(|session| session.id == self.session);
-        let end = match self.session == view.session() {
+        match self.session == view.session() {
             true => Some(view.version().max(ended().map_or(0, |session| session.last))),
             false => ended().map(|session| session.last),
-        };
-        self.store == view.kernel.store && end.is_some_and(|end| self.at <= end)
+        }
+    }
+
+    /// The last version that was kept of a state that was lost, or `None` if nothing of it was.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if it is of another store, or of a session that is long forgotten.
+    pub(super) fn lost(&self, view: &View) -> Result<Option<u64>> {
+        match self.end(view).filter(|_| self.store == view.kernel.store) {
+            // A reader beside the writer may be behind what its token tells.
+            Some(_) if self.session == view.session() => Ok(None),
+            Some(end) => Ok(Some(end).filter(|end| self.at > *end)),
+            None => Err(Error::invalid("the token is not of this store, or of a session that is forgotten")),
+        }
     }
 }

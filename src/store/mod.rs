@@ -9,10 +9,11 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use crate::env::sync::Arc;
 use crate::error::{Error, Result};
-use crate::kernel::View;
+use crate::kernel::{Kernel, View};
 use crate::model::Op;
 use crate::model::annotation::Annotation;
 use crate::model::batch::Batch;
@@ -25,8 +26,8 @@ use crate::model::set::SetMember;
 use crate::model::user::User;
 use crate::options::Options;
 use crate::read::{
-    Annotations, At, ChannelChanges, Conversation, Conversations, Found, History, Listing, Of, SetListing,
-    SetSide, Unread,
+    Annotations, At, ChannelChanges, Conversation, Conversations, Feed, Found, History, Listing, Of,
+    SetListing, SetSide, Unread,
 };
 use crate::upkeep::backup::Backup;
 use crate::upkeep::report::{Recovery, Stat};
@@ -109,6 +110,22 @@ impl Future for Commit {
             Some(Err(error)) => Poll::Ready(Err(error)),
             None => Poll::Pending,
         }
+    }
+}
+
+/// A publication that is newer than a version, to be awaited. Made by [`Store::changed`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct Changed {
+    kernel: Arc<Kernel>,
+    version: u64,
+}
+
+impl Future for Changed {
+    type Output = Result<u64>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<u64>> {
+        self.kernel.poll_for(self.version, context.waker()).map_or(Poll::Pending, Poll::Ready)
     }
 }
 
@@ -332,6 +349,88 @@ impl Store {
     /// ```
     pub fn changes(&self, channel: impl AsRef<[u8]>) -> ChannelChanges<'_> {
         ChannelChanges::new(self.at(), channel.as_ref())
+    }
+
+    /// All that happens in the store's channels, in the order in which it was committed: from the beginning, or after a token.
+    /// What a search index, a push service or a copy elsewhere is fed from.
+    ///
+    /// Rows of members and users are not told: [`Conversations::since`](crate::Conversations::since) and
+    /// [`Listing::since`](crate::Listing::since) tell of those. Costs nothing until it is read.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = chanlog::Store::open(dir.path())?;
+    /// use chanlog::{Batch, Draft, Event};
+    /// use std::time::Duration;
+    /// store.commit(Batch::new().append("general", Draft::new("alice", 0, "hi")).join("general", "bob"))?;
+    /// let mut feed = store.feed();
+    /// let Some(Ok(Event::Message { channel, message, .. })) = feed.next() else { panic!() };
+    /// assert_eq!((&channel[..], &message.payload[..]), (&b"general"[..], &b"hi"[..]));
+    /// assert!(feed.next().is_none());
+    /// let kept: String = feed.token()?.to_string();
+    ///
+    /// // Later, or in another process.
+    /// store.commit(Batch::new().retract("general", 1))?;
+    /// let mut feed = store.feed().after(&kept.parse()?);
+    /// while feed.wait(Duration::from_millis(10))? {
+    ///     for event in &mut feed {
+    ///         assert!(matches!(event?, Event::Change { change, .. } if change.seq == 1));
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn feed(&self) -> Feed {
+        Feed::new(self.handle.engine.kernel.clone())
+    }
+
+    /// The version of the last change that is published, by which [`Store::wait`] waits for the next one.
+    pub fn version(&self) -> Result<u64> {
+        Ok(self.now()?.version())
+    }
+
+    /// Waits, at most so long, until something newer than a version is published, and tells the version then, or the same
+    /// version if nothing came. No thread and no memory is kept for who waits. To follow a user's list, wait, and ask
+    /// [`Conversations::since`](crate::Conversations::since) again.
+    ///
+    /// A read-only store shows the moment of its opening, and nothing comes.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = chanlog::Store::open(dir.path())?;
+    /// use chanlog::{Batch, Draft};
+    /// use std::time::Duration;
+    /// let seen = store.version()?;
+    /// assert_eq!(store.wait(seen, Duration::from_millis(1))?, seen);
+    /// store.commit(Batch::new().append("general", Draft::new("alice", 0, "hi")))?;
+    /// assert!(store.wait(seen, Duration::from_secs(60))? > seen);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Closed`](crate::Error::Closed), also when the store is closed meanwhile.
+    pub fn wait(&self, version: u64, timeout: Duration) -> Result<u64> {
+        let deadline = Instant::now().checked_add(timeout);
+        Ok(self.handle.engine.kernel.wait_for(version, deadline).transpose()?.unwrap_or(version))
+    }
+
+    /// The same for a task, under any runtime: awaits a publication that is newer than a version, and tells the version then.
+    ///
+    /// The waker is called while the store holds locks: it may schedule its task, as wakers do, but not call the store.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = chanlog::Store::open(dir.path())?;
+    /// use chanlog::{Batch, Draft};
+    /// let seen = store.version()?;
+    /// store.commit(Batch::new().append("general", Draft::new("alice", 0, "hi")))?;
+    /// assert!(store.changed(seen).await? > seen);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn changed(&self, version: u64) -> Changed {
+        Changed { kernel: self.handle.engine.kernel.clone(), version }
     }
 
     /// One membership; `None` for a non-member.
