@@ -67,6 +67,9 @@ enum Plan {
         user: u8,
         to: Place,
     },
+    ReadAll {
+        user: u8,
+    },
     Clear {
         channel: u8,
         user: u8,
@@ -288,6 +291,7 @@ fn plan() -> impl Strategy<Value = Plan> {
         5 => join,
         2 => pair.clone().prop_map(|(channel, user)| Plan::Leave { channel, user }),
         4 => (c, u, any::<Place>()).prop_map(|(channel, user, to)| Plan::Read { channel, user, to }),
+        1 => pair.clone().prop_map(|(_, user)| Plan::ReadAll { user }),
         2 => (pair.clone(), any::<Option<Place>>())
             .prop_map(|((channel, user), to)| Plan::Clear { channel, user, to }),
         2 => pair.clone().prop_map(|(channel, user)| Plan::Hide { channel, user }),
@@ -437,6 +441,7 @@ fn settle(model: &Model, plan: &Plan) -> Op {
             let seq = choose(model, &channel, to);
             Op::Read { channel, user: user_name(user), seq }
         }
+        Plan::ReadAll { user } => Op::ReadAll { user: user_name(user) },
         Plan::Clear { channel, user, to } => {
             let channel = channel_name(channel);
             let seq = to.map(|place| choose(model, &channel, place));

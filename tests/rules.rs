@@ -9,7 +9,8 @@ use std::path::Path;
 use bytes::Bytes;
 use chanlog::{
     Argument, Batch, Condition, Continuation, Conversation, Draft, Durability, Error, Head, HistoryFrom,
-    JoinOptions, List, ListChange, MAX_ATTRIBUTES, MAX_CHANNEL_ATTRIBUTES, Mark, Membership, Message,
+    JoinOptions, List, ListChange, MAX_ATTRIBUTES, MAX_CHANNEL_ATTRIBUTES, Mark, MemberEntry, Membership,
+    Message,
     Options, Outcome, Receipt, Store, SyncToken, Unread, Update,
 };
 use tempfile::TempDir;
@@ -1218,6 +1219,36 @@ mod marks {
     fn read_seq_and_unread(store: &Store) -> (u64, u64) {
         let entry = entry(store, "alice", "c");
         (entry.read_seq, entry.unread)
+    }
+
+    #[test]
+    fn of_all_channels_go_to_their_ends_in_one_commit() {
+        let store = fresh();
+        commit(&store, |b| {
+            for c in ["unread", "flagged", "read", "own", "silent", "hidden", "set back"] {
+                b.join(c, "alice").append(c, draft("bob"));
+            }
+            b.join("left", "alice").append("left", draft("bob")).leave("left", "alice");
+            for c in ["flagged", "read", "silent"] {
+                b.read(c, "alice", u64::MAX);
+            }
+            b.flag_unread("flagged", "alice", true).append("own", draft("alice"));
+            b.append("silent", draft("bob").silent()).hide("hidden", "alice");
+            b.append("set back", draft("alice")).read_at("set back", "alice", 0)
+        });
+        let rows = || store.channels_of("alice").rows().unwrap();
+        let (before, version) = (rows(), store.stat().unwrap().version);
+        let receipt = commit(&store, |b| b.read_all("nobody").read_all("alice").read_all("alice"));
+        let (one, all) = (Outcome::Unchanged, Outcome::Changed { version: version + 4 });
+        assert_eq!(receipt.outcomes(), [one, all, one]);
+        let changed = |old: &&MemberEntry| !rows().contains(old);
+        let changed: Vec<_> = before.iter().filter(changed).map(|row| row.name.clone()).collect();
+        assert_eq!(changed, ["unread", "flagged", "hidden", "set back"], "what was read stays as it is");
+        store.wherever(|store| {
+            assert_eq!(store.unread("alice").unwrap(), Unread::default());
+            let rows = store.channels_of("alice").rows().unwrap();
+            assert!(rows.iter().all(|row| row.membership.flagged == 0 && row.membership.set_at == 0));
+        });
     }
 
     #[test]

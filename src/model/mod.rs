@@ -388,6 +388,7 @@ operations! {
     AddToSet in sets,
     RemoveFromSet in sets,
     Trim in trim,
+    ReadAll in read_all,
 }
 
 impl<'a> Op<'a> {

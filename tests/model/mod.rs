@@ -51,6 +51,7 @@ pub enum Op {
     Join { channel: Name, user: Name, visible: HistoryFrom, read: Option<u64>, role: Option<u8> },
     Leave { channel: Name, user: Name },
     Read { channel: Name, user: Name, seq: u64 },
+    ReadAll { user: Name },
     Clear { channel: Name, user: Name, seq: Option<u64> },
     Hide { channel: Name, user: Name },
     Activate { channel: Name, user: Name },
@@ -113,6 +114,7 @@ pub fn batch(ops: &[Op], durability: Durability) -> Batch {
             }
             Op::Leave { channel, user } => batch.leave(channel, user),
             Op::Read { channel, user, seq } => batch.read(channel, user, seq),
+            Op::ReadAll { user } => batch.read_all(user),
             Op::Clear { channel, user, seq: None } => batch.clear(channel, user),
             Op::Clear { channel, user, seq: Some(seq) } => batch.clear_to(channel, user, seq),
             Op::Hide { channel, user } => batch.hide(channel, user),
@@ -589,9 +591,8 @@ impl Model {
                 taken.map(|(_, first)| Why::IdTaken { seq: first.seq })
             }
             Op::Join { .. } | Op::Leave { .. } | Op::AddToSet { .. } | Op::RemoveFromSet { .. } => None,
-            Op::Class { .. } | Op::ChannelAttributes { .. } | Op::UserAttributes { .. } | Op::Trim { .. } => {
-                None
-            }
+            Op::Class { .. } | Op::ChannelAttributes { .. } | Op::UserAttributes { .. } => None,
+            Op::Trim { .. } | Op::ReadAll { .. } => None,
             Op::Retract { channel, seq }
             | Op::Annotate { channel, seq, .. }
             | Op::Edit { channel, seq, .. } => {
@@ -669,6 +670,7 @@ impl Model {
             }
             Op::Leave { channel, user } => self.leave(channel, user),
             Op::Read { channel, user, seq } => self.read(channel, user, *seq),
+            Op::ReadAll { user } => self.read_all(user),
             Op::Clear { channel, user, seq } => self.clear(channel, user, *seq),
             Op::Hide { channel, user } => self.hide(channel, user),
             Op::Activate { channel, user } => self.activate(channel, user),
@@ -792,6 +794,18 @@ impl Model {
             row.flagged = false;
             row.own_ended = false;
         })
+    }
+
+    fn read_all(&mut self, user: &Name) -> Outcome {
+        let Some(&u) = self.user_ids.get(user) else { return Outcome::Unchanged };
+        let counted = |place: &Channel, row: &Row| {
+            let later = place.messages.range(row.cursor().max(place.trimmed) + 1..);
+            row.member && (row.flagged || later.into_iter().any(|(_, m)| !m.post.silent))
+        };
+        let rows = self.rows_of(u).filter(|(c, row)| counted(&self.channels[*c], row));
+        let channels: Vec<Name> = rows.map(|(c, _)| self.channels[c].name.clone()).collect();
+        let read = channels.iter().map(|channel| self.read(channel, user, u64::MAX));
+        read.last().unwrap_or(Outcome::Unchanged)
     }
 
     fn clear(&mut self, channel: &Name, user: &Name, seq: Option<u64>) -> Outcome {

@@ -16,6 +16,7 @@ pub mod leave;
 pub mod mute;
 pub mod pin;
 pub mod read;
+pub mod read_all;
 pub mod read_at;
 pub mod require;
 pub mod retract;

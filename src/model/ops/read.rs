@@ -4,6 +4,7 @@ use super::{mark_within, member, member_with_own};
 use crate::error::Result;
 use crate::model::batch::Batch;
 use crate::model::image::Patch;
+use crate::model::key::UserChannel;
 use crate::model::membership::{Membership, field};
 use crate::model::op::operation;
 use crate::model::outcome::Outcome;
@@ -19,22 +20,32 @@ operation! {
         if row.flagged > 0 || row.set_at > 0 {
             (_, row) = member_with_own(txn, self.channel, self.user)?;
         }
-        let forward = self.seq.min(txn.head(key.channel).last.seq) > row.read.seq;
-        if !forward && row.flagged == 0 && row.set_at == 0 {
-            return Ok(Outcome::Unchanged);
-        }
-        let mut patch = Patch::new();
-        if forward {
-            patch = patch.set(field::read, mark_within(txn, key.channel, self.seq)?);
-        }
-        if row.flagged > 0 {
-            patch = patch.set(field::flagged, 0u64);
-        }
-        if row.set_at > 0 {
-            patch = patch.set(field::set_at, 0u64);
-        }
-        txn.patch::<Membership>(key, patch)
+        read_to(txn, key, &row, self.seq)
     }
+}
+
+/// Marks a channel as read up to a seq, given the row as it counts.
+pub(super) fn read_to(
+    txn: &mut impl Transaction,
+    key: UserChannel,
+    row: &Membership,
+    seq: u64,
+) -> Result<Outcome> {
+    let forward = seq.min(txn.head(key.channel).last.seq) > row.read.seq;
+    if !forward && row.flagged == 0 && row.set_at == 0 {
+        return Ok(Outcome::Unchanged);
+    }
+    let mut patch = Patch::new();
+    if forward {
+        patch = patch.set(field::read, mark_within(txn, key.channel, seq)?);
+    }
+    if row.flagged > 0 {
+        patch = patch.set(field::flagged, 0u64);
+    }
+    if row.set_at > 0 {
+        patch = patch.set(field::set_at, 0u64);
+    }
+    txn.patch::<Membership>(key, patch)
 }
 
 impl Batch {
