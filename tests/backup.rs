@@ -31,6 +31,7 @@ fn day(day: u64) -> Vec<Op> {
         unique_id: None,
         payload: vec![day as u8; 300].into(),
         members_only: false,
+        ..Post::default()
     };
     vec![
         Op::Join {

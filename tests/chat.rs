@@ -80,6 +80,7 @@ fn batches(chat: &[Sent]) -> Vec<Vec<Op>> {
             client_id: None,
             unique_id: None,
             payload: sent.text.clone().into(),
+            ..Post::default()
         };
         join.into_iter().chain([Op::Append { channel, post }])
     };

@@ -1136,3 +1136,20 @@ fn marks_and_sums_are_told() {
     };
     assert_eq!((sums(&[]), sums(&["--class", "2"])), ((2, 2), (1, 1)));
 }
+
+#[test]
+fn mentions_come_in_with_a_send_and_all_can_be_marked_as_read() {
+    let place = Place::new();
+    place.import(&[
+        r#"{"op":"join","channel":"c","user":"bob"}"#,
+        r#"{"channel":"c","user":"ana","ts":1,"text":"@bob","mentions":["bob","x"],"mentions_base64":["/w=="]}"#,
+        r#"{"channel":"c","user":"ana","ts":2,"text":"@all","mention_all":true}"#,
+        r#"{"channel":"c","user":"ana","ts":3,"text":"nobody","mentions":[],"mention_all":null}"#,
+    ]);
+    let unread = || place.run("unread", &["--user", "bob", "--json"]).json()[0].clone();
+    assert_eq!((unread()["messages"].as_u64(), unread()["mentions"].as_u64()), (Some(3), Some(2)));
+    let entry = place.run("conversations", &["--user", "bob", "--json"]).json()[0].clone();
+    assert_eq!(entry["mentions"].as_u64(), Some(2));
+    place.import(&[r#"{"op":"read_all","user":"bob"}"#]);
+    assert_eq!((unread()["messages"].as_u64(), unread()["mentions"].as_u64()), (Some(0), Some(0)));
+}

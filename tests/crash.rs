@@ -41,6 +41,7 @@ fn post(channel: u64, sender: u64, number: u64) -> Op {
         client_id: None,
         unique_id: None,
         payload,
+        ..Post::default()
     };
     Op::Append { channel: self::channel(channel), post }
 }

@@ -107,6 +107,7 @@ fn hour(i: u64) -> Vec<Op> {
         unique_id: None,
         payload,
         members_only: false,
+        ..Post::default()
     };
     let join = Op::Join {
         channel: c.clone(),
@@ -573,6 +574,7 @@ fn names_never_become_paths() {
             unique_id: None,
             payload,
             members_only: false,
+            ..Post::default()
         };
         let join = Op::Join {
             channel: name.clone(),

@@ -137,6 +137,7 @@ fn post(dice: &mut Dice, json: &mut Value, number: usize, sender: &Name) -> Post
         unique_id: None,
         payload: payload.into(),
         members_only: false,
+        ..Post::default()
     }
 }
 

@@ -49,6 +49,8 @@ enum Plan {
         id: Option<u64>,
         client: u8,
         len: usize,
+        /// Everybody, or users by their bits.
+        mentions: Option<u8>,
     },
     Join {
         channel: u8,
@@ -271,8 +273,9 @@ fn plan() -> impl Strategy<Value = Plan> {
         prop::option::of(prop_oneof![any::<u64>(), 0u64..16]),
         0u8..=80,
         len,
+        prop_oneof![4 => Just(Some(0u8)), 2 => (1u8..1 << (USERS + 1)).prop_map(Some), 1 => Just(None)],
     )
-        .prop_map(|(channel, sender, timestamp, silent, id, client, len)| Plan::Append {
+        .prop_map(|(channel, sender, timestamp, silent, id, client, len, mentions)| Plan::Append {
             channel,
             sender,
             timestamp,
@@ -280,6 +283,7 @@ fn plan() -> impl Strategy<Value = Plan> {
             id,
             client: client.saturating_sub(16),
             len,
+            mentions,
         });
     let places = (any::<Option<Place>>(), any::<bool>(), any::<Option<Place>>());
     let join = (c.clone(), u.clone(), places, prop::option::weighted(0.2, 0u8..3)).prop_map(
@@ -410,7 +414,7 @@ fn choose_message(model: &Model, channel: &Name, place: Place) -> u64 {
 
 fn settle(model: &Model, plan: &Plan) -> Op {
     match *plan {
-        Plan::Append { channel, sender, timestamp, silent, id, client, len } => {
+        Plan::Append { channel, sender, timestamp, silent, id, client, len, mentions } => {
             // Few client ids, and few contents with them, so that sends are repeated, and ids used again.
             let (client, len, timestamp) = match client {
                 0 => (0, len, timestamp),
@@ -422,7 +426,20 @@ fn settle(model: &Model, plan: &Plan) -> Op {
             let sender = user_name(sender);
             let unique_id =
                 id.map(|id| id as u8).filter(|id| *id < 2 * check::IDS).map(|id| Bytes::from(vec![id]));
-            let post = Post { sender, timestamp, silent, id, client_id, unique_id, payload, members_only };
+            let bits = mentions.unwrap_or(0);
+            let named = (0..=USERS).filter(|user| bits & (1 << user) > 0).map(user_name).collect();
+            let post = Post {
+                sender,
+                timestamp,
+                silent,
+                id,
+                client_id,
+                unique_id,
+                payload,
+                members_only,
+                mentions: named,
+                mention_all: mentions.is_none(),
+            };
             Op::Append { channel: channel_name(channel), post }
         }
         Plan::Join { channel, user, from, start, read, role } => {
@@ -846,6 +863,7 @@ fn a_long_list_is_kept_up_to_date() {
         client_id: None,
         unique_id: None,
         payload: format!("message {i}").into(),
+        ..Post::default()
     };
     for i in 0..MANY {
         let join = |user: &Name| Op::Join {

@@ -10,8 +10,7 @@ use bytes::Bytes;
 use chanlog::{
     Argument, Batch, Condition, Continuation, Conversation, Draft, Durability, Error, Head, HistoryFrom,
     JoinOptions, List, ListChange, MAX_ATTRIBUTES, MAX_CHANNEL_ATTRIBUTES, Mark, MemberEntry, Membership,
-    Message,
-    Options, Outcome, Receipt, Store, SyncToken, Unread, Update,
+    Message, Options, Outcome, Receipt, Store, SyncToken, Unread, Update,
 };
 use tempfile::TempDir;
 
@@ -3258,5 +3257,160 @@ mod trimming {
         filled(&store, 2);
         store.reopen();
         assert_eq!(seqs(&store), [61, 62]);
+    }
+}
+
+mod mentions {
+    use super::*;
+
+    /// What an entry, the single entry and the sums tell of mentions of a user in "c".
+    fn mentions(store: &Store, user: &str) -> u64 {
+        let single = store.conversation(user, "c").unwrap().unwrap();
+        assert_eq!(single, entry(store, user, "c"));
+        assert_eq!(store.unread(user).unwrap().mentions, single.mentions);
+        assert!(single.mentions <= single.unread);
+        single.mentions
+    }
+
+    fn joined() -> Fresh {
+        let store = fresh();
+        commit(&store, |b| b.join("c", "alice").join("c", "bob").join("c", "carol"));
+        store
+    }
+
+    #[test]
+    fn are_counted_for_those_who_are_named_and_all_of_everybody_once() {
+        let store = joined();
+        commit(&store, |b| {
+            b.append("c", draft("alice").mentions(["bob", "bob", "alice", "stranger"]));
+            b.append("c", draft("alice").mentions(["bob"]).mention_all()).append("c", draft("alice"))
+        });
+        assert_eq!(store.head("c").unwrap().mentioned, 2);
+        store.wherever(|store| {
+            let found = ["alice", "bob", "carol"].map(|user| mentions(store, user));
+            assert_eq!(found, [0, 2, 1]);
+            assert!(store.users().list().unwrap().iter().any(|user| user == "stranger"));
+        });
+    }
+
+    #[test]
+    fn of_a_silent_message_are_none_and_name_nobody() {
+        let store = joined();
+        commit(&store, |b| {
+            b.append("c", draft("alice").silent().mentions(["bob", "stranger"]));
+            b.append("c", draft("alice").silent().mention_all())
+        });
+        assert_eq!(store.head("c").unwrap().mentioned, 0);
+        assert_eq!((mentions(&store, "bob"), store.users().list().unwrap().len()), (0, 3));
+    }
+
+    #[test]
+    fn are_subtracted_with_what_was_read_retracted_hidden_or_trimmed() {
+        let store = joined();
+        let eight = |b: &mut Batch| {
+            (0..4).for_each(|_| {
+                _ = b.append("c", draft("alice").mentions(["bob"])).append("c", draft("alice").mention_all())
+            });
+        };
+        commit(&store, |b| {
+            eight(b);
+            b.read("c", "bob", 2).forget("c", "bob", 3, 4).retract("c", 4).retract("c", 5)
+        });
+        assert_eq!((mentions(&store, "bob"), mentions(&store, "carol")), (3, 3));
+        commit(&store, |b| b.trim("c", 6));
+        store.wherever(|store| assert_eq!((mentions(store, "bob"), mentions(store, "carol")), (2, 1)));
+    }
+
+    #[test]
+    fn of_oneself_never_count_and_others_do_again_when_the_cursor_goes_back() {
+        let store = joined();
+        commit(&store, |b| {
+            b.append("c", draft("alice").mention_all()).append("c", draft("bob").mention_all());
+            b.append("c", draft("bob").mentions(["bob"])).append("c", draft("alice").mentions(["bob"]))
+        });
+        assert_eq!(mentions(&store, "bob"), 1);
+        commit(&store, |b| b.read_at("c", "bob", 0));
+        store.wherever(|store| {
+            assert_eq!((mentions(store, "bob"), entry(store, "bob", "c").unread), (2, 4));
+        });
+    }
+
+    #[test]
+    fn from_before_a_join_count_only_if_its_history_is_unread() {
+        let store = fresh();
+        commit(&store, |b| {
+            b.append("c", draft("alice").mentions(["bob"])).append("c", draft("alice").mention_all());
+            let all = JoinOptions::new().history(HistoryFrom::Start).read(0);
+            b.join("c", "bob").join_with("c", "carol", all).append("c", draft("alice"))
+        });
+        store.wherever(|store| assert_eq!((mentions(store, "bob"), mentions(store, "carol")), (0, 1)));
+    }
+
+    #[test]
+    fn are_in_each_of_many_channels_and_in_what_changed() {
+        let store = fresh();
+        let name = |i: usize| format!("channel {}", i * 7 % 100);
+        commit(&store, |b| (0..100).fold(b, |b, i| b.join(name(i), "bob")));
+        let token = store.conversations("bob").list().unwrap().as_of;
+        for i in (0..100).rev() {
+            commit(&store, |b| match i % 4 {
+                0 => b.append(name(i), draft("alice").mentions(["bob", "carol"])),
+                1 => b.append(name(i), draft("alice").mention_all()).append(name(i), draft("alice")),
+                2 => b.append(name(i), draft("alice").mentions(["carol"])),
+                _ => b.append(name(i), draft("alice")),
+            });
+        }
+        store.wherever(|store| {
+            assert_eq!(store.unread("bob").unwrap().mentions, 50);
+            let of = |entry: &Conversation| entry.mentions;
+            let list = store.conversations("bob").list().unwrap().entries;
+            assert_eq!((list.len(), list.iter().map(of).sum::<u64>()), (100, 50));
+            // A reopened store knows no token of the session before a crash, but this one was closed.
+            let Update::Changes { changes, .. } = store.conversations("bob").since(&token).unwrap() else {
+                panic!("the token is good")
+            };
+            let told = changes.iter().map(|change| match change {
+                ListChange::Entry(entry) => entry.mentions,
+                _ => panic!("{change:?}"),
+            });
+            assert_eq!(told.sum::<u64>(), 50);
+        });
+    }
+
+    #[test]
+    fn of_a_repeated_send_count_once() {
+        let store = joined();
+        for _ in 0..3 {
+            commit(&store, |b| b.append("c", draft("alice").client_id("x").mentions(["bob", "new"])));
+        }
+        assert_eq!(mentions(&store, "bob"), 1);
+    }
+
+    #[test]
+    fn of_too_many_or_of_names_that_are_none_are_refused() {
+        let store = joined();
+        let many = |n: usize| (0..n).map(|i| format!("user {i}"));
+        let error = try_commit(&store, |b| b.append("c", draft("alice").mentions(many(1025)))).unwrap_err();
+        assert!(matches!(error, Error::TooLarge { len: 1025, limit: 1024, op: Some(0), .. }), "{error}");
+        for name in [String::new(), "n".repeat(256)] {
+            let error = try_commit(&store, |b| b.append("c", draft("alice").mentions([name]))).unwrap_err();
+            assert!(matches!(error, Error::InvalidArgument { op: Some(0), .. }), "{error}");
+        }
+        let by_name = |list: &[u8]| {
+            let mut batch = Batch::new();
+            let added = batch.operation("append", &mut |field| match field {
+                "channel" | "sender" | "payload" => Some(Argument::Bytes(b"c")),
+                "timestamp" => Some(Argument::Number(0)),
+                "mentions" => Some(Argument::Bytes(list)),
+                _ => None,
+            });
+            added.map(drop).and_then(|()| store.commit(&batch))
+        };
+        assert!(matches!(by_name(b"\x09bob").unwrap_err(), Error::InvalidArgument { op: Some(0), .. }));
+        assert_eq!(store.head("c").unwrap().last.seq, 0);
+        by_name(b"\x03bob").unwrap();
+        assert_eq!(mentions(&store, "bob"), 1);
+        commit(&store, |b| b.append("c", draft("alice").mentions(many(1024))));
+        store.wherever(|store| assert_eq!(store.users().list().unwrap().len(), 1024 + 4));
     }
 }

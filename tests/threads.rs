@@ -256,6 +256,7 @@ fn changes(channel: &Name, alice: &Name, i: u64) -> Vec<model::Op> {
         client_id: None,
         unique_id: None,
         payload: vec![i as u8; 100].into(),
+        ..Post::default()
     };
     let visible = chanlog::HistoryFrom::Now;
     let op = match i % 11 {

@@ -136,6 +136,9 @@ pub struct Entry<'a> {
     last_seq: u64,
     read_seq: u64,
     unread: u64,
+    /// How many of them mention the user, if any do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mentions: Option<u64>,
     version: u64,
     last: Option<Message<'a>>,
 }
@@ -178,6 +181,7 @@ impl<'a> Entry<'a> {
             last_seq: entry.last_seq,
             read_seq: entry.read_seq,
             unread: entry.unread,
+            mentions: Some(entry.mentions).filter(|mentions| *mentions > 0),
             version: entry.version,
             last: entry.last.as_ref().map(Message::from),
         }

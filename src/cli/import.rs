@@ -35,10 +35,10 @@ use crate::text;
 /// are given; "pin", "mute" and "unread" without "on":false set what they say; "set_unread" takes "n"; "read_all" of a "user" marks all channels as read; "retract" of a message by its "seq", "edit" with "seq" and "text", "annotate" with
 /// "seq", "key" and "text", which is empty in order to remove, "forget" of a range "from" a seq
 /// "to" another by one user), "history" ("now", "all") of a join, "seq" of a read (to the end without
-/// it), "silent", "client_id" (the client's id of the message, by
+/// it), "silent", "mentions" (a list of users' names) or "mention_all", "client_id" (the client's id of the message, by
 /// which a line that was sent before changes nothing; "id" means the same), "unique_id" (one that no other message has, by which
 /// `message` finds it), "payload_base64" in place of "text". Names and ids
-/// that are not UTF-8 come as "channel_base64", "user_base64", "client_id_base64", "id_base64", "unique_id_base64". Keys that an op does not
+/// that are not UTF-8 come as "channel_base64", "user_base64", "mentions_base64", "client_id_base64", "id_base64", "unique_id_base64". Keys that an op does not
 /// need are ignored, a key with null counts as absent. Blank lines are skipped, and counted as lines. A payload has at most
 /// 1 MiB, a line about 6.
 #[derive(clap::Args)]
@@ -337,6 +337,9 @@ enum Key {
     Id,
     IdBase64,
     Silent,
+    Mentions,
+    MentionsBase64,
+    MentionAll,
     History,
     Seq,
     /// One that no operation asks for.
@@ -395,8 +398,20 @@ impl Fields<'_> {
         if let Some(id) = self.bytes(Key::UniqueId, Key::UniqueIdBase64)? {
             draft = draft.unique_id(id);
         }
+        draft = draft.mentions(self.mentions()?);
+        if self.value(Key::MentionAll, "neither true nor false")?.unwrap_or(false) {
+            draft = draft.mention_all();
+        }
         let silent = self.value(Key::Silent, "neither true nor false")?.unwrap_or(false);
         Ok(if silent { draft.silent() } else { draft })
+    }
+
+    /// The names of those whom a message mentions.
+    fn mentions(&self) -> Parsed<Vec<Vec<u8>>> {
+        let names = |key| self.value::<Vec<String>>(key, "no list of strings").map(Option::unwrap_or_default);
+        let decode = |name: String| BASE64.decode(name).map_err(|e| format!("{}: {e}", Key::MentionsBase64));
+        let plain = names(Key::Mentions)?.into_iter().map(|name| Ok(name.into_bytes()));
+        plain.chain(names(Key::MentionsBase64)?.into_iter().map(decode)).collect()
     }
 
     fn history(&self) -> Parsed<HistoryFrom> {
@@ -467,6 +482,11 @@ mod tests {
             (r#"{"channel":"c","user":"u","ts":1,"payload_base64":"?"}"#, "payload_base64: Invalid"),
             (r#"{"channel":"c","user":"u","ts":1,"text":"","silent":"yes"}"#, "silent is neither"),
             (r#"{"channel":"c","user":"u","ts":1,"text":"","id":7}"#, "id is no string"),
+            (
+                r#"{"channel":"c","user":"u","ts":1,"text":"","mentions":"bob"}"#,
+                "mentions is no list of strings",
+            ),
+            (r#"{"channel":"c","user":"u","ts":1,"text":"","mention_all":1}"#, "mention_all is neither"),
             (r#"{"channel":"c","user":"u","op":"dance"}"#, "unknown op"),
             (r#"{"channel":"c","user":"u","op":"join","history":"some"}"#, "history is"),
             (r#"{"channel":"c","user":"u","op":"read","seq":-1}"#, "seq is no whole number"),

@@ -32,6 +32,7 @@ pub struct Args {
 struct Object {
     messages: u64,
     conversations: u64,
+    mentions: u64,
     flagged: u64,
 }
 
@@ -39,14 +40,14 @@ struct Object {
 pub fn run(args: &Args) -> Result {
     let store = open::existing(&args.store)?;
     let all = store.conversations(open::name(&args.user));
-    let Unread { messages, conversations, flagged, .. } =
+    let Unread { messages, conversations, mentions, flagged, .. } =
         args.class.iter().fold(all, |question, class| question.class(*class)).unread()?;
     let mut out = Output::new();
     if args.json {
-        out.json(&Object { messages, conversations, flagged })?;
+        out.json(&Object { messages, conversations, mentions, flagged })?;
     } else {
-        let mut table = output::table(&[">messages", ">conversations", ">flagged"]);
-        table.add_row([messages, conversations, flagged]);
+        let mut table = output::table(&[">messages", ">conversations", ">mentions", ">flagged"]);
+        table.add_row([messages, conversations, mentions, flagged]);
         out.line(table)?;
     }
     Ok(out.flush()?)

@@ -151,6 +151,15 @@ impl<'a> Fields<'a> for Random<'_, '_, 'a> {
         let len = usize::from(choice / 2).min(self.payload.len());
         *value = (choice % 2 == 1).then(|| &self.payload[..len]);
     }
+
+    fn users(&mut self, _: &'static str, value: &mut &'a [u8]) {
+        *value = match self.input.u8() {
+            253 => b"\0",
+            254 => b"\x05abcd",
+            255 => b"\x01a\x01b\x01c\x01a",
+            choice => &b"\x01a\x01b\x01z"[..usize::from(choice % 4) * 2 % 7],
+        };
+    }
 }
 
 /// The fields of an operation by their names.

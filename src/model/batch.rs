@@ -123,7 +123,7 @@ impl Batch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Argument<'a> {
-    /// A name or a payload.
+    /// A name, a payload, or a list of names, each with its length as a varint before it.
     Bytes(&'a [u8]),
     /// A seq or another number; also a time.
     Number(i128),
@@ -239,6 +239,14 @@ impl<'a> Fields<'a> for Given<'_, 'a> {
         self.take(label, value, |given| match given {
             None => Some(None),
             Some(Argument::Bytes(bytes)) => Some(Some(bytes)),
+            Some(_) => None,
+        });
+    }
+
+    fn users(&mut self, label: &'static str, value: &mut &'a [u8]) {
+        self.take(label, value, |given| match given {
+            None => Some(&[][..]),
+            Some(Argument::Bytes(list)) => Some(list),
             Some(_) => None,
         });
     }

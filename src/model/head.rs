@@ -84,6 +84,8 @@ head! {
     kept: u64 = 6,
     /// Messages up to this mark were trimmed: nobody reads them or counts them as unread, and their bytes go.
     trimmed: Mark = 7,
+    /// The greatest seq of a message that mentions somebody, or 0.
+    mentioned: u64 = 16,
 }
 
 /// What every channel has of a head, and whether there is more.

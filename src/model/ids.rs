@@ -41,6 +41,9 @@ pub const MAX_IDS: u32 = u32::MAX;
 /// id, and no name leads to it.
 pub const VALUES: ChannelId = ChannelId(MAX_IDS - 1);
 
+/// Stands for all users where a row is nobody's in particular. No user ever has this id.
+pub const EVERYBODY: UserId = UserId(MAX_IDS);
+
 /// The longest channel or user name, in bytes.
 pub const MAX_NAME: usize = 255;
 

@@ -1,6 +1,6 @@
 //! Keys of small rows. In memory each table has a type of its own; in files every key is a [`Key`] of three numbers.
 
-use super::ids::{ChannelId, UserId};
+use super::ids::{ChannelId, EVERYBODY, UserId};
 
 /// The key of any small row as files order it: by `a`, then `b`, then `c`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -305,6 +305,46 @@ impl TableKey for MessageSlot {
 
     fn ids(self) -> (Option<ChannelId>, Option<UserId>) {
         (Some(self.channel), None)
+    }
+}
+
+/// A user and a message: a user's rows lie together, in order of channels and their messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UserChannelSeq {
+    /// Whose row it is; [`EVERYBODY`] if it is nobody's in particular.
+    pub user: UserId,
+    /// The channel.
+    pub channel: ChannelId,
+    /// The seq of a message.
+    pub seq: u64,
+}
+
+impl TableKey for UserChannelSeq {
+    type Minor = (u32, u64);
+    const WIDE: bool = true;
+
+    fn group(self) -> u32 {
+        self.user.0
+    }
+
+    fn minor(self) -> (u32, u64) {
+        (self.channel.0, self.seq)
+    }
+
+    fn of(group: u32, (channel, seq): (u32, u64)) -> Self {
+        UserChannelSeq { user: UserId(group), channel: ChannelId(channel), seq }
+    }
+
+    fn raw(self) -> Key {
+        Key { a: self.user.0, b: self.channel.0.into(), c: self.seq }
+    }
+
+    fn from_raw(raw: Key) -> Self {
+        UserChannelSeq { user: UserId(raw.a), channel: ChannelId(raw.b as u32), seq: raw.c }
+    }
+
+    fn ids(self) -> (Option<ChannelId>, Option<UserId>) {
+        (Some(self.channel), Some(self.user).filter(|user| *user != EVERYBODY))
     }
 }
 

@@ -18,8 +18,10 @@ pub mod key;
 pub mod mark;
 pub mod member;
 pub mod membership;
+pub mod mention;
 pub mod message;
 pub mod message_id;
+pub mod names;
 pub mod op;
 pub mod ops;
 pub mod outcome;
@@ -38,9 +40,10 @@ use codec::{Put, Reader};
 use forgotten::Forgotten;
 use ids::{ChannelId, UserId};
 use image::Image;
-use key::{ChannelSenderHash, ChannelSeq, ChannelSetUser, IdHash, MessageSlot, UserChannel};
+use key::{ChannelSenderHash, ChannelSeq, ChannelSetUser, IdHash, MessageSlot, UserChannel, UserChannelSeq};
 use member::{Member, own::Own};
 use membership::Membership;
+use mention::Mention;
 use message_id::MessageId;
 use op::{Decoder, Encoder, Fields, Limits, Operation};
 use outcome::Outcome;
@@ -295,6 +298,15 @@ tables! {
 
         fn fits(&self, _: IdHash, state: &impl State) -> bool {
             self.leads(state)
+        }
+    },
+    mentions: Mention {
+        fn follow(_: Option<&Self>, _: &Self, key: UserChannelSeq, state: &mut impl State) {
+            Mention::follow(key, state);
+        }
+
+        fn fits(&self, key: UserChannelSeq, state: &impl State) -> bool {
+            state.knows(key) && Mention::fits(key, &state.head(key.channel))
         }
     },
 }

@@ -5,6 +5,7 @@
 
 use super::codec::{Put, Reader};
 use super::ids::{MAX_NAME, Named};
+use super::names::names;
 use super::outcome::Outcome;
 use super::state::Transaction;
 use crate::error::{Error, Result};
@@ -25,6 +26,10 @@ pub trait Fields<'a> {
     fn bytes(&mut self, label: &'static str, value: &mut &'a [u8]);
     /// Opaque bytes that may be absent.
     fn maybe_bytes(&mut self, label: &'static str, value: &mut Option<&'a [u8]>);
+    /// A list of users' names ([`super::names`]).
+    fn users(&mut self, label: &'static str, value: &mut &'a [u8]) {
+        self.bytes(label, value);
+    }
 }
 
 /// One operation.
@@ -93,6 +98,7 @@ macro_rules! field_type {
     ($life:lifetime flag) => { bool };
     ($life:lifetime bytes) => { &$life [u8] };
     ($life:lifetime maybe_bytes) => { Option<&$life [u8]> };
+    ($life:lifetime users) => { &$life [u8] };
 }
 
 /// Shows a field to a visitor, by its kind.
@@ -217,15 +223,25 @@ pub struct NamesOf<'a> {
     pub channel: Option<&'a [u8]>,
     /// The user's name.
     pub user: Option<&'a [u8]>,
+    /// The names of users in lists.
+    pub listed: Vec<&'a [u8]>,
     /// A name that is empty or too long.
     pub bad: Option<(Named, usize)>,
+    /// Whether a list of names is none.
+    pub bad_list: bool,
+}
+
+impl NamesOf<'_> {
+    fn look_at(&mut self, named: Named, name: &[u8]) {
+        if !(1..=MAX_NAME).contains(&name.len()) {
+            self.bad = self.bad.or(Some((named, name.len())));
+        }
+    }
 }
 
 impl<'a> Fields<'a> for NamesOf<'a> {
     fn name(&mut self, _: &'static str, named: Named, value: &mut &'a [u8]) {
-        if !(1..=MAX_NAME).contains(&value.len()) {
-            self.bad = self.bad.or(Some((named, value.len())));
-        }
+        self.look_at(named, value);
         match named {
             Named::Channel => self.channel = Some(value),
             Named::User => self.user = Some(value),
@@ -238,11 +254,21 @@ impl<'a> Fields<'a> for NamesOf<'a> {
     fn flag(&mut self, _: &'static str, _: &mut bool) {}
     fn bytes(&mut self, _: &'static str, _: &mut &'a [u8]) {}
     fn maybe_bytes(&mut self, _: &'static str, _: &mut Option<&'a [u8]>) {}
+
+    fn users(&mut self, _: &'static str, value: &mut &'a [u8]) {
+        let Some(listed) = names(value) else { return self.bad_list = true };
+        listed.iter().for_each(|name| self.look_at(Named::User, name));
+        self.listed.extend(listed);
+    }
 }
 
 impl NamesOf<'_> {
-    /// An error if a name has a wrong length.
+    /// An error if a name has a wrong length, or a list of names is none.
     pub fn check(&self, op: usize) -> Result<()> {
+        if self.bad_list {
+            let what = "a list of users that is cut off in a name".into();
+            return Err(Error::InvalidArgument { what, op: Some(op) });
+        }
         let Some((named, len)) = self.bad else { return Ok(()) };
         let what = format!("a {} name of {len} bytes; 1 to {MAX_NAME} are allowed", named.word());
         Err(Error::InvalidArgument { what, op: Some(op) })

@@ -50,6 +50,8 @@ pub trait Transaction {
     fn make_channel(&mut self, name: &[u8]) -> Result<ChannelId>;
     /// The user of a name, who is made if need be.
     fn make_user(&mut self, name: &[u8]) -> Result<UserId>;
+    /// The user of a name in a list of the operation, who is made if need be.
+    fn make_listed(&mut self, name: &[u8]) -> Result<UserId>;
     /// The head of a channel.
     fn head(&mut self, channel: ChannelId) -> Head;
     /// A row, tombstones included.
@@ -67,6 +69,8 @@ pub trait Transaction {
     fn patch<T: Table>(&mut self, key: T::Key, patch: Patch) -> Result<Outcome>;
     /// Changes a row of a table of wide keys that belongs to the last change, such as a message, and gets its version.
     fn patch_beside<T: Table>(&mut self, key: T::Key, patch: Patch) -> Result<()>;
+    /// The same of a row that can't be there yet, as nothing before was of its key. Nothing is read.
+    fn add_beside<T: Table>(&mut self, key: T::Key, patch: Patch) -> Result<()>;
 
     /// Keeps bytes for a field of a row that holds `before` so far, if there is a row: what to set it to, or `None` if it holds the same. Long
     /// ones are written here, in front of the patch. No value is read for it.

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use super::alterations::of_one;
-use super::standing::{Due, Newest, Standing, add_owns, changed_states, each_state};
+use super::standing::{Due, Newest, Standing, add_owns, changed_states, count_all, each_state};
 use super::token::{Continuation, Cut, Gap, Seen, SyncToken};
 use super::{At, Classes, Senders};
 use crate::error::{Error, Result};
@@ -35,6 +35,8 @@ pub struct Conversation {
     pub read_seq: u64,
     /// The exact number of unread messages; own, silent and retracted ones don't count.
     pub unread: u64,
+    /// How many of them mention the user ([`Draft::mentions`](crate::Draft::mentions)), by name or with everybody.
+    pub mentions: u64,
     /// The version of the newest change: the greatest of [`Conversation::versions`].
     pub version: u64,
     /// The versions of its parts, by which a client that got an update knows what to fetch.
@@ -68,8 +70,8 @@ impl PartialEq for Conversation {
     fn eq(&self, other: &Self) -> bool {
         (&self.channel, self.class, self.last_seq, self.read_seq, self.unread, self.version)
             == (&other.channel, other.class, other.last_seq, other.read_seq, other.unread, other.version)
-            && (&self.versions, &self.last, &self.membership)
-                == (&other.versions, &other.last, &other.membership)
+            && (self.mentions, &self.versions, &self.last, &self.membership)
+                == (other.mentions, &other.versions, &other.last, &other.membership)
             && self.fault.is_some() == other.fault.is_some()
     }
 }
@@ -96,6 +98,8 @@ pub struct Unread {
     pub messages: u64,
     /// The number of conversations with unread messages.
     pub conversations: u64,
+    /// The number of unread messages that mention the user ([`Draft::mentions`](crate::Draft::mentions)).
+    pub mentions: u64,
     /// The number of conversations that the user flagged as unread, with unread messages or without.
     pub flagged: u64,
 }
@@ -105,6 +109,7 @@ impl Unread {
         let messages = state.unread();
         self.messages = self.messages.saturating_add(messages);
         self.conversations += u64::from(messages > 0);
+        self.mentions = self.mentions.saturating_add(state.mentions);
         self.flagged += u64::from(state.row.flagged > 0);
     }
 }
@@ -254,7 +259,7 @@ impl<'a> Conversations<'a> {
         let (mut ranked, cut) = newest.finish();
         if let (Some(user), false) = (user, self.unread_only) {
             add_owns(&view, user, ranked.iter_mut().map(|(_, state)| state))?;
-            ranked.iter_mut().try_for_each(|(_, state)| state.count(&view, user))?;
+            count_all(&view, user, ranked.iter_mut().map(|(_, state)| state))?;
         }
         ranked.sort_unstable_by_key(|(order, state)| Reverse((*order, state.channel)));
         let gap = cut.then(|| Gap { below: ranked.last().map_or(below, |(order, _)| *order), above: 0 });
@@ -370,6 +375,7 @@ fn load(
         last_seq: head.last.seq,
         read_seq: row.cursor_in(head).seq,
         unread: state.unread(),
+        mentions: state.mentions,
         version: state.version(),
         versions: Versions {
             messages: head.order,

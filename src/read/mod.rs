@@ -11,6 +11,7 @@ mod conversation;
 mod feed;
 mod history;
 mod listing;
+mod mentions;
 mod point;
 mod sets;
 mod standing;

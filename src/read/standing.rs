@@ -8,6 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::alterations::uncounted;
+use super::mentions::UnreadMentions;
 use super::token::{Gap, Seen};
 use crate::error::{Error, Result};
 use crate::kernel::View;
@@ -30,6 +31,8 @@ pub(super) struct Standing {
     /// How many messages above the cursor counted when they were sent, and do not count for the user: they were retracted,
     /// or the user hid them. Right once it was counted.
     uncounted: u64,
+    /// How many unread messages mention the user. Right once it was counted.
+    pub(super) mentions: u64,
 }
 
 /// What is to be told of a channel.
@@ -122,6 +125,7 @@ pub(super) fn each_state(
     let mut owns = if with_owns { Some(Owns::new(view, first)?) } else { None };
     let empty = Standing::new(FLOOR, Membership::default());
     let mut states = Vec::with_capacity(TOGETHER);
+    let mut mentions = UnreadMentions::new(view, user);
     loop {
         let mut count = 0;
         while count < TOGETHER {
@@ -139,7 +143,7 @@ pub(super) fn each_state(
         let filled = &mut states[..count];
         view.add_heads(filled, |state| (state.channel, &mut state.head));
         if with_owns {
-            filled.iter_mut().try_for_each(|state| state.count(view, user))?;
+            filled.iter_mut().try_for_each(|state| state.count(view, user, &mut mentions))?;
         }
         filled.iter().for_each(&mut visit);
         if count < TOGETHER {
@@ -158,6 +162,16 @@ pub(super) fn add_owns<'s>(
     let Some(first) = states.peek() else { return Ok(()) };
     let mut owns = Owns::new(view, key(first.channel, user))?;
     states.try_for_each(|state| owns.add(key(state.channel, user), &mut state.row))
+}
+
+/// Counts what is unread, and what of it mentions the user, in states that are in order of channels.
+pub(super) fn count_all<'s>(
+    view: &View,
+    user: UserId,
+    mut states: impl Iterator<Item = &'s mut Standing>,
+) -> Result<()> {
+    let mut mentions = UnreadMentions::new(view, user);
+    states.try_for_each(|state| state.count(view, user, &mut mentions))
 }
 
 /// The states of the channels that may be due; `None` if dropped tombstones leave that unknown.
@@ -186,7 +200,7 @@ pub(super) fn changed_states(view: &View, user: &[u8], from: &Seen) -> Result<Op
     let mut states: Vec<_> = changed.into_iter().map(|(channel, row)| Standing::new(channel, row)).collect();
     add_owns(view, user, states.iter_mut())?;
     view.add_heads(&mut states, |state| (state.channel, &mut state.head));
-    states.iter_mut().try_for_each(|state| state.count(view, user))?;
+    count_all(view, user, states.iter_mut())?;
     Ok(Some(states))
 }
 
@@ -226,22 +240,23 @@ fn tombstones_kept<'r>(view: &View, rows: impl Iterator<Item = &'r Membership>, 
 impl Standing {
     /// A row whose head is to be filled in.
     fn new(channel: ChannelId, row: Membership) -> Standing {
-        Standing { channel, row, head: Head::default(), uncounted: 0 }
+        Standing { channel, row, head: Head::default(), uncounted: 0, mentions: 0 }
     }
 
     /// A row with the user's own mark.
     pub(super) fn of(view: &View, key: UserChannel, row: Membership) -> Result<Standing> {
         let mut state = Standing { head: view.head_of(key.channel), ..Standing::new(key.channel, row) };
-        state.count(view, key.user)?;
+        state.count(view, key.user, &mut UnreadMentions::new(view, key.user))?;
         Ok(state)
     }
 
-    /// Counts what does not count for the user, once the head and the user's own mark are there.
-    pub(super) fn count(&mut self, view: &View, user: UserId) -> Result<()> {
+    /// Counts what does not count for the user, and what mentions the user, once the head and the user's own mark are there.
+    fn count(&mut self, view: &View, user: UserId, mentions: &mut UnreadMentions<'_>) -> Result<()> {
         let cursor = self.row.cursor_in(&self.head);
         let hidden = view.hidden(key(self.channel, user), &self.row, cursor.seq + 1)?;
         self.uncounted =
             hidden.counted_after(cursor) + uncounted(view, self.channel, &self.head, cursor.seq, &hidden)?;
+        self.mentions = mentions.count(self.channel, &self.head, cursor.seq, &hidden)?;
         Ok(())
     }
 

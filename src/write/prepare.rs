@@ -37,6 +37,8 @@ pub struct Prepared {
     segment: u64,
     /// The names of each operation.
     pub names: Vec<OpNames>,
+    /// The users of names in lists, as far as they were known.
+    listed: HashMap<Vec<u8>, u32>,
     rows: SomeOf<Read>,
     ranges: SomeOf<ReadRanges>,
     marks: Vec<((ChannelId, u64), Mark)>,
@@ -138,13 +140,14 @@ impl Prepared {
         now: i64,
         slate: impl FnOnce() -> Slate,
     ) -> Result<(Prepared, Option<Trial>)> {
-        let (names, reads) = look_up(&view, batch, limits)?;
+        let LookedUp { names, listed, reads } = look_up(&view, batch, limits)?;
         let mut reading = BatchReading {
             prepared: Prepared {
                 counts: view.moment.counts,
                 now,
                 segment: view.moment.active.log.header.segment,
                 names,
+                listed,
                 rows: SomeOf::default(),
                 ranges: SomeOf::default(),
                 marks: Vec::new(),
@@ -157,9 +160,17 @@ impl Prepared {
     }
 }
 
+/// What a look at a batch's operations gave.
+struct LookedUp {
+    names: Vec<OpNames>,
+    listed: HashMap<Vec<u8>, u32>,
+    /// Whether any operation reads.
+    reads: bool,
+}
+
 /// Checks the operations one by one and finds the ids of their names, and whether any reads.
-fn look_up(view: &View, batch: &Batch, limits: &Limits) -> Result<(Vec<OpNames>, bool)> {
-    let mut reads = false;
+fn look_up(view: &View, batch: &Batch, limits: &Limits) -> Result<LookedUp> {
+    let (mut listed, mut reads) = (HashMap::new(), false);
     let mut found = Vec::with_capacity(batch.len());
     // Most batches name the same channel or sender again and again.
     let mut last: [(&[u8], Name); 2] = [(&[], Name::Unknown), (&[], Name::Unknown)];
@@ -169,6 +180,11 @@ fn look_up(view: &View, batch: &Batch, limits: &Limits) -> Result<(Vec<OpNames>,
         names.check(index)?;
         op.check(limits).map_err(|error| error.at(index))?;
         reads |= op.reads();
+        for name in &names.listed {
+            if let Some(id) = view.find(Named::User, name)? {
+                listed.insert(name.to_vec(), id);
+            }
+        }
         let find = |named: Named, name: &[u8]| -> Result<Name> {
             Ok(match view.find(named, name)? {
                 Some(id) => Name::Known(id),
@@ -184,7 +200,7 @@ fn look_up(view: &View, batch: &Batch, limits: &Limits) -> Result<(Vec<OpNames>,
         }
         found.push(OpNames { channel: last[0].1, user: last[1].1 });
     }
-    Ok((found, reads))
+    Ok(LookedUp { names: found, listed, reads })
 }
 
 /// A batch on trial, on top of a view.
@@ -394,6 +410,11 @@ impl Source for &mut Staging<'_> {
     }
 
     fn find(&mut self, named: Named, name: &[u8]) -> Result<Option<u32>> {
+        if named == Named::User
+            && let Some(id) = self.prepared.listed.get(name)
+        {
+            return Ok(Some(*id));
+        }
         if !self.changed {
             return Ok(None);
         }

@@ -49,7 +49,7 @@ pub trait Source {
     fn window(&self) -> SendWindow;
     /// A head.
     fn head(&self, channel: ChannelId) -> Head;
-    /// The id of a name that was unknown when it was looked up.
+    /// The id of a name that was unknown when it was looked up, or stands in a list.
     fn find(&mut self, named: Named, name: &[u8]) -> Result<Option<u32>>;
     /// A row.
     fn row<T: Table>(&mut self, key: T::Key) -> Result<Option<T>>;
@@ -128,18 +128,27 @@ impl<'a, S: Source> Transact<'a, S> {
         };
         match looked_up {
             Name::Known(id) => Ok(Some(id)),
-            Name::Unknown => match self.overlay.find(named, name) {
-                Some(id) => Ok(Some(id)),
-                None => self.source.find(named, name),
-            },
+            Name::Unknown => self.look_for(named, name),
+        }
+    }
+
+    /// The id of a name that is none of those that were looked up by their place.
+    fn look_for(&mut self, named: Named, name: &[u8]) -> Result<Option<u32>> {
+        match self.overlay.find(named, name) {
+            Some(id) => Ok(Some(id)),
+            None => self.source.find(named, name),
         }
     }
 
     /// The id of a name, which is made if need be.
     fn intern(&mut self, named: Named, name: &[u8]) -> Result<u32> {
-        if let Some(id) = self.find(named, name)? {
-            return Ok(id);
+        match self.find(named, name)? {
+            Some(id) => Ok(id),
+            None => self.add_name(named, name),
         }
+    }
+
+    fn add_name(&mut self, named: Named, name: &[u8]) -> Result<u32> {
         let id = self.overlay.counts().names(named);
         if id >= MAX_IDS - 1 {
             let what = "the number of names";
@@ -226,6 +235,11 @@ impl<S: Source> Transaction for Transact<'_, S> {
 
     fn make_user(&mut self, name: &[u8]) -> Result<UserId> {
         self.intern(Named::User, name).map(UserId)
+    }
+
+    fn make_listed(&mut self, name: &[u8]) -> Result<UserId> {
+        let known = self.look_for(Named::User, name)?;
+        known.map_or_else(|| self.add_name(Named::User, name), Ok).map(UserId)
     }
 
     fn head(&mut self, channel: ChannelId) -> Head {
@@ -326,6 +340,12 @@ impl<S: Source> Transaction for Transact<'_, S> {
         let fields = patch.bytes();
         self.encode(&Change::Beside { table: T::TABLE, key: key.raw(), fields });
         self.change_row(key, before, fields, self.overlay.counts().version)
+    }
+
+    fn add_beside<T: Table>(&mut self, key: T::Key, patch: Patch) -> Result<()> {
+        let fields = patch.bytes();
+        self.encode(&Change::Beside { table: T::TABLE, key: key.raw(), fields });
+        self.change_row::<T>(key, None, fields, self.overlay.counts().version)
     }
 }
 

@@ -149,6 +149,7 @@ impl From<&Conversation> for Entry {
             last_seq: c.last_seq,
             read_seq: c.read_seq,
             unread: c.unread,
+            mentions: c.mentions,
             version: c.version,
             versions: [c.versions.messages, c.versions.content, c.versions.channel, c.versions.row],
             last: c.last.as_ref().map(Msg::from),
@@ -430,8 +431,9 @@ fn entries_and_sums(store: &impl Reads, model: &Model, user: &Name) {
     let messages: u64 = listed.iter().map(|entry| entry.unread).sum();
     let conversations = listed.iter().filter(|entry| entry.unread > 0).count() as u64;
     let flagged = listed.iter().filter(|entry| entry.member.flagged).count() as u64;
-    let sums = (found.messages, found.conversations, found.flagged);
-    assert_eq!(sums, (messages, conversations, flagged), "what {} has not read", text(user));
+    let mentions: u64 = listed.iter().map(|entry| entry.mentions).sum();
+    let sums = (found.messages, found.conversations, found.mentions, found.flagged);
+    assert_eq!(sums, (messages, conversations, mentions, flagged), "what {} has not read", text(user));
 }
 
 /// Compares one membership.

@@ -22,7 +22,7 @@ use chanlog::{
 pub type Name = Vec<u8>;
 
 /// A message as a caller hands it over.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Post {
     pub sender: Name,
     pub timestamp: i64,
@@ -33,6 +33,9 @@ pub struct Post {
     pub payload: Bytes,
     /// Refused unless the sender is a member.
     pub members_only: bool,
+    /// Whom it mentions. What is stored does not tell it.
+    pub mentions: Vec<Name>,
+    pub mention_all: bool,
 }
 
 /// Names and the start of the payload, for people who read a failed comparison.
@@ -174,6 +177,10 @@ fn draft(post: &Post) -> Draft {
     if post.silent {
         draft = draft.silent();
     }
+    draft = draft.mentions(&post.mentions);
+    if post.mention_all {
+        draft = draft.mention_all();
+    }
     if post.members_only {
         draft = draft.members_only();
     }
@@ -238,6 +245,8 @@ impl From<&Message> for Msg {
             unique_id: m.unique_id.clone(),
             payload: m.payload.clone(),
             members_only: false,
+            mentions: Vec::new(),
+            mention_all: false,
         };
         let fate = match m.state {
             MessageState::Sent => Fate::Sent,
@@ -257,6 +266,7 @@ pub struct Entry {
     pub last_seq: u64,
     pub read_seq: u64,
     pub unread: u64,
+    pub mentions: u64,
     pub version: u64,
     /// Those of messages, content, channel and row.
     pub versions: [u64; 4],
@@ -266,11 +276,12 @@ pub struct Entry {
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Entry { channel, class, last_seq, read_seq, unread, version, versions, last, member } = self;
+        let Entry { channel, class, last_seq, read_seq, unread, mentions, version, versions, last, member } =
+            self;
         let channel = check::text(channel);
         write!(
             f,
-            "{channel}: class {class}, last_seq {last_seq}, read_seq {read_seq}, unread {unread}, version {version}, "
+            "{channel}: class {class}, last_seq {last_seq}, read_seq {read_seq}, unread {unread}, {mentions} mentions, version {version}, "
         )?;
         write!(f, "{versions:?}, {last:?}, {member:?}")
     }
@@ -356,6 +367,8 @@ struct Channel {
     content: u64,
     /// By seq and key, with the version; removed ones without a value.
     annotations: BTreeMap<(u64, Bytes), (Bytes, u64)>,
+    /// Whom messages mention, by seq: everybody, or those who are named.
+    mentions: BTreeMap<u64, (bool, Vec<Name>)>,
 }
 
 impl Channel {
@@ -396,6 +409,15 @@ impl Channel {
     fn unread(&self, row: &Row) -> u64 {
         let later = self.messages.range(row.cursor().max(self.trimmed) + 1..);
         later.filter(|(seq, m)| m.counts() && !row.hides(**seq)).count() as u64
+    }
+
+    /// How many of the messages that a member has not read mention the user.
+    fn mentions(&self, row: &Row, user: &Name) -> u64 {
+        let later = self.messages.range(row.cursor().max(self.trimmed) + 1..);
+        let later = later.filter(|(seq, m)| m.counts() && !row.hides(**seq) && m.post.sender != *user);
+        let meant =
+            |seq: &u64| self.mentions.get(seq).is_some_and(|(all, names)| *all || names.contains(user));
+        later.filter(|(seq, _)| meant(seq)).count() as u64
     }
 
     /// A place as an operation may set it: not before where trimming ended.
@@ -711,11 +733,15 @@ impl Model {
             return Outcome::Existed { seq: first.seq, version: first.version };
         }
         let (c, u) = (self.make_channel(channel), self.make_user(&post.sender));
+        if !post.silent && !post.mention_all {
+            post.mentions.iter().for_each(|name| _ = self.make_user(name));
+        }
         let version = self.touch(c, None);
         let place = &mut self.channels[c];
         let seq = place.next();
         let ordinal = place.mark(seq).ordinal + u64::from(!post.silent);
-        let post = Post { members_only: false, ..post.clone() };
+        place.mentions.insert(seq, (post.mention_all, post.mentions.clone()));
+        let post = Post { members_only: false, mentions: Vec::new(), mention_all: false, ..post.clone() };
         let sender = post.sender.clone();
         self.sent.insert(version, post.payload.clone());
         place.messages.insert(seq, Msg { seq, ordinal, version, post, fate: Fate::Sent });
@@ -1186,6 +1212,11 @@ impl Model {
         (head.order, head.changed, head.class) = (place.order(), place.changed(), place.class);
         (head.content, head.kept) = (place.content, place.kept.unwrap_or(0));
         head.trimmed = place.mark(place.trimmed);
+        let mentions = |m: &Msg| {
+            let (all, names) = &place.mentions[&m.seq];
+            !m.post.silent && (*all || names.iter().any(|name| *name != m.post.sender))
+        };
+        head.mentioned = place.greatest(mentions);
         (head.retracted, head.altered) =
             (place.greatest(Msg::retracted), place.greatest(|m| m.fate != Fate::Sent));
         head
@@ -1318,13 +1349,14 @@ impl Model {
         messages
     }
 
-    fn entry(&self, c: usize, row: &Row) -> Entry {
+    fn entry(&self, c: usize, u: usize, row: &Row) -> Entry {
         let place = &self.channels[c];
         Entry {
             channel: place.name.clone(),
             last_seq: place.end(),
             read_seq: row.cursor().max(place.trimmed),
             unread: place.unread(row),
+            mentions: place.mentions(row, &self.users[u]),
             version: place.changed().max(row.version),
             versions: [place.order(), place.content, place.kept.unwrap_or(0), row.version],
             class: place.class,
@@ -1346,7 +1378,7 @@ impl Model {
         // A hidden conversation that was activated is in the list at its last message all the same.
         let order =
             |e: &Entry, row: &Row| if e.last_seq > row.floor() { e.versions[0] } else { row.activated };
-        let mut entries: Vec<_> = shown.map(|(c, row)| (self.entry(c, row), row)).collect();
+        let mut entries: Vec<_> = shown.map(|(c, row)| (self.entry(c, u, row), row)).collect();
         entries.retain(|(e, row)| e.unread > 0 || row.flagged || !unread_only);
         entries.sort_by_key(|(e, row)| std::cmp::Reverse(order(e, row)));
         entries.into_iter().map(|(e, _)| e).collect()
@@ -1365,7 +1397,7 @@ impl Model {
         }
         let event = |(c, at): (usize, u64)| {
             let row = &self.rows[&(u, c)];
-            let entry = self.entry(c, row);
+            let entry = self.entry(c, u, row);
             let visible = row.visible(&self.channels[c]);
             if visible && (entry.unread > 0 || row.flagged || !unread_only) {
                 return Some(Event::Entry(entry));

@@ -4,8 +4,10 @@ use super::member;
 use crate::error::{Error, Result};
 use crate::model::batch::Batch;
 use crate::model::ids::MAX_CLIENT_ID;
+use crate::model::mention::{self, MAX_MENTIONS, Mentions};
 use crate::model::message::{Draft, NewMessage};
 use crate::model::message_id;
+use crate::model::names::names;
 use crate::model::op::{Limits, operation};
 use crate::model::outcome::Outcome;
 use crate::model::sent::NamedSend;
@@ -15,7 +17,7 @@ operation! {
     /// Appends a message.
     Append = 1 "append" {
         channel: channel, sender: user, timestamp: time, silent: flag, id: maybe, client_id: maybe_bytes, payload: bytes,
-        members_only: flag, unique_id: maybe_bytes,
+        members_only: flag, unique_id: maybe_bytes, mentions: users, mention_all: flag,
     }
 
     fn check(&self, limits: &Limits) -> Result<()> {
@@ -29,6 +31,10 @@ operation! {
                 let what = format!("a {kind} id of {len} bytes; 1 to {MAX_CLIENT_ID} are allowed");
                 return Err(Error::invalid(what));
             }
+        }
+        let (len, limit) = (names(self.mentions).unwrap_or_default().len() as u64, MAX_MENTIONS as u64);
+        if len > limit {
+            return Err(Error::TooLarge { what: "the number of users in a message's mentions", len, limit, op: None });
         }
         Ok(())
     }
@@ -63,6 +69,7 @@ operation! {
         if let Some(id) = self.unique_id {
             message_id::check_free(txn, id)?;
         }
+        let mentions = Mentions { all: self.mention_all, names: self.mentions }.users(txn, &message)?;
         let outcome = txn.append(message)?;
         let Outcome::Appended { seq, .. } = outcome else { return Ok(outcome) };
         if let Some(send) = send {
@@ -71,6 +78,7 @@ operation! {
         if let Some(id) = self.unique_id {
             message_id::note(txn, id, channel, seq)?;
         }
+        mention::note(txn, (channel, seq), sender, &mentions)?;
         Ok(outcome)
     }
 }
@@ -78,7 +86,7 @@ operation! {
 impl Batch {
     /// Appends a message to a channel. If the sender is a member, it counts as read for the sender, with all before it.
     ///
-    /// Costs one record in the log, whatever the number of members; no row and no file is read, unless the draft demands
+    /// Costs one record in the log, whatever the number of members, and a small row for each mention ([`Draft::mentions`]); no row and no file is read, unless the draft demands
     /// that the sender is a member, or has a client id or a unique id.
     ///
     /// # Errors
@@ -95,6 +103,8 @@ impl Batch {
             payload: &draft.payload,
             members_only: draft.members_only,
             unique_id: draft.unique_id.as_deref(),
+            mentions: &draft.mentions,
+            mention_all: draft.mention_all,
         })
     }
 }
