@@ -191,7 +191,8 @@ impl<'v> Messages<'v> {
     /// The part that holds the message that a link names. If that can't be read, the newest older part that still ends at
     /// `seq` or above it.
     fn part(&self, link: Link, seq: u64) -> Result<Option<ChannelPart<'v>>> {
-        if link.version == 0 {
+        // What was trimmed may be gone with its file.
+        if link.version == 0 || link.seq <= self.head.trimmed.seq {
             return Ok(None);
         }
         let active = &self.view.moment.active;
