@@ -1145,7 +1145,10 @@ fn mentions_come_in_with_a_send_and_all_can_be_marked_as_read() {
         r#"{"channel":"c","user":"ana","ts":1,"text":"@bob","mentions":["bob","x"],"mentions_base64":["/w=="]}"#,
         r#"{"channel":"c","user":"ana","ts":2,"text":"@all","mention_all":true}"#,
         r#"{"channel":"c","user":"ana","ts":3,"text":"nobody","mentions":[],"mention_all":null}"#,
+        r#"{"channel":"c","user":"ana","ts":4,"text":"rings","quiet":true,"mention_all":true}"#,
     ]);
+    let history = place.run("history", &["--channel", "c", "--json"]).json();
+    assert_eq!((history[3]["quiet"].as_bool(), history[2].get("quiet")), (Some(true), None));
     let unread = || place.run("unread", &["--user", "bob", "--json"]).json()[0].clone();
     assert_eq!((unread()["messages"].as_u64(), unread()["mentions"].as_u64()), (Some(3), Some(2)));
     let entry = place.run("conversations", &["--user", "bob", "--json"]).json()[0].clone();

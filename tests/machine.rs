@@ -51,6 +51,7 @@ enum Plan {
         len: usize,
         /// Everybody, or users by their bits.
         mentions: Option<u8>,
+        quiet: bool,
     },
     Join {
         channel: u8,
@@ -274,16 +275,20 @@ fn plan() -> impl Strategy<Value = Plan> {
         0u8..=80,
         len,
         prop_oneof![4 => Just(Some(0u8)), 2 => (1u8..1 << (USERS + 1)).prop_map(Some), 1 => Just(None)],
+        prop::bool::weighted(0.2),
     )
-        .prop_map(|(channel, sender, timestamp, silent, id, client, len, mentions)| Plan::Append {
-            channel,
-            sender,
-            timestamp,
-            silent,
-            id,
-            client: client.saturating_sub(16),
-            len,
-            mentions,
+        .prop_map(|(channel, sender, timestamp, silent, id, client, len, mentions, quiet)| {
+            Plan::Append {
+                channel,
+                sender,
+                timestamp,
+                silent,
+                id,
+                client: client.saturating_sub(16),
+                len,
+                mentions,
+                quiet,
+            }
         });
     let places = (any::<Option<Place>>(), any::<bool>(), any::<Option<Place>>());
     let join = (c.clone(), u.clone(), places, prop::option::weighted(0.2, 0u8..3)).prop_map(
@@ -414,7 +419,7 @@ fn choose_message(model: &Model, channel: &Name, place: Place) -> u64 {
 
 fn settle(model: &Model, plan: &Plan) -> Op {
     match *plan {
-        Plan::Append { channel, sender, timestamp, silent, id, client, len, mentions } => {
+        Plan::Append { channel, sender, timestamp, silent, id, client, len, mentions, quiet } => {
             // Few client ids, and few contents with them, so that sends are repeated, and ids used again.
             let (client, len, timestamp) = match client {
                 0 => (0, len, timestamp),
@@ -439,6 +444,7 @@ fn settle(model: &Model, plan: &Plan) -> Op {
                 members_only,
                 mentions: named,
                 mention_all: mentions.is_none(),
+                quiet,
             };
             Op::Append { channel: channel_name(channel), post }
         }

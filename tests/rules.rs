@@ -3414,3 +3414,148 @@ mod mentions {
         store.wherever(|store| assert_eq!(store.users().list().unwrap().len(), 1024 + 4));
     }
 }
+
+mod quiet_messages {
+    use super::*;
+
+    fn quiet(sender: &str) -> Draft {
+        draft(sender).quiet()
+    }
+
+    /// The seqs of what a user's list shows last, and of the channel's end.
+    fn shown(store: &Store, user: &str) -> (Option<u64>, u64) {
+        let entry = entry(store, user, "c");
+        assert_eq!(store.conversation(user, "c").unwrap().unwrap(), entry);
+        (entry.last.map(|m| m.seq), entry.last_seq)
+    }
+
+    fn listed(store: &Store, user: &str) -> Vec<String> {
+        let entries = store.conversations(user).list().unwrap().entries;
+        entries.iter().map(|entry| String::from_utf8(entry.channel.to_vec()).unwrap()).collect()
+    }
+
+    #[test]
+    fn are_in_the_history_and_count_nothing() {
+        let store = fresh();
+        commit(&store, |b| {
+            b.join("c", "alice").join("c", "bob").append("c", draft("alice"));
+            b.append("c", quiet("alice").mention_all().mentions(["bob"])).append("c", quiet("bob"))
+        });
+        store.wherever(|store| {
+            let history = store.history("c").list().unwrap();
+            let told: Vec<_> = history.iter().map(|m| (m.seq, m.ordinal, m.silent, m.quiet)).collect();
+            assert_eq!(told, [(1, 1, false, false), (2, 1, true, true), (3, 1, true, true)]);
+            let entry = entry(store, "bob", "c");
+            assert_eq!((entry.unread, entry.mentions, entry.read_seq), (1, 0, 0), "no mark was moved");
+            assert_eq!(member(store, "c", "bob").own, Mark::default());
+            assert_eq!(shown(store, "bob"), (Some(1), 3));
+        });
+    }
+
+    #[test]
+    fn move_no_order_and_bring_nothing_back() {
+        let store = fresh();
+        commit(&store, |b| {
+            for c in ["c", "hidden", "cleared", "later"] {
+                b.join(c, "alice").append(c, draft("bob"));
+            }
+            b.hide("hidden", "alice").clear("cleared", "alice")
+        });
+        let token = store.conversations("alice").list().unwrap().as_of;
+        commit(&store, |b| ["c", "hidden", "cleared"].iter().fold(b, |b, c| b.append(c, quiet("bob"))));
+        assert_eq!(listed(&store, "alice"), ["later", "c"]);
+        let Update::Changes { changes, .. } = store.conversations("alice").since(&token).unwrap() else {
+            panic!("the token is good")
+        };
+        let told = changes.iter().map(|change| match change {
+            ListChange::Entry(entry) => (&entry.channel[..], entry.versions.messages == entry.version),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(told.collect::<Vec<_>>(), [(&b"c"[..], true)], "what is listed changed, and only that");
+        commit(&store, |b| b.append("hidden", draft("bob")));
+        store.wherever(|store| assert_eq!(listed(store, "alice"), ["hidden", "later", "c"]));
+    }
+
+    #[test]
+    fn alone_leave_a_channel_with_nothing_to_show() {
+        let store = fresh();
+        commit(&store, |b| b.join("c", "alice").append("c", quiet("bob")).append("c", quiet("alice")));
+        assert_eq!(listed(&store, "alice"), [""; 0]);
+        commit(&store, |b| b.activate("c", "alice"));
+        store.wherever(|store| assert_eq!(shown(store, "alice"), (None, 2)));
+    }
+
+    #[test]
+    fn give_way_to_the_message_before_them_wherever_that_lies() {
+        let store = fresh();
+        commit(&store, |b| b.join("c", "alice").append("c", draft("bob")));
+        for round in 0..3 {
+            commit(&store, |b| (0..200).fold(b, |b, _| b.append("c", quiet("bob"))));
+            assert_eq!(shown(&store, "alice"), (Some(1), 1 + 200 * (round + 1)));
+            store.seal().unwrap();
+            assert_eq!(shown(&store, "alice").0, Some(1));
+        }
+        store.wherever(|store| {
+            assert_eq!(shown(store, "alice"), (Some(1), 601));
+            let head = store.head("c").unwrap();
+            assert_eq!((head.quiet, head.loud_seq, head.last.ordinal), (601, 1, 1));
+        });
+    }
+
+    #[test]
+    fn are_passed_by_where_the_last_message_was_hidden_retracted_or_trimmed() {
+        let store = fresh();
+        commit(&store, |b| {
+            b.join("c", "alice").append("c", draft("bob")).append("c", draft("bob"));
+            b.append("c", quiet("bob")).append("c", quiet("bob")).append("c", draft("bob"));
+            b.append("c", quiet("bob"))
+        });
+        commit(&store, |b| b.forget("c", "alice", 5, 5));
+        assert_eq!(shown(&store, "alice"), (Some(2), 6));
+        commit(&store, |b| b.forget("c", "alice", 2, 2).forget("c", "alice", 4, 4));
+        assert_eq!(shown(&store, "alice"), (Some(1), 6));
+        commit(&store, |b| b.retract("c", 1));
+        assert!(entry(&store, "alice", "c").last.is_some_and(|m| m.seq == 1 && m.payload.is_empty()));
+        commit(&store, |b| b.trim("c", 2));
+        store.wherever(|store| assert_eq!(shown(store, "alice"), (None, 6)));
+    }
+
+    #[test]
+    fn end_no_flag_and_are_found_by_their_sender() {
+        let store = fresh();
+        commit(&store, |b| {
+            b.join("c", "alice").append("c", draft("alice")).flag_unread("c", "alice", true);
+            b.append("c", quiet("alice")).append("c", draft("bob")).append("c", quiet("carol"))
+        });
+        store.wherever(|store| {
+            assert!(member(store, "c", "alice").flagged > 0);
+            let by =
+                |user| store.history("c").by(user).list().unwrap().iter().map(|m| m.seq).collect::<Vec<_>>();
+            assert_eq!((by("alice"), by("carol"), by("bob")), (vec![1, 2], vec![4], vec![3]));
+        });
+    }
+
+    #[test]
+    fn are_another_content_of_a_repeated_send() {
+        let store = fresh();
+        let send = |draft: Draft| try_commit(&store, |b| b.append("c", draft.client_id("x")));
+        send(quiet("alice")).unwrap();
+        assert!(matches!(send(quiet("alice")).unwrap().outcomes()[0], Outcome::Existed { seq: 1, .. }));
+        for other in [draft("alice"), draft("alice").silent()] {
+            assert!(matches!(send(other), Err(Error::Conflict { seq: 1, .. })));
+        }
+    }
+
+    #[test]
+    fn keep_their_place_after_a_crash() {
+        let store = fresh();
+        commit(&store, |b| b.join("c", "alice").append("c", draft("bob")).append("c", quiet("bob")));
+        let crashed = store.crashed();
+        assert_eq!(shown(&crashed, "alice"), (Some(1), 2));
+        assert_eq!(crashed.head("c").unwrap(), store.head("c").unwrap());
+        commit(&crashed, |b| b.append("c", draft("bob")));
+        let head = crashed.head("c").unwrap();
+        assert_eq!((head.quiet, head.loud_seq, head.loud_order), (2, 0, 0));
+        assert_eq!(shown(&crashed, "alice"), (Some(3), 3));
+    }
+}

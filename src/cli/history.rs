@@ -119,7 +119,9 @@ fn people(out: &mut Output, page: &[Message]) -> Result {
     let mut table = output::table(&[">seq", "time (UTC)", "sender", "message"]);
     for message in page {
         let mut payload = text::shown(&message.payload);
-        if message.silent {
+        if message.quiet {
+            payload.push_str(" (quiet)");
+        } else if message.silent {
             payload.push_str(" (silent)");
         }
         if let Some(state) = json::state(message) {

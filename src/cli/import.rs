@@ -35,7 +35,7 @@ use crate::text;
 /// are given; "pin", "mute" and "unread" without "on":false set what they say; "set_unread" takes "n"; "read_all" of a "user" marks all channels as read; "retract" of a message by its "seq", "edit" with "seq" and "text", "annotate" with
 /// "seq", "key" and "text", which is empty in order to remove, "forget" of a range "from" a seq
 /// "to" another by one user), "history" ("now", "all") of a join, "seq" of a read (to the end without
-/// it), "silent", "mentions" (a list of users' names) or "mention_all", "client_id" (the client's id of the message, by
+/// it), "silent", "quiet", "mentions" (a list of users' names) or "mention_all", "client_id" (the client's id of the message, by
 /// which a line that was sent before changes nothing; "id" means the same), "unique_id" (one that no other message has, by which
 /// `message` finds it), "payload_base64" in place of "text". Names and ids
 /// that are not UTF-8 come as "channel_base64", "user_base64", "mentions_base64", "client_id_base64", "id_base64", "unique_id_base64". Keys that an op does not
@@ -337,6 +337,7 @@ enum Key {
     Id,
     IdBase64,
     Silent,
+    Quiet,
     Mentions,
     MentionsBase64,
     MentionAll,
@@ -401,6 +402,9 @@ impl Fields<'_> {
         draft = draft.mentions(self.mentions()?);
         if self.value(Key::MentionAll, "neither true nor false")?.unwrap_or(false) {
             draft = draft.mention_all();
+        }
+        if self.value(Key::Quiet, "neither true nor false")?.unwrap_or(false) {
+            draft = draft.quiet();
         }
         let silent = self.value(Key::Silent, "neither true nor false")?.unwrap_or(false);
         Ok(if silent { draft.silent() } else { draft })

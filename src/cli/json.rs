@@ -95,6 +95,8 @@ pub struct Message<'a> {
     sender: Bytes<'a>,
     ts: i64,
     silent: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quiet: Option<bool>,
     #[serde(flatten)]
     payload: Bytes<'a>,
     #[serde(flatten)]
@@ -113,6 +115,7 @@ impl<'a> From<&'a chanlog::Message> for Message<'a> {
             sender: Bytes { key: "sender", base64: "sender_base64", bytes: &message.sender },
             ts: message.timestamp,
             silent: message.silent,
+            quiet: message.quiet.then_some(true),
             payload: Bytes::payload(&message.payload),
             id: id.map(|bytes| Bytes { key: "id", base64: "id_base64", bytes }),
             unique_id: unique_id.map(|bytes| Bytes { key: "unique_id", base64: "unique_id_base64", bytes }),

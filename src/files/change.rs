@@ -149,7 +149,7 @@ mod tests {
             let key = Key { a: ids.0, b: ids.1.into(), c: 0 };
             let record = Record {
                 channel: ChannelId(ids.0), sender: UserId(ids.1), mark: Mark { seq, ordinal: seq / 3 }, version: 9,
-                timestamp: at, silent: true, id: Some(seq), client_id: None, unique_id: None, fields: &[], payload: &name,
+                timestamp: at, silent: true, id: Some(seq), client_id: None, unique_id: None, quiet: 0, fields: &[], payload: &name,
             };
             let changes = [
                 Change::Message(record),

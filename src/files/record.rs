@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! len v            of what follows
-//! flags u8         1 silent, 2 has an id, 4 has a client id, 8 has further fields, 16 has a unique id; no other
+//! flags u8         1 silent, 2 has an id, 4 has a client id, 8 has further fields, 16 has a unique id, 32 quiet; no other
 //! channel v        sender v
 //! seq v            lag v (seq - ordinal)
 //! version v        timestamp signed v, in ms since 2020-01-01T00:00:00Z, wrapping
 //! id u64           with flag 2
 //! client id        with flag 4: len u8, from 1 to 64, and its bytes
 //! unique id        with flag 16: len u8, from 1 to 64, and its bytes
+//! quiet v          with flag 32: how far the last message before it lies that is not quiet, as a difference of seqs, or its seq
+//!                  if there is none; at least 1
 //! fields           with flag 8: len v, at least 1, and bytes that mean nothing here and are kept as they are
 //! payload          the rest
 //! ```
@@ -26,10 +28,10 @@ use crate::model::mark::Mark;
 pub const LEAD: usize = 5;
 /// The least bytes that a record takes: a byte for each number, and the flags.
 pub const MIN: usize = 8;
-/// The most bytes that a record takes beyond id, client id, fields and payload: three numbers of 32 bits, four of 64, the
+/// The most bytes that a record takes beyond id, client id, fields and payload: three numbers of 32 bits, five of 64, the
 /// flags, and the lengths of client id, unique id and fields.
 #[cfg(test)]
-pub const MAX_HEADER: usize = 3 * 5 + 4 * 10 + 1 + 1 + 1 + 5;
+pub const MAX_HEADER: usize = 3 * 5 + 5 * 10 + 1 + 1 + 1 + 5;
 /// 2020-01-01T00:00:00Z in Unix milliseconds. Timestamps near it are short.
 const EPOCH: i64 = 1_577_836_800_000;
 
@@ -38,6 +40,7 @@ const HAS_ID: u8 = 2;
 const HAS_CLIENT_ID: u8 = 4;
 const HAS_FIELDS: u8 = 8;
 const HAS_UNIQUE_ID: u8 = 16;
+const QUIET: u8 = 32;
 
 /// A decoded message that borrows its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +55,8 @@ pub struct Record<'a> {
     pub id: Option<u64>,
     pub client_id: Option<&'a [u8]>,
     pub unique_id: Option<&'a [u8]>,
+    /// Of a quiet message: the seqs from the last message before it that is not quiet, or from the channel's begin; else 0.
+    pub quiet: u64,
     /// Further fields, which mean nothing here; empty if there are none.
     pub fields: &'a [u8],
     pub payload: &'a [u8],
@@ -72,12 +77,14 @@ impl<'a> Record<'a> {
         let id = self.id.map_or(0, |_| 8);
         let client_id = self.client_id().map_or(0, |id| 1 + id.len());
         let unique_id = self.unique_id().map_or(0, |id| 1 + id.len());
+        let quiet = if self.quiet > 0 { varint_len(self.quiet) } else { 0 };
         let fields = self.fields().map_or(0, |fields| varint_len(fields.len() as u64) + fields.len());
         1 + numbers
             + signed_len(since_epoch(self.timestamp))
             + id
             + client_id
             + unique_id
+            + quiet
             + fields
             + self.payload.len()
     }
@@ -100,6 +107,7 @@ impl<'a> Record<'a> {
             | (u8::from(self.client_id().is_some()) * HAS_CLIENT_ID)
             | (u8::from(self.fields().is_some()) * HAS_FIELDS)
             | (u8::from(self.unique_id().is_some()) * HAS_UNIQUE_ID)
+            | (u8::from(self.quiet > 0) * QUIET)
     }
 
     /// Appends the encoded record.
@@ -122,6 +130,9 @@ impl<'a> Record<'a> {
         if let Some(unique_id) = self.unique_id() {
             out.put_u8(unique_id.len() as u8);
             out.put(unique_id);
+        }
+        if self.quiet > 0 {
+            out.put_varint(self.quiet);
         }
         if let Some(fields) = self.fields() {
             out.put_varint(fields.len() as u64);
@@ -148,7 +159,7 @@ impl<'a> Record<'a> {
     #[inline]
     fn read_body(mut r: Reader<'a>) -> Option<Record<'a>> {
         let flags = r.u8()?;
-        if flags & !(SILENT | HAS_ID | HAS_CLIENT_ID | HAS_FIELDS | HAS_UNIQUE_ID) != 0 {
+        if flags & !(SILENT | HAS_ID | HAS_CLIENT_ID | HAS_FIELDS | HAS_UNIQUE_ID | QUIET) != 0 {
             return None;
         }
         let (channel, sender) = (ChannelId(r.varint32()?), UserId(r.varint32()?));
@@ -157,6 +168,8 @@ impl<'a> Record<'a> {
         let id = if flags & HAS_ID == 0 { None } else { Some(r.u64()?) };
         let client_id = if flags & HAS_CLIENT_ID == 0 { None } else { Some(named_id(&mut r)?) };
         let unique_id = if flags & HAS_UNIQUE_ID == 0 { None } else { Some(named_id(&mut r)?) };
+        let quiet =
+            if flags & QUIET == 0 { 0 } else { r.varint().filter(|back| (1..=seq).contains(back))? };
         let fields = if flags & HAS_FIELDS == 0 { &[] } else { fields(&mut r)? };
         Some(Record {
             channel,
@@ -168,6 +181,7 @@ impl<'a> Record<'a> {
             id,
             client_id,
             unique_id,
+            quiet,
             fields,
             payload: r.rest(),
         })
@@ -218,11 +232,12 @@ mod tests {
             ids in any::<(u32, u32)>(), seq in number(), counted in number(), version in number(), timestamp: i64,
             silent: bool, id: Option<u64>, client in proptest::collection::vec(any::<u8>(), 0..=64),
             unique in proptest::collection::vec(any::<u8>(), 0..=64), fields: Vec<u8>, payload: Vec<u8>, behind: Vec<u8>,
+            quiet in number(),
         ) {
             let record = Record {
                 channel: ChannelId(ids.0), sender: UserId(ids.1), mark: Mark { seq, ordinal: counted % seq.max(1) },
                 version, timestamp, silent, id, client_id: Some(&client[..]).filter(|c| !c.is_empty()),
-                unique_id: Some(&unique[..]).filter(|c| !c.is_empty()), fields: &fields, payload: &payload,
+                unique_id: Some(&unique[..]).filter(|c| !c.is_empty()), quiet: quiet.min(seq), fields: &fields, payload: &payload,
             };
             let mut bytes = Vec::new();
             record.encode(&mut bytes);
@@ -255,6 +270,7 @@ mod tests {
         id: None,
         client_id: None,
         unique_id: None,
+        quiet: 0,
         fields: b"",
         payload: b"hi",
     };
@@ -271,7 +287,7 @@ mod tests {
         let mark = Mark { seq: u64::MAX, ordinal: 0 };
         let timestamp = i64::MIN.wrapping_add(EPOCH);
         let (channel, sender) = (ChannelId(u32::MAX), UserId(u32::MAX));
-        let most = Record { channel, sender, mark, version: u64::MAX, timestamp, ..PLAIN };
+        let most = Record { channel, sender, mark, version: u64::MAX, timestamp, quiet: u64::MAX, ..PLAIN };
         assert_eq!(Record::decode(&encoded(&most)), Some(most));
         // A byte for the length, none for those of client id, unique id and fields.
         assert_eq!(encoded(&most).len() - PLAIN.payload.len(), MAX_HEADER - 4 - 1 - 1 - 5);
@@ -292,7 +308,7 @@ mod tests {
         let full = Record { id: Some(7), client_id: Some(b"c"), fields: b"f", ..PLAIN };
         let good = encoded(&full);
         assert_eq!(Record::decode(&good), Some(full));
-        for flag in [32, 64, 128] {
+        for flag in [64, 128] {
             let mut bad = good.clone();
             bad[1] |= flag;
             assert_eq!(Record::decode(&bad), None);
@@ -303,6 +319,14 @@ mod tests {
             let mut bad = good.clone();
             bad[at] = value;
             assert_eq!(Record::decode(&bad), None, "{value} at {at}");
+        }
+        let quiet = Record { quiet: 1000, ..PLAIN };
+        let mut bad = encoded(&quiet);
+        let at = bad.len() - PLAIN.payload.len() - 2;
+        assert_eq!(bad[at..at + 2], [0xe8, 0x07]);
+        for distance in [[0xe9, 0x07], [0x80, 0x00], [0x00, 0x07]] {
+            bad[at..at + 2].copy_from_slice(&distance);
+            assert_eq!(Record::decode(&bad), None, "a distance of {distance:?}");
         }
         // A lag beyond the seq.
         let mut bad = encoded(&PLAIN);

@@ -189,6 +189,7 @@ fn example_record(channel: ChannelId, seq: u64, version: u64) -> Bytes {
         id: Some(seq).filter(|seq| seq % 3 == 0),
         client_id: Some(&b"client"[..]).filter(|_| seq.is_multiple_of(5)),
         unique_id: None,
+        quiet: if seq % 7 == 3 { seq.min(3) } else { 0 },
         fields: if seq.is_multiple_of(7) { b"fields" } else { b"" },
         payload: &payload,
     };

@@ -245,6 +245,7 @@ fn message(out: &mut Vec<u8>, input: &mut Input<'_>, expected: &mut Expected) {
         id: None,
         client_id: None,
         unique_id: None,
+        quiet: if silent && choice & 2 != 0 { 1 } else { 0 },
         fields: &[],
         payload: input.bytes(usize::from(len % 32)),
     });

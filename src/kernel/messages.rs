@@ -64,20 +64,20 @@ impl View {
         Messages { view: self, channel, head, range, reverse, limit, times: EVER }
     }
 
-    /// Shows the last record of a channel whose head, which has a message, is `head`. One look-up, and nothing is
-    /// decompressed unless the file has newer messages of the channel than the view.
+    /// Shows the last record of a channel that is not quiet; its head, which tells of one, is `head`. One look-up, and nothing
+    /// is decompressed unless the file has later messages of the channel.
     pub(crate) fn last_record(&self, channel: ChannelId, head: &Head, see: &mut Visit<'_>) -> Result<()> {
-        let seq = head.last.seq;
+        let (seq, version) = (head.loud().seq, head.loud_order());
         let active = &self.moment.active;
-        if head.order > active.start.version
+        if version > active.start.version
             && let Some(offset) = active.offset(channel, seq)
         {
             return active.log.record(offset, see).map(drop);
         }
         let mut found = false;
-        if let Some(Place::Sealed(_, part)) = self.moment.files.locate(head.order) {
+        if let Some(Place::Sealed(_, part)) = self.moment.files.locate(version) {
             let _ = part.segment.as_ref().map_err(Error::clone)?.last(channel, &mut |bytes, record| {
-                found = record.version == head.order;
+                found = record.version == version;
                 if found { see(bytes, record) } else { Ok(ControlFlow::Continue(())) }
             })?;
         }
@@ -87,7 +87,7 @@ impl View {
                 see(bytes, record)
             })?;
         }
-        if found { Ok(()) } else { Err(missing(self, channel, head.order)) }
+        if found { Ok(()) } else { Err(missing(self, channel, version)) }
     }
 }
 

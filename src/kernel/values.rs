@@ -35,6 +35,7 @@ pub fn record(version: u64, now: i64, bytes: &[u8]) -> Record<'_> {
         id: None,
         client_id: None,
         unique_id: None,
+        quiet: 0,
         fields: &[],
         payload: bytes,
     }

@@ -26,7 +26,7 @@ macro_rules! head {
         pub struct Head {
             /// The last message's mark.
             pub last: Mark,
-            /// The version of the last message, by which lists are ordered; 0 while there is none. It also tells where that
+            /// The version of the last message, by which lists are ordered unless it is quiet; 0 while there is none. It also tells where that
             /// message lies, because every file covers a contiguous range of versions.
             pub order: u64,
             /// The version of the last change that members are told of.
@@ -86,6 +86,12 @@ head! {
     trimmed: Mark = 7,
     /// The greatest seq of a message that mentions somebody, or 0.
     mentioned: u64 = 16,
+    /// The greatest seq of a quiet message, or 0.
+    quiet: u64 = 17,
+    /// While the last message is quiet: the seq of the last one that is not, or 0 if there is none. Else 0.
+    loud_seq: u64 = 18,
+    /// The version of that message, or 0.
+    loud_order: u64 = 19,
 }
 
 /// What every channel has of a head, and whether there is more.
@@ -146,6 +152,33 @@ impl Head {
             op: None,
         };
         last.checked_add(gaps * BUFFERED_WINDOW + 1).ok_or_else(full)
+    }
+
+    /// Whether the last message is quiet.
+    fn ends_quiet(&self) -> bool {
+        self.quiet > 0 && self.quiet == self.last.seq
+    }
+
+    /// The mark of the last message that is not quiet. Quiet ones count nothing, so that both have one ordinal.
+    pub(crate) fn loud(&self) -> Mark {
+        let seq = if self.ends_quiet() { self.loud_seq } else { self.last.seq };
+        Mark { seq, ..self.last }
+    }
+
+    /// The version of the last message that is not quiet, or 0: what lists are ordered by.
+    pub(crate) fn loud_order(&self) -> u64 {
+        if self.ends_quiet() { self.loud_order } else { self.order }
+    }
+
+    /// The head after a quiet message.
+    pub(crate) fn after_quiet(self, last: Mark, version: u64) -> Head {
+        let (loud_seq, loud_order) = (self.loud().seq, self.loud_order());
+        Head { last, order: version, changed: version, quiet: last.seq, loud_seq, loud_order, ..self }
+    }
+
+    /// The head after any other message.
+    pub(crate) fn after_loud(self, last: Mark, version: u64) -> Head {
+        Head { last, order: version, changed: version, loud_seq: 0, loud_order: 0, ..self }
     }
 
     /// The mark of the next message.

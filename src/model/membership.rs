@@ -125,19 +125,19 @@ impl Membership {
         head.last.ordinal.saturating_sub(self.cursor_in(head).ordinal)
     }
 
-    /// Whether the last message is shown.
+    /// Whether the last message that is not quiet is shown.
     pub(crate) fn sees_last(&self, head: &Head) -> bool {
-        head.last.seq > self.floor_in(head).seq
+        head.loud().seq > self.floor_in(head).seq
     }
 
     /// Whether the conversation is in the user's list.
     pub(crate) fn visible(&self, head: &Head) -> bool {
-        self.present() && (head.last.seq > self.floor().seq.max(self.hidden) || self.activated > 0)
+        self.present() && (head.loud().seq > self.floor().seq.max(self.hidden) || self.activated > 0)
     }
 
-    /// What the list is ordered by: the version of the last message, trimmed or not, or of the activation while there is none.
+    /// What the list is ordered by: the version of the last message that is not quiet, trimmed or not, or of the activation while there is none.
     pub(crate) fn order(&self, head: &Head) -> u64 {
-        if head.last.seq > self.floor().seq { head.order } else { self.activated }
+        if head.loud().seq > self.floor().seq { head.loud_order() } else { self.activated }
     }
 
     /// The version at which the conversation last left the list, given that it is not in it now. A join takes nothing off

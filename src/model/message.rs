@@ -23,6 +23,8 @@ pub struct Message {
     pub timestamp: i64,
     /// Not counted as unread.
     pub silent: bool,
+    /// It is in histories alone ([`Draft::quiet`]), and silent too.
+    pub quiet: bool,
     /// The caller's message id.
     pub id: Option<u64>,
     /// The client's id of the message.
@@ -80,6 +82,7 @@ pub struct Draft {
     pub(crate) sender: Bytes,
     pub(crate) timestamp: i64,
     pub(crate) silent: bool,
+    pub(crate) quiet: bool,
     pub(crate) members_only: bool,
     pub(crate) id: Option<u64>,
     pub(crate) client_id: Option<Bytes>,
@@ -97,6 +100,7 @@ impl Draft {
             sender: Bytes::copy_from_slice(sender.as_ref()),
             timestamp,
             silent: false,
+            quiet: false,
             members_only: false,
             id: None,
             client_id: None,
@@ -148,6 +152,33 @@ impl Draft {
         self
     }
 
+    /// In histories alone: it has a seq like any, and is silent too, but it moves no mark, brings no hidden or cleared
+    /// conversation back, and is not what lists show as last or order by. `since` tells of it where the conversation is in the
+    /// list, at its old place, so that clients fetch it. Such as a call's signals, typing that is to be kept, or a server's
+    /// notes.
+    ///
+    /// Costs a few bytes more than another message, and the channel about 60 bytes of memory. While such messages are the
+    /// channel's last ones, a list may have to read a block in order to show the one before them.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = chanlog::Store::open(dir.path())?;
+    /// use chanlog::{Batch, Draft};
+    /// let mut batch = Batch::new();
+    /// batch.join("general", "bob").append("general", Draft::new("alice", 0, "hello"));
+    /// batch.append("general", Draft::new("alice", 0, "alice's phone rings").quiet());
+    /// store.commit(&batch)?;
+    /// let entry = store.conversation("bob", "general")?.expect("it is in the list");
+    /// assert_eq!((entry.unread, entry.last_seq), (1, 2));
+    /// assert_eq!(entry.last.expect("it is shown").payload, "hello");
+    /// assert_eq!(store.history("general").list()?.len(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn quiet(mut self) -> Self {
+        self.quiet = true;
+        self
+    }
+
     /// Refused with [`Error::NotMember`](crate::Error::NotMember), and the whole batch with it, unless the sender is a
     /// member at that moment. Without it a stranger may send, and becomes a user by it.
     pub fn members_only(mut self) -> Self {
@@ -174,7 +205,8 @@ impl Draft {
 
     /// The sending client's own name of the message, 1 to 64 bytes. It makes the send idempotent: repeating it, in the same
     /// channel and by the same sender, appends nothing and answers [`Outcome::Existed`](crate::Outcome::Existed) with the seq
-    /// of the first, after a crash with unknown outcome too. The same client id with another payload, or another `silent`,
+    /// of the first, after a crash with unknown outcome too. The same client id with another payload, or another `silent` or
+    /// `quiet`,
     /// refuses the batch with [`Error::Conflict`](crate::Error::Conflict); timestamp and id may differ.
     ///
     /// That holds for a while: see [`Options::client_id_window`](crate::Options::client_id_window). Costs about 45 bytes in
@@ -214,6 +246,8 @@ pub struct NewMessage<'a> {
     pub timestamp: i64,
     /// Not counted as unread.
     pub silent: bool,
+    /// In histories alone. It is silent too.
+    pub quiet: bool,
     /// The caller's id.
     pub id: Option<u64>,
     /// The client's id.
@@ -233,6 +267,8 @@ pub struct Placed {
     pub sender: UserId,
     /// Its seq and ordinal.
     pub mark: Mark,
+    /// Whether it is quiet.
+    pub quiet: bool,
     /// Its version.
     pub version: u64,
     /// The version of the channel's message before it, and its seq.

@@ -43,11 +43,11 @@ pub(crate) struct NamedSend {
 impl NamedSend {
     /// Of a message with a client id. Content is payload and class, not timestamp or id.
     pub fn new(txn: &impl Transaction, message: &NewMessage<'_>, client_id: &[u8]) -> NamedSend {
-        let NewMessage { channel, sender, silent, payload, .. } = *message;
+        let NewMessage { channel, sender, silent, quiet, payload, .. } = *message;
         let key = ChannelSenderHash { channel, sender, hash: txn.hash(&[&[OF_KEY], client_id]) };
         // Half of it is enough beside the key, and shorter.
         let check = u64::from(txn.hash(&[&[OF_CHECK], client_id]) as u32);
-        let content = txn.hash(&[&[OF_CONTENT, silent.into()], payload]);
+        let content = txn.hash(&[&[OF_CONTENT, u8::from(silent) + u8::from(quiet)], payload]);
         NamedSend { key, row: Sent { check, content, sent_at: Some(txn.now()), ..Sent::default() } }
     }
 

@@ -41,7 +41,7 @@ pub struct Conversation {
     pub version: u64,
     /// The versions of its parts, by which a client that got an update knows what to fetch.
     pub versions: Versions,
-    /// The last message that the user may see.
+    /// The last message that the user may see, quiet ones apart.
     pub last: Option<Message>,
     /// The user's row in the channel. In a list its attributes are loaded only if they are short, or if that was asked for.
     pub membership: Membership,
@@ -357,7 +357,7 @@ fn load(
     let mut good = |result: Result<Bytes>| result.map_err(|error| fault = Some(error)).unwrap_or_default();
     let name = good(view.name(Named::Channel, channel.0));
     let last = match row.sees_last(head) {
-        true if row.forgot >= head.last.seq => last_visible(view, key(*channel, user), state, senders),
+        true if row.forgot >= head.loud().seq => last_visible(view, key(*channel, user), state, senders),
         true => last_message(view, *channel, head, senders),
         false => Ok(None),
     };
@@ -396,7 +396,7 @@ fn last_message(
     senders: &mut Senders<'_>,
 ) -> Result<Option<Message>> {
     let mut found = None;
-    let altered = of_one(view, channel, head, head.last.seq)?;
+    let altered = of_one(view, channel, head, head.loud().seq)?;
     view.last_record(channel, head, &mut |bytes, record| {
         found = Some(senders.message(bytes, record, altered.as_ref())?);
         Ok(ControlFlow::Break(()))
@@ -404,7 +404,8 @@ fn last_message(
     Ok(found)
 }
 
-/// The last message that a user may see who hid the channel's last one.
+/// The last message that a user may see who hid the channel's last one. Each step goes below a hidden range, or from a quiet
+/// message to the last one before it that is not.
 fn last_visible(
     view: &View,
     key: UserChannel,
@@ -412,14 +413,19 @@ fn last_visible(
     senders: &mut Senders<'_>,
 ) -> Result<Option<Message>> {
     let Standing { channel, row, head, .. } = state;
-    let hidden = view.hidden(key, row, head.last.seq)?;
-    let (first, mut seq, mut found) = (row.floor_in(head).seq + 1, head.last.seq, None);
-    while let Some(before) = hidden.before(seq).filter(|before| before.seq >= first) {
+    let hidden = view.hidden(key, row, head.loud().seq)?;
+    let (first, mut next, mut found) = (row.floor_in(head).seq + 1, head.loud().seq, None);
+    while next >= first && found.is_none() {
+        let from = hidden.before(next).map_or(next, |before| before.seq);
         // Between two ranges there may be a gap in place of messages.
-        seq = first - 1;
-        view.messages(*channel, first..=before.seq, true, 1).read(&mut |bytes, record| {
-            seq = record.mark.seq;
-            if hidden.before(seq).is_none() {
+        next = 0;
+        view.messages(*channel, first..=from, true, 1).read(&mut |bytes, record| {
+            let seq = record.mark.seq;
+            if record.quiet > 0 {
+                next = seq - record.quiet;
+            } else if hidden.before(seq).is_some() {
+                next = seq;
+            } else {
                 let altered = of_one(view, *channel, head, seq)?;
                 found = Some(senders.message(bytes, record, altered.as_ref())?);
             }

@@ -88,8 +88,8 @@ impl<'a> History<'a> {
 
     /// Only messages of this sender.
     ///
-    /// The sender's last message in the channel is known, so that nothing after it is read, and nothing at all for who never
-    /// sent there; before it, every message of the range is looked at until the answer is complete.
+    /// The sender's last message in the channel is known, quiet ones apart, so that nothing after it and after the last quiet
+    /// message is read, and nothing at all for who never sent where nobody sent such; before it, every message of the range is looked at until the answer is complete.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -204,8 +204,10 @@ impl<'a> History<'a> {
     fn last_sent(&self, view: &View, channel: ChannelId) -> Result<Option<(u64, Option<UserId>)>> {
         let Some(sender) = &self.sender else { return Ok(Some((self.to, None))) };
         let Some(user) = view.user_id(sender)? else { return Ok(None) };
-        let own = view.row::<Own>(key(channel, user))?;
-        Ok(own.map(|own| (self.to.min(own.mark.seq), Some(user))))
+        // Quiet ones move no mark.
+        let own = view.row::<Own>(key(channel, user))?.map_or(0, |own| own.mark.seq);
+        let last = own.max(view.head_of(channel).quiet);
+        Ok((last > 0).then_some((self.to.min(last), Some(user))))
     }
 
     /// The parts of the range that may be read, in the order of reading: one, if the viewer hid none of it; none, if the

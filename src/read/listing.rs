@@ -205,8 +205,8 @@ impl<'a> Listing<'a> {
         Ok(found)
     }
 
-    /// How far each member has read: receipts. Narrowed by [`Listing::since`], only those whose mark may have moved after
-    /// that version, by a message of their own too. Costs two look-ups of a row for each beside the name; with a version, for
+    /// How far each member has read, and got: receipts. Narrowed by [`Listing::since`], only those whose marks may have moved after
+    /// that version, by a message of their own too. Costs three look-ups of a row for each beside the name; with a version, for
     /// each member of the channel.
     ///
     /// ```

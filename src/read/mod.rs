@@ -124,6 +124,7 @@ impl<'a> Senders<'a> {
             sender: self.name(record.sender)?,
             timestamp: record.timestamp,
             silent: record.silent,
+            quiet: record.quiet > 0,
             id: record.id,
             client_id: record.client_id.map(|id| record::share(bytes, id)),
             unique_id: record.unique_id.map(|id| record::share(bytes, id)),

@@ -283,12 +283,14 @@ impl<S: Source> Transaction for Transact<'_, S> {
     }
 
     fn append(&mut self, message: NewMessage<'_>) -> Result<Outcome> {
-        let NewMessage { channel, sender, timestamp, silent, id, client_id, unique_id, payload } = message;
+        let NewMessage { channel, sender, timestamp, silent, id, client_id, unique_id, payload, .. } =
+            message;
         let head = State::head(self, channel);
         let version = self.overlay.counts().version + 1;
         let seq =
             head.next_seq(channel, version, self.source.losses()).map_err(|error| error.at(self.index))?;
         let mark = head.next_mark(seq, silent);
+        let quiet = if message.quiet { seq - head.loud().seq } else { 0 };
         let version = self.take_version();
         // A message's record begins after the change's tag.
         let offset = (self.origin + self.out.len() as u64 + 1) as u32;
@@ -303,11 +305,12 @@ impl<S: Source> Transaction for Transact<'_, S> {
             id,
             client_id,
             unique_id,
+            quiet,
             fields,
             payload,
         }));
         let previous = (head.order, head.last.seq);
-        let placed = Placed { channel, sender, mark, version, previous, offset };
+        let placed = Placed { channel, sender, mark, quiet: quiet > 0, version, previous, offset };
         self.overlay.add_mark(channel, mark);
         self.effects.messages.push(placed);
         self.effects.user_bytes +=

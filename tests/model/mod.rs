@@ -36,6 +36,8 @@ pub struct Post {
     /// Whom it mentions. What is stored does not tell it.
     pub mentions: Vec<Name>,
     pub mention_all: bool,
+    /// In histories alone.
+    pub quiet: bool,
 }
 
 /// Names and the start of the payload, for people who read a failed comparison.
@@ -178,6 +180,9 @@ fn draft(post: &Post) -> Draft {
         draft = draft.silent();
     }
     draft = draft.mentions(&post.mentions);
+    if post.quiet {
+        draft = draft.quiet();
+    }
     if post.mention_all {
         draft = draft.mention_all();
     }
@@ -247,6 +252,7 @@ impl From<&Message> for Msg {
             members_only: false,
             mentions: Vec::new(),
             mention_all: false,
+            quiet: m.quiet,
         };
         let fate = match m.state {
             MessageState::Sent => Fate::Sent,
@@ -384,6 +390,21 @@ impl Channel {
         self.last().map_or(0, |m| m.version)
     }
 
+    /// The last message that is not quiet.
+    fn loud(&self) -> Option<&Msg> {
+        self.messages.values().rev().find(|m| !m.post.quiet)
+    }
+
+    /// Its seq.
+    fn loud_end(&self) -> u64 {
+        self.loud().map_or(0, |m| m.seq)
+    }
+
+    /// Its version.
+    fn loud_order(&self) -> u64 {
+        self.loud().map_or(0, |m| m.version)
+    }
+
     /// The version of the last change that its members are told of.
     fn changed(&self) -> u64 {
         self.order().max(self.kept.unwrap_or(0)).max(self.content)
@@ -492,7 +513,7 @@ impl Row {
     }
 
     fn visible(&self, channel: &Channel) -> bool {
-        self.member && (channel.end() > self.floor().max(self.hidden) || self.activated > 0)
+        self.member && (channel.loud_end() > self.floor().max(self.hidden) || self.activated > 0)
     }
 }
 
@@ -671,7 +692,8 @@ impl Model {
 
     /// Whether a send is the same to a client as a message once was.
     fn same_content(&self, first: &Msg, post: &Post) -> bool {
-        (&self.sent[&first.version], first.post.silent) == (&post.payload, post.silent)
+        let class = |post: &Post| (post.silent || post.quiet, post.quiet);
+        (&self.sent[&first.version], class(&first.post)) == (&post.payload, class(post))
     }
 
     /// The message that was sent to a channel with the same client id by the same sender, if that still counts.
@@ -733,20 +755,22 @@ impl Model {
             return Outcome::Existed { seq: first.seq, version: first.version };
         }
         let (c, u) = (self.make_channel(channel), self.make_user(&post.sender));
-        if !post.silent && !post.mention_all {
+        let silent = post.silent || post.quiet;
+        if !silent && !post.mention_all {
             post.mentions.iter().for_each(|name| _ = self.make_user(name));
         }
         let version = self.touch(c, None);
         let place = &mut self.channels[c];
         let seq = place.next();
-        let ordinal = place.mark(seq).ordinal + u64::from(!post.silent);
+        let ordinal = place.mark(seq).ordinal + u64::from(!silent);
         place.mentions.insert(seq, (post.mention_all, post.mentions.clone()));
-        let post = Post { members_only: false, mentions: Vec::new(), mention_all: false, ..post.clone() };
-        let sender = post.sender.clone();
+        let post =
+            Post { members_only: false, mentions: Vec::new(), mention_all: false, silent, ..post.clone() };
+        let (sender, post_quiet) = (post.sender.clone(), post.quiet);
         self.sent.insert(version, post.payload.clone());
         place.messages.insert(seq, Msg { seq, ordinal, version, post, fate: Fate::Sent });
         debug_assert_eq!(self.users[u], sender);
-        if let Some(row) = self.rows.get_mut(&(u, c)).filter(|row| row.member) {
+        if let Some(row) = self.rows.get_mut(&(u, c)).filter(|row| row.member && !post_quiet) {
             row.own = seq;
             row.own_ended = false;
             row.flagged = false;
@@ -1217,6 +1241,10 @@ impl Model {
             !m.post.silent && (*all || names.iter().any(|name| *name != m.post.sender))
         };
         head.mentioned = place.greatest(mentions);
+        head.quiet = place.greatest(|m| m.post.quiet);
+        if head.quiet > 0 && head.quiet == place.end() {
+            (head.loud_seq, head.loud_order) = (place.loud_end(), place.loud_order());
+        }
         (head.retracted, head.altered) =
             (place.greatest(Msg::retracted), place.greatest(|m| m.fate != Fate::Sent));
         head
@@ -1286,8 +1314,8 @@ impl Model {
         rows.map(|(c, row)| (self.channels[c].name.clone(), row.member)).collect()
     }
 
-    /// How far the members of a channel have read, of those whose cursor may have moved after a version.
-    pub fn marks(&self, channel: &[u8], since: u64) -> Vec<(Name, u64, u64)> {
+    /// How far the members of a channel have read and got, of those for whom that may have changed after a version.
+    pub fn marks(&self, channel: &[u8], since: u64) -> Vec<(Name, u64, u64, u64)> {
         let rows = self.rows_in(channel).into_iter().filter(|(_, row, at)| row.member && *at > since);
         rows.map(|(name, row, at)| (name, row.cursor(), at)).collect()
     }
@@ -1365,7 +1393,7 @@ impl Model {
                 .range(row.floor().max(place.trimmed) + 1..)
                 .rev()
                 .map(|(_, m)| m)
-                .find(|m| !row.hides(m.seq))
+                .find(|m| !row.hides(m.seq) && !m.post.quiet)
                 .cloned(),
             member: place.member(row),
         }
@@ -1376,8 +1404,10 @@ impl Model {
         let Some(&u) = self.user_ids.get(user) else { return Vec::new() };
         let shown = self.rows_of(u).filter(|(c, row)| row.visible(&self.channels[*c]));
         // A hidden conversation that was activated is in the list at its last message all the same.
-        let order =
-            |e: &Entry, row: &Row| if e.last_seq > row.floor() { e.versions[0] } else { row.activated };
+        let order = |e: &Entry, row: &Row| {
+            let place = &self.channels[self.channel_ids[&e.channel]];
+            if place.loud_end() > row.floor() { place.loud_order() } else { row.activated }
+        };
         let mut entries: Vec<_> = shown.map(|(c, row)| (self.entry(c, u, row), row)).collect();
         entries.retain(|(e, row)| e.unread > 0 || row.flagged || !unread_only);
         entries.sort_by_key(|(e, row)| std::cmp::Reverse(order(e, row)));

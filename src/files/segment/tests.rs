@@ -50,6 +50,7 @@ impl Message {
             id: None,
             client_id: None,
             unique_id: None,
+            quiet: 0,
             fields: &[],
             payload,
         };

@@ -17,7 +17,7 @@ operation! {
     /// Appends a message.
     Append = 1 "append" {
         channel: channel, sender: user, timestamp: time, silent: flag, id: maybe, client_id: maybe_bytes, payload: bytes,
-        members_only: flag, unique_id: maybe_bytes, mentions: users, mention_all: flag,
+        members_only: flag, unique_id: maybe_bytes, mentions: users, mention_all: flag, quiet: flag,
     }
 
     fn check(&self, limits: &Limits) -> Result<()> {
@@ -50,7 +50,8 @@ operation! {
             channel,
             sender,
             timestamp: self.timestamp,
-            silent: self.silent,
+            silent: self.silent || self.quiet,
+            quiet: self.quiet,
             id: self.id,
             client_id: self.client_id,
             unique_id: self.unique_id,
@@ -105,6 +106,7 @@ impl Batch {
             unique_id: draft.unique_id.as_deref(),
             mentions: &draft.mentions,
             mention_all: draft.mention_all,
+            quiet: draft.quiet,
         })
     }
 }

@@ -140,8 +140,12 @@ impl Replay<'_> {
         if version != self.counts.version || mark != head.next_mark(seq, record.silent) {
             return None;
         }
+        let loud = seq.checked_sub(head.loud().seq);
+        if record.quiet > 0 && !(record.silent && Some(record.quiet) == loud) {
+            return None;
+        }
         let previous = (head.order, head.last.seq);
-        let placed = Placed { channel, sender, mark, version, previous, offset };
+        let placed = Placed { channel, sender, mark, quiet: record.quiet > 0, version, previous, offset };
         let named = [record.client_id, record.unique_id].into_iter().flatten().map(<[u8]>::len);
         let id_bytes = named.sum::<usize>() + record.id.map_or(0, |_| 8);
         self.layer.put_message(&placed, (record.payload.len() + id_bytes) as u64);

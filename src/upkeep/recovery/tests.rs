@@ -33,6 +33,7 @@ fn message(seq: u64, ordinal: u64, version: u64) -> Change<'static> {
         id: None,
         client_id: None,
         unique_id: None,
+        quiet: 0,
         fields: &[],
         payload: b"x",
     };
@@ -395,6 +396,7 @@ fn a_record_in_the_channel_of_values_is_a_value_or_corruption() {
         Record { id: Some(1), ..value },
         Record { client_id: Some(b"c"), ..value },
         Record { fields: b"f", ..value },
+        Record { quiet: 1, ..value },
         Record { channel: ChannelId(VALUES.0 - 1), ..value },
         Record { channel: ChannelId(u32::MAX), ..value },
     ] {
