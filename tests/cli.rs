@@ -1153,6 +1153,9 @@ fn mentions_come_in_with_a_send_and_all_can_be_marked_as_read() {
     assert_eq!((unread()["messages"].as_u64(), unread()["mentions"].as_u64()), (Some(3), Some(2)));
     let entry = place.run("conversations", &["--user", "bob", "--json"]).json()[0].clone();
     assert_eq!(entry["mentions"].as_u64(), Some(2));
+    place.import(&[r#"{"op":"deliver","channel":"c","user":"bob","seq":2}"#]);
+    let receipts = place.run("receipts", &["--channel", "c", "--json"]).json();
+    assert_eq!((receipts[0]["delivered_seq"].as_u64(), receipts[0]["read_seq"].as_u64()), (Some(2), Some(0)));
     place.import(&[r#"{"op":"read_all","user":"bob"}"#]);
     assert_eq!((unread()["messages"].as_u64(), unread()["mentions"].as_u64()), (Some(0), Some(0)));
 }

@@ -73,6 +73,11 @@ enum Plan {
     ReadAll {
         user: u8,
     },
+    Deliver {
+        channel: u8,
+        user: u8,
+        to: Place,
+    },
     Clear {
         channel: u8,
         user: u8,
@@ -301,6 +306,8 @@ fn plan() -> impl Strategy<Value = Plan> {
         2 => pair.clone().prop_map(|(channel, user)| Plan::Leave { channel, user }),
         4 => (c, u, any::<Place>()).prop_map(|(channel, user, to)| Plan::Read { channel, user, to }),
         1 => pair.clone().prop_map(|(_, user)| Plan::ReadAll { user }),
+        2 => (pair.clone(), any::<Place>())
+            .prop_map(|((channel, user), to)| Plan::Deliver { channel, user, to }),
         2 => (pair.clone(), any::<Option<Place>>())
             .prop_map(|((channel, user), to)| Plan::Clear { channel, user, to }),
         2 => pair.clone().prop_map(|(channel, user)| Plan::Hide { channel, user }),
@@ -463,6 +470,11 @@ fn settle(model: &Model, plan: &Plan) -> Op {
             let channel = channel_name(channel);
             let seq = choose(model, &channel, to);
             Op::Read { channel, user: user_name(user), seq }
+        }
+        Plan::Deliver { channel, user, to } => {
+            let channel = channel_name(channel);
+            let seq = choose(model, &channel, to);
+            Op::Deliver { channel, user: user_name(user), seq }
         }
         Plan::ReadAll { user } => Op::ReadAll { user: user_name(user) },
         Plan::Clear { channel, user, to } => {

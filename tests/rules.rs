@@ -1251,6 +1251,39 @@ mod marks {
     }
 
     #[test]
+    fn of_what_was_delivered_go_forward_and_are_told_in_receipts_alone() {
+        let store = five();
+        let token = store.conversations("alice").list().unwrap().as_of;
+        let (asked, before) = (store.view().unwrap().version(), member(&store, "c", "alice"));
+        let receipt = commit(&store, |b| {
+            b.deliver("c", "alice", 3)
+                .deliver("c", "alice", 2)
+                .deliver("c", "alice", 99)
+                .deliver("c", "alice", 5)
+        });
+        let changed = |op: usize| matches!(receipt.outcomes()[op], Outcome::Changed { .. });
+        assert_eq!([0, 1, 2, 3].map(changed), [true, false, true, false]);
+        assert_eq!(member(&store, "c", "alice"), before);
+        let update = store.conversations("alice").since(&token).unwrap();
+        assert!(matches!(&update, Update::Changes { changes, .. } if changes.is_empty()), "{update:?}");
+        store.wherever(|store| {
+            let told = store.members("c").since(asked).marks().unwrap();
+            let told: Vec<_> = told.iter().map(|m| (&m.name[..], m.delivered, m.mark.seq)).collect();
+            assert_eq!(told, [(&b"alice"[..], 5, 0)]);
+        });
+        let store = five();
+        let delivered = || store.members("c").marks().unwrap()[0].delivered;
+        commit(&store, |b| b.deliver("c", "alice", 1).read("c", "alice", 4));
+        assert_eq!(delivered(), 4, "what was read was delivered");
+        commit(&store, |b| b.deliver("c", "alice", 5).leave("c", "alice"));
+        let again = JoinOptions::new().history(HistoryFrom::Start).read(0);
+        commit(&store, |b| b.join_with("c", "alice", again).deliver("c", "alice", 2));
+        assert_eq!(delivered(), 2, "it ended with the membership");
+        let error = try_commit(&store, |b| b.deliver("c", "nobody", 1)).unwrap_err();
+        assert!(matches!(error, Error::NotMember { op: 0, .. }), "{error}");
+    }
+
+    #[test]
     fn are_set_outright_forward_and_back() {
         let store = five();
         commit(&store, |b| b.append("c", draft("alice")).append("c", draft("bob")));

@@ -1,4 +1,4 @@
-//! `receipts`: how far each member of a channel has read.
+//! `receipts`: how far each member of a channel has read, and how far it was delivered.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::open;
 use crate::output::{self, Output};
 use crate::text;
 
-/// List how far each member of a channel has read
+/// List how far each member of a channel has read, and how far it was delivered
 #[derive(clap::Args)]
 pub struct Args {
     /// The store's directory
@@ -38,6 +38,7 @@ struct Object<'a> {
     #[serde(flatten)]
     user: Bytes<'a>,
     read_seq: u64,
+    delivered_seq: u64,
     version: u64,
 }
 
@@ -58,16 +59,18 @@ pub fn run(args: &Args) -> Result {
 }
 
 fn objects(out: &mut Output, page: &[ReadMark]) -> Result {
-    for ReadMark { name, mark, version, .. } in page {
-        out.json(&Object { user: Bytes::user(name), read_seq: mark.seq, version: *version })?;
+    for ReadMark { name, mark, delivered, version, .. } in page {
+        let user = Bytes::user(name);
+        out.json(&Object { user, read_seq: mark.seq, delivered_seq: *delivered, version: *version })?;
     }
     Ok(())
 }
 
 fn people(out: &mut Output, page: &[ReadMark]) -> Result {
-    let mut table = output::table(&["user", ">read to", ">version"]);
-    for ReadMark { name, mark, version, .. } in page {
-        table.add_row([text::label(name), mark.seq.to_string(), version.to_string()]);
+    let mut table = output::table(&["user", ">read to", ">delivered to", ">version"]);
+    for ReadMark { name, mark, delivered, version, .. } in page {
+        let numbers = [mark.seq, *delivered, *version].map(|number| number.to_string());
+        table.add_row([text::label(name)].into_iter().chain(numbers));
     }
     Ok(out.line(table)?)
 }

@@ -9,6 +9,7 @@ pub mod batch;
 pub mod blob;
 pub mod channel;
 pub mod codec;
+pub mod delivered;
 pub mod follow;
 pub mod forgotten;
 pub mod head;
@@ -37,6 +38,7 @@ use alteration::Alteration;
 use annotation::Annotation;
 use channel::Channel;
 use codec::{Put, Reader};
+use delivered::Delivered;
 use forgotten::Forgotten;
 use ids::{ChannelId, UserId};
 use image::Image;
@@ -309,6 +311,11 @@ tables! {
             state.knows(key) && Mention::fits(key, &state.head(key.channel))
         }
     },
+    delivered: Delivered {
+        fn fits(&self, key: UserChannel, state: &impl State) -> bool {
+            state.knows(key) && Delivered::fits(self, &state.head(key.channel))
+        }
+    },
 }
 
 /// Makes the enum of all operations.
@@ -401,6 +408,7 @@ operations! {
     RemoveFromSet in sets,
     Trim in trim,
     ReadAll in read_all,
+    Deliver in deliver,
 }
 
 impl<'a> Op<'a> {

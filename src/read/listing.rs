@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::files::table::NamesCursor;
 use crate::kernel::View;
 use crate::kernel::fileset::names;
+use crate::model::delivered::Delivered;
 use crate::model::ids::{ChannelId, Named, UserId};
 use crate::model::key::{ChannelUser, UserChannel};
 use crate::model::mark::Mark;
@@ -55,7 +56,9 @@ pub struct ReadMark {
     pub name: Bytes,
     /// Everything up to it counts as read, what was trimmed apart: that was perhaps never read.
     pub mark: Mark,
-    /// The version of the newest change that may have moved it: of the row, or a message of the member's own.
+    /// Everything up to this seq was delivered, by [`Batch::deliver`](crate::Batch::deliver) or because it counts as read.
+    pub delivered: u64,
+    /// The version of the newest change that may have moved either: of the row, a message of the member's own, or a delivery.
     pub version: u64,
 }
 
@@ -241,9 +244,14 @@ impl<'a> Listing<'a> {
             let Some(mut row) = view.row::<Membership>(key)? else { continue };
             let own = view.row::<Own>(key)?.unwrap_or_default();
             row.set_own(&own);
-            let version = if row.own.seq > 0 { row.version.max(own.version) } else { row.version };
+            let mark = row.cursor();
+            let delivered =
+                view.row::<Delivered>(key)?.and_then(|known| known.counts(&row)).unwrap_or_default();
+            let own = if row.own.seq > 0 { own.version } else { 0 };
+            let version = row.version.max(own).max(delivered.version);
             if since.is_none_or(|since| version > since) {
-                found.push(ReadMark { name: self.name(&view, id)?, mark: row.cursor(), version });
+                let delivered = delivered.seq.max(mark.seq);
+                found.push(ReadMark { name: self.name(&view, id)?, mark, delivered, version });
             }
         }
         Ok(found)

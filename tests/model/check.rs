@@ -341,7 +341,10 @@ fn memberships_of(store: &impl Reads, model: &Model, channel: &Name) {
         let marks = |after: Option<&Name>| {
             let page = after.map_or(question.clone(), |name| question.clone().after(name)).limit(2);
             let marks = page.marks().unwrap();
-            marks.into_iter().map(|m| (m.name.to_vec(), m.mark.seq, m.version)).collect::<Vec<_>>()
+            marks
+                .into_iter()
+                .map(|m| (m.name.to_vec(), m.mark.seq, m.delivered, m.version))
+                .collect::<Vec<_>>()
         };
         let mut found = marks(None);
         while let Some(more) = found.last().map(|last| marks(Some(&last.0))).filter(|more| !more.is_empty()) {

@@ -57,6 +57,7 @@ pub enum Op {
     Leave { channel: Name, user: Name },
     Read { channel: Name, user: Name, seq: u64 },
     ReadAll { user: Name },
+    Deliver { channel: Name, user: Name, seq: u64 },
     Clear { channel: Name, user: Name, seq: Option<u64> },
     Hide { channel: Name, user: Name },
     Activate { channel: Name, user: Name },
@@ -120,6 +121,7 @@ pub fn batch(ops: &[Op], durability: Durability) -> Batch {
             Op::Leave { channel, user } => batch.leave(channel, user),
             Op::Read { channel, user, seq } => batch.read(channel, user, seq),
             Op::ReadAll { user } => batch.read_all(user),
+            Op::Deliver { channel, user, seq } => batch.deliver(channel, user, seq),
             Op::Clear { channel, user, seq: None } => batch.clear(channel, user),
             Op::Clear { channel, user, seq: Some(seq) } => batch.clear_to(channel, user, seq),
             Op::Hide { channel, user } => batch.hide(channel, user),
@@ -487,6 +489,8 @@ struct Row {
     flagged: bool,
     /// What the user hid, each from and to a seq.
     forgot: Vec<(u64, u64)>,
+    /// Up to which seq messages were delivered, and the version of that.
+    delivered: (u64, u64),
     version: u64,
     /// When the user last took the conversation off the list, and when the user last left, as versions.
     withdrawn: u64,
@@ -656,6 +660,7 @@ impl Model {
             }
             Op::Read { channel, user, .. }
             | Op::Clear { channel, user, .. }
+            | Op::Deliver { channel, user, .. }
             | Op::Hide { channel, user }
             | Op::Activate { channel, user }
             | Op::Pin { channel, user, .. }
@@ -715,6 +720,7 @@ impl Model {
             Op::Leave { channel, user } => self.leave(channel, user),
             Op::Read { channel, user, seq } => self.read(channel, user, *seq),
             Op::ReadAll { user } => self.read_all(user),
+            Op::Deliver { channel, user, seq } => self.deliver(channel, user, *seq),
             Op::Clear { channel, user, seq } => self.clear(channel, user, *seq),
             Op::Hide { channel, user } => self.hide(channel, user),
             Op::Activate { channel, user } => self.activate(channel, user),
@@ -844,6 +850,19 @@ impl Model {
             row.flagged = false;
             row.own_ended = false;
         })
+    }
+
+    fn deliver(&mut self, channel: &Name, user: &Name, seq: u64) -> Outcome {
+        let (c, u) = (self.channel_ids[channel], self.user_ids[user]);
+        let to = seq.min(self.channels[c].end());
+        if to <= self.present(channel, user).delivered.0 {
+            return Outcome::Unchanged;
+        }
+        // Nobody's list hears of it.
+        self.changes.push(Touch { channel: None, user: None });
+        let version = self.version();
+        self.rows.get_mut(&(u, c)).expect("refused for others").delivered = (to, version);
+        Outcome::Changed { version }
     }
 
     fn read_all(&mut self, user: &Name) -> Outcome {
@@ -1277,7 +1296,7 @@ impl Model {
         let row = |u: usize| {
             let (row, place) = (self.rows.get(&(u, c))?, &self.channels[c]);
             let own = place.messages.get(&row.own_read()).map_or(0, |m| m.version);
-            Some((self.users[u].clone(), row, row.version.max(own)))
+            Some((self.users[u].clone(), row, row.version.max(own).max(row.delivered.1)))
         };
         (0..self.users.len()).filter_map(row).collect()
     }
@@ -1317,7 +1336,7 @@ impl Model {
     /// How far the members of a channel have read and got, of those for whom that may have changed after a version.
     pub fn marks(&self, channel: &[u8], since: u64) -> Vec<(Name, u64, u64, u64)> {
         let rows = self.rows_in(channel).into_iter().filter(|(_, row, at)| row.member && *at > since);
-        rows.map(|(name, row, at)| (name, row.cursor(), at)).collect()
+        rows.map(|(name, row, at)| (name, row.cursor(), row.delivered.0.max(row.cursor()), at)).collect()
     }
 
     /// The users of a set of a channel, in the order in which the store first met them; with a version, all that changed
