@@ -58,6 +58,7 @@ pub use model::mark::Mark;
 pub use model::membership::{MAX_ATTRIBUTES, Membership, MembershipExtras};
 pub use model::message::{Draft, Message, MessageState};
 pub use model::ops::join::{HistoryFrom, JoinOptions};
+pub use model::ops::leave::LeaveOptions;
 pub use model::ops::require::Condition;
 pub use model::outcome::{Outcome, Receipt};
 pub use model::set::{MAX_SET_ATTRIBUTES, SetMember};

@@ -64,6 +64,7 @@ enum Plan {
     Leave {
         channel: u8,
         user: u8,
+        keep: bool,
     },
     Read {
         channel: u8,
@@ -303,7 +304,8 @@ fn plan() -> impl Strategy<Value = Plan> {
     prop_oneof![
         8 => append,
         5 => join,
-        2 => pair.clone().prop_map(|(channel, user)| Plan::Leave { channel, user }),
+        2 => (pair.clone(), any::<bool>())
+            .prop_map(|((channel, user), keep)| Plan::Leave { channel, user, keep }),
         4 => (c, u, any::<Place>()).prop_map(|(channel, user, to)| Plan::Read { channel, user, to }),
         1 => pair.clone().prop_map(|(_, user)| Plan::ReadAll { user }),
         2 => (pair.clone(), any::<Place>())
@@ -465,7 +467,10 @@ fn settle(model: &Model, plan: &Plan) -> Op {
             let read = read.map(|place| choose(model, &channel, place));
             Op::Join { channel, user: user_name(user), visible, read, role }
         }
-        Plan::Leave { channel, user } => Op::Leave { channel: channel_name(channel), user: user_name(user) },
+        Plan::Leave { channel, user, keep } => {
+            let (channel, user) = (channel_name(channel), user_name(user));
+            if keep { Op::LeaveKeeping { channel, user } } else { Op::Leave { channel, user } }
+        }
         Plan::Read { channel, user, to } => {
             let channel = channel_name(channel);
             let seq = choose(model, &channel, to);

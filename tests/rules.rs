@@ -9,8 +9,8 @@ use std::path::Path;
 use bytes::Bytes;
 use chanlog::{
     Argument, Batch, Condition, Continuation, Conversation, Draft, Durability, Error, Head, HistoryFrom,
-    JoinOptions, List, ListChange, MAX_ATTRIBUTES, MAX_CHANNEL_ATTRIBUTES, Mark, MemberEntry, Membership,
-    Message, Options, Outcome, Receipt, Store, SyncToken, Unread, Update,
+    JoinOptions, LeaveOptions, List, ListChange, MAX_ATTRIBUTES, MAX_CHANNEL_ATTRIBUTES, Mark, MemberEntry,
+    Membership, Message, Options, Outcome, Receipt, Store, SyncToken, Unread, Update,
 };
 use tempfile::TempDir;
 
@@ -3590,5 +3590,97 @@ mod quiet_messages {
         let head = crashed.head("c").unwrap();
         assert_eq!((head.quiet, head.loud_seq, head.loud_order), (2, 0, 0));
         assert_eq!(shown(&crashed, "alice"), (Some(3), 3));
+    }
+}
+
+mod kept_histories {
+    use super::*;
+
+    fn keep() -> LeaveOptions {
+        LeaveOptions::new().keep_history()
+    }
+
+    fn seen(store: &Store) -> Vec<u64> {
+        store.history("c").seen_by("alice").list().unwrap().iter().map(|m| m.seq).collect()
+    }
+
+    /// Alice saw seqs 2 to 5 and left.
+    fn left() -> Fresh {
+        let store = fresh();
+        send(&store, "c", "bob", 1);
+        commit(&store, |b| b.join("c", "alice"));
+        send(&store, "c", "bob", 4);
+        commit(&store, |b| b.forget("c", "alice", 3, 3).leave_with("c", "alice", keep()));
+        send(&store, "c", "bob", 3);
+        store
+    }
+
+    #[test]
+    fn end_where_the_user_left_and_are_in_no_list() {
+        left().wherever(|store| {
+            assert_eq!(seen(store), [2, 4, 5]);
+            assert_eq!(store.history("c").seen_by("alice").last(1).unwrap()[0].seq, 5);
+            assert_eq!(store.history("c").seen_by("alice").from(4).limit(1).list().unwrap()[0].seq, 4);
+            assert_eq!(store.kept_history("c", "alice").unwrap(), Some(2..=5));
+            assert_eq!(store.membership("c", "alice").unwrap(), None);
+            assert!(store.conversations("alice").list().unwrap().entries.is_empty());
+            assert_eq!(store.members("c").left().list().unwrap(), ["alice"]);
+        });
+    }
+
+    #[test]
+    fn outlive_the_tombstone() {
+        let store = fresh_with(small().tombstones(0));
+        commit(&store, |b| b.join("c", "alice").append("c", draft("bob")).leave_with("c", "alice", keep()));
+        store.store.seal().unwrap();
+        while store.maintain().unwrap() {}
+        store.wherever(|store| assert_eq!(seen(store), [1]));
+    }
+
+    #[test]
+    fn end_with_the_next_join_and_do_not_come_back() {
+        let store = left();
+        commit(&store, |b| b.join("c", "alice"));
+        assert_eq!((seen(&store), store.kept_history("c", "alice").unwrap()), (vec![], None));
+        send(&store, "c", "bob", 1);
+        assert_eq!(seen(&store), [9]);
+        commit(&store, |b| b.leave("c", "alice"));
+        store.wherever(|store| {
+            assert_eq!((seen(store), store.kept_history("c", "alice").unwrap()), (vec![], None))
+        });
+    }
+
+    #[test]
+    fn are_replaced_by_those_of_the_next_leave() {
+        let store = left();
+        commit(&store, |b| b.join("c", "alice"));
+        send(&store, "c", "bob", 2);
+        commit(&store, |b| b.leave_with("c", "alice", keep()));
+        store.wherever(|store| {
+            assert_eq!(seen(store), [9, 10], "nothing that an earlier membership hid is hidden")
+        });
+    }
+
+    #[test]
+    fn end_with_a_leave_of_a_non_member() {
+        let store = left();
+        let receipt = commit(&store, |b| {
+            b.leave_with("c", "alice", keep()).leave("c", "alice").leave("c", "alice").leave("x", "alice")
+        });
+        let changed = receipt.outcomes().iter().map(|outcome| outcome.version().is_some());
+        assert_eq!(changed.collect::<Vec<_>>(), [false, true, false, false]);
+        store.wherever(|store| {
+            assert_eq!((seen(store), store.kept_history("c", "alice").unwrap()), (vec![], None))
+        });
+    }
+
+    #[test]
+    fn are_bounded_by_what_is_trimmed_and_may_be_nothing() {
+        let store = left();
+        commit(&store, |b| b.trim("c", 4).join("new", "alice").leave_with("new", "alice", keep()));
+        store.wherever(|store| {
+            assert_eq!(seen(store), [5]);
+            assert_eq!(store.kept_history("new", "alice").unwrap(), None);
+        });
     }
 }

@@ -32,7 +32,7 @@ use crate::text;
 /// A line is a commit: {"channel":C,"user":U,"ts":UNIX_MS,"text":T} sends a message; a sender who is no member joins just
 /// before. Further keys: "op" ("send", "join", "read", or any other operation by its name, such as "leave", "clear", "hide",
 /// "activate", "class", with the operation's fields as keys; "attributes" of a membership, a channel or a user, by which names
-/// are given; "pin", "mute" and "unread" without "on":false set what they say; "set_unread" takes "n"; "read_all" of a "user" marks all channels as read; "deliver" takes "seq"; "retract" of a message by its "seq", "edit" with "seq" and "text", "annotate" with
+/// are given; "pin", "mute" and "unread" without "on":false set what they say; "set_unread" takes "n"; "read_all" of a "user" marks all channels as read; "deliver" takes "seq"; "leave" with "keep" keeps for the user what could be read until then; "retract" of a message by its "seq", "edit" with "seq" and "text", "annotate" with
 /// "seq", "key" and "text", which is empty in order to remove, "forget" of a range "from" a seq
 /// "to" another by one user), "history" ("now", "all") of a join, "seq" of a read (to the end without
 /// it), "silent", "quiet", "mentions" (a list of users' names) or "mention_all", "client_id" (the client's id of the message, by

@@ -15,6 +15,7 @@ pub mod forgotten;
 pub mod head;
 pub mod ids;
 pub mod image;
+pub mod kept;
 pub mod key;
 pub mod mark;
 pub mod member;
@@ -42,6 +43,7 @@ use delivered::Delivered;
 use forgotten::Forgotten;
 use ids::{ChannelId, UserId};
 use image::Image;
+use kept::KeptHistory;
 use key::{ChannelSenderHash, ChannelSeq, ChannelSetUser, IdHash, MessageSlot, UserChannel, UserChannelSeq};
 use member::{Member, own::Own};
 use membership::Membership;
@@ -314,6 +316,13 @@ tables! {
     delivered: Delivered {
         fn fits(&self, key: UserChannel, state: &impl State) -> bool {
             state.knows(key) && Delivered::fits(self, &state.head(key.channel))
+        }
+    },
+    kept_histories: KeptHistory {
+        const FILTERED: bool = true;
+
+        fn fits(&self, key: UserChannel, state: &impl State) -> bool {
+            state.knows(key) && KeptHistory::fits(self, &state.head(key.channel))
         }
     },
 }

@@ -12,7 +12,7 @@ use crate::files::record::Record;
 use crate::kernel::View;
 use crate::model::ids::{ChannelId, UserId};
 use crate::model::member::own::Own;
-use crate::model::membership::{Membership, key};
+use crate::model::membership::key;
 use crate::model::message::Message;
 
 /// A range of a channel's messages, to be read. Made by [`Store::history`](crate::Store::history).
@@ -132,7 +132,7 @@ impl<'a> History<'a> {
         self
     }
 
-    /// Only what this member may see; nothing for a non-member.
+    /// Only what this member may see; for a non-member what was kept ([`Batch::leave_with`](crate::Batch::leave_with)), or nothing.
     pub fn seen_by(mut self, user: impl AsRef<[u8]>) -> Self {
         self.viewer = Some(user.as_ref().into());
         self
@@ -211,21 +211,21 @@ impl<'a> History<'a> {
     }
 
     /// The parts of the range that may be read, in the order of reading: one, if the viewer hid none of it; none, if the
-    /// viewer is no member.
+    /// viewer is no member and kept nothing.
     fn parts(&self, view: &View, channel: ChannelId) -> Result<Vec<RangeInclusive<u64>>> {
         let mut from = self.from.max(1);
         let Some(viewer) = &self.viewer else { return Ok(vec![from..=self.to]) };
         let Some(user) = view.user_id(viewer)? else { return Ok(Vec::new()) };
         let key = key(channel, user);
-        let row = view.row::<Membership>(key)?.filter(Membership::present);
-        let Some(row) = row else { return Ok(Vec::new()) };
-        from = from.max(row.floor().seq.saturating_add(1));
+        let Some((seqs, forgot)) = view.readable(key)? else { return Ok(Vec::new()) };
+        from = from.max(*seqs.start());
+        let to = self.to.min(*seqs.end());
         let mut parts = Vec::new();
-        for (before, last) in view.hidden(key, &row, from)?.iter() {
-            parts.push(from..=before.seq.min(self.to));
+        for (before, last) in view.hidden_up_to(key, forgot, from)?.iter() {
+            parts.push(from..=before.seq.min(to));
             from = from.max(last.seq.saturating_add(1));
         }
-        parts.push(from..=self.to);
+        parts.push(from..=to);
         parts.retain(|part| !part.is_empty());
         if self.reverse {
             parts.reverse();

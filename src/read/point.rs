@@ -9,6 +9,7 @@ use crate::model::channel::Channel;
 use crate::model::forgotten::{Forgotten, HiddenRanges};
 use crate::model::head::Head;
 use crate::model::ids::{ChannelId, Named};
+use crate::model::kept::KeptHistory;
 use crate::model::key::{ChannelSetUser, UserChannel};
 use crate::model::member::own::Own;
 use crate::model::membership::{FLOOR, Membership, key};
@@ -89,10 +90,43 @@ impl View {
 
     /// What a member hid; none if it all lies before `from`.
     pub(super) fn hidden(&self, key: UserChannel, row: &Membership, from: u64) -> Result<HiddenRanges> {
-        match row.forgot >= from {
+        self.hidden_up_to(key, row.forgot, from)
+    }
+
+    /// What a user hid, the greatest seq of which is `forgot`; none if it all lies before `from`.
+    pub(super) fn hidden_up_to(&self, key: UserChannel, forgot: u64, from: u64) -> Result<HiddenRanges> {
+        match forgot >= from {
             true => Ok(self.row::<Forgotten>(key)?.unwrap_or_default().ranges),
             false => Ok(HiddenRanges::default()),
         }
+    }
+
+    /// The seqs that a user may read, hidden ones included, and the greatest hidden one: as a member, or as kept; `None` if
+    /// there are none.
+    pub(super) fn readable(&self, key: UserChannel) -> Result<Option<(RangeInclusive<u64>, u64)>> {
+        if let Some(row) = self.row::<Membership>(key)?.filter(Membership::present) {
+            return Ok(Some((row.floor().seq.saturating_add(1)..=u64::MAX, row.forgot)));
+        }
+        let kept = self.row::<KeptHistory>(key)?.filter(KeptHistory::holds);
+        Ok(kept.map(|kept| (kept.seqs(), kept.forgot)))
+    }
+
+    /// As [`Store::kept_history`](crate::Store::kept_history), as of this view.
+    pub fn kept_history(
+        &self,
+        channel: impl AsRef<[u8]>,
+        user: impl AsRef<[u8]>,
+    ) -> Result<Option<RangeInclusive<u64>>> {
+        self.check()?;
+        let (Some(channel), Some(user)) = (self.channel_id(channel.as_ref())?, self.user_id(user.as_ref())?)
+        else {
+            return Ok(None);
+        };
+        let key = key(channel, user);
+        if self.row::<Membership>(key)?.is_some_and(|row| row.present()) {
+            return Ok(None);
+        }
+        Ok(self.row::<KeptHistory>(key)?.filter(KeptHistory::holds).map(|kept| kept.seqs()))
     }
 
     /// As [`Store::forgotten`](crate::Store::forgotten), as of this view.

@@ -442,6 +442,16 @@ impl Store {
         self.now()?.membership(channel, user)
     }
 
+    /// The part of a channel that somebody who left may still read ([`Batch::leave_with`](crate::Batch::leave_with)), what was
+    /// trimmed since and what the user had hidden included; `None` for a member, and if nothing was kept.
+    pub fn kept_history(
+        &self,
+        channel: impl AsRef<[u8]>,
+        user: impl AsRef<[u8]>,
+    ) -> Result<Option<RangeInclusive<u64>>> {
+        self.now()?.kept_history(channel, user)
+    }
+
     /// What a member hid of a channel from themself ([`Batch::forget`](crate::Batch::forget)), as ranges of seqs in order.
     /// [`Versions::row`](crate::Versions::row) of the user's entry tells whether it may have changed.
     pub fn forgotten(

@@ -18,6 +18,7 @@ pub trait Reads {
     fn history(&self, channel: &[u8]) -> History<'_>;
     fn annotations(&self, channel: &[u8]) -> Annotations<'_>;
     fn forgotten(&self, channel: &[u8], user: &[u8]) -> Result<Vec<RangeInclusive<u64>>>;
+    fn kept_history(&self, channel: &[u8], user: &[u8]) -> Result<Option<RangeInclusive<u64>>>;
     fn changes(&self, channel: &[u8]) -> ChannelChanges<'_>;
     fn membership(&self, channel: &[u8], user: &[u8]) -> Result<Option<Membership>>;
     fn conversations(&self, user: &[u8]) -> Conversations<'_>;
@@ -51,6 +52,9 @@ macro_rules! reads {
             }
             fn forgotten(&self, channel: &[u8], user: &[u8]) -> Result<Vec<RangeInclusive<u64>>> {
                 $type::forgotten(self, channel, user)
+            }
+            fn kept_history(&self, channel: &[u8], user: &[u8]) -> Result<Option<RangeInclusive<u64>>> {
+                $type::kept_history(self, channel, user)
             }
             fn annotations(&self, channel: &[u8]) -> Annotations<'_> {
                 $type::annotations(self, channel)
@@ -451,7 +455,9 @@ pub fn membership(store: &impl Reads, model: &Model, channel: &Name, user: &Name
     let hidden = |seq: &u64| *seq > floor && ranges.iter().any(|range| range.contains(seq));
     let hidden: Vec<u64> = model.seqs(channel).into_iter().filter(hidden).collect();
     assert_eq!(hidden, model.forgotten(channel, user), "what {} hid in {}", text(user), text(channel));
-    if !ranges.is_empty() {
+    let kept = store.kept_history(channel, user).unwrap();
+    assert_eq!(kept, model.kept_seqs(channel, user), "what is kept of {} for {}", text(channel), text(user));
+    if !ranges.is_empty() || kept.is_some() {
         for reverse in [false, true] {
             let viewer = Some(user.clone());
             history(store, model, channel, &Range { viewer, reverse, ..Range::default() });

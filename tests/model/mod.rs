@@ -15,8 +15,8 @@ use std::fmt;
 
 use bytes::Bytes;
 use chanlog::{
-    BUFFERED_WINDOW, Batch, Condition, Draft, Durability, Head, HistoryFrom, JoinOptions, Mark, Message,
-    MessageState, Outcome,
+    BUFFERED_WINDOW, Batch, Condition, Draft, Durability, Head, HistoryFrom, JoinOptions, LeaveOptions, Mark,
+    Message, MessageState, Outcome,
 };
 
 pub type Name = Vec<u8>;
@@ -55,6 +55,7 @@ pub enum Op {
     Append { channel: Name, post: Post },
     Join { channel: Name, user: Name, visible: HistoryFrom, read: Option<u64>, role: Option<u8> },
     Leave { channel: Name, user: Name },
+    LeaveKeeping { channel: Name, user: Name },
     Read { channel: Name, user: Name, seq: u64 },
     ReadAll { user: Name },
     Deliver { channel: Name, user: Name, seq: u64 },
@@ -119,6 +120,9 @@ pub fn batch(ops: &[Op], durability: Durability) -> Batch {
                 batch.join_with(channel, user, join_options(visible, read, role))
             }
             Op::Leave { channel, user } => batch.leave(channel, user),
+            Op::LeaveKeeping { channel, user } => {
+                batch.leave_with(channel, user, LeaveOptions::new().keep_history())
+            }
             Op::Read { channel, user, seq } => batch.read(channel, user, seq),
             Op::ReadAll { user } => batch.read_all(user),
             Op::Deliver { channel, user, seq } => batch.deliver(channel, user, seq),
@@ -521,6 +525,21 @@ impl Row {
     }
 }
 
+/// What somebody who left may still read.
+#[derive(Clone, Debug)]
+struct Kept {
+    from: u64,
+    to: u64,
+    forgot: Vec<(u64, u64)>,
+}
+
+impl Kept {
+    fn shows(&self, seq: u64) -> bool {
+        let hidden = self.forgot.iter().any(|(from, to)| (*from..=*to).contains(&seq));
+        (self.from..=self.to).contains(&seq) && !hidden
+    }
+}
+
 /// The row of a user in a set: attributes, `None` after the removal.
 #[derive(Clone, Debug)]
 struct InSet {
@@ -551,6 +570,8 @@ pub struct Model {
     changes: Vec<Touch>,
     /// What is kept with users.
     attributes: BTreeMap<usize, Bytes>,
+    /// By user, then channel. Of those who are members again, it is not looked at.
+    kept_histories: BTreeMap<(usize, usize), Kept>,
     /// By channel, set, and user.
     sets: BTreeMap<(usize, u8, usize), InSet>,
     /// The payloads of messages as they were sent, by version.
@@ -583,6 +604,7 @@ impl Model {
             rows: BTreeMap::new(),
             changes: Vec::new(),
             attributes: BTreeMap::new(),
+            kept_histories: BTreeMap::new(),
             sets: BTreeMap::new(),
             sent: BTreeMap::new(),
             first: 1,
@@ -637,7 +659,11 @@ impl Model {
                 let taken = post.unique_id.as_ref().and_then(|id| self.by_id(id));
                 taken.map(|(_, first)| Why::IdTaken { seq: first.seq })
             }
-            Op::Join { .. } | Op::Leave { .. } | Op::AddToSet { .. } | Op::RemoveFromSet { .. } => None,
+            Op::Join { .. }
+            | Op::Leave { .. }
+            | Op::LeaveKeeping { .. }
+            | Op::AddToSet { .. }
+            | Op::RemoveFromSet { .. } => None,
             Op::Class { .. } | Op::ChannelAttributes { .. } | Op::UserAttributes { .. } => None,
             Op::Trim { .. } | Op::ReadAll { .. } => None,
             Op::Retract { channel, seq }
@@ -717,7 +743,8 @@ impl Model {
             Op::Join { channel, user, visible, read, role } => {
                 self.join(channel, user, *visible, *read, *role)
             }
-            Op::Leave { channel, user } => self.leave(channel, user),
+            Op::Leave { channel, user } => self.leave(channel, user, false),
+            Op::LeaveKeeping { channel, user } => self.leave(channel, user, true),
             Op::Read { channel, user, seq } => self.read(channel, user, *seq),
             Op::ReadAll { user } => self.read_all(user),
             Op::Deliver { channel, user, seq } => self.deliver(channel, user, *seq),
@@ -812,16 +839,36 @@ impl Model {
         Outcome::Changed { version }
     }
 
-    fn leave(&mut self, channel: &Name, user: &Name) -> Outcome {
-        if !self.is_member(channel, user) {
+    fn leave(&mut self, channel: &Name, user: &Name, keep: bool) -> Outcome {
+        let (Some(&c), Some(&u)) = (self.channel_ids.get(channel), self.user_ids.get(user)) else {
             return Outcome::Unchanged;
+        };
+        if !self.is_member(channel, user) {
+            return if keep { Outcome::Unchanged } else { self.settle_kept((u, c), None) };
         }
+        let (row, place) = (&self.rows[&(u, c)], &self.channels[c]);
+        let kept =
+            Kept { from: row.floor().max(place.trimmed) + 1, to: place.end(), forgot: row.forgot.clone() };
+        self.settle_kept((u, c), Some(kept).filter(|kept| keep && kept.from <= kept.to));
         let outcome = self.change(channel, user, |row, version| {
             row.member = false;
             row.left = version;
         });
         self.forget(self.user_ids[user]);
         outcome
+    }
+
+    /// Each leaving settles what is kept. Nobody's list hears of it.
+    fn settle_kept(&mut self, key: (usize, usize), kept: Option<Kept>) -> Outcome {
+        if kept.is_none() && !self.kept_histories.contains_key(&key) {
+            return Outcome::Unchanged;
+        }
+        self.changes.push(Touch { channel: None, user: None });
+        match kept {
+            Some(kept) => _ = self.kept_histories.insert(key, kept),
+            None => _ = self.kept_histories.remove(&key),
+        }
+        Outcome::Changed { version: self.version() }
     }
 
     /// Notes which tombstones of a user a store may now drop: all but the newest ones.
@@ -1206,6 +1253,17 @@ impl Model {
         self.channel(channel).map_or(0, Channel::end)
     }
 
+    /// What is kept for somebody who is no member.
+    fn kept_history(&self, channel: &[u8], user: &[u8]) -> Option<&Kept> {
+        let key = (*self.user_ids.get(user)?, *self.channel_ids.get(channel)?);
+        self.kept_histories.get(&key).filter(|_| !self.is_member(channel, user))
+    }
+
+    /// Its first and its last seq.
+    pub fn kept_seqs(&self, channel: &[u8], user: &[u8]) -> Option<std::ops::RangeInclusive<u64>> {
+        self.kept_history(channel, user).map(|kept| kept.from..=kept.to)
+    }
+
     /// The seqs of the messages that a member could see and hid.
     pub fn forgotten(&self, channel: &[u8], user: &[u8]) -> Vec<u64> {
         let Some(row) = self.row(channel, user) else { return Vec::new() };
@@ -1366,11 +1424,13 @@ impl Model {
 
     pub fn history(&self, channel: &[u8], range: &Range) -> Vec<Msg> {
         let Some(place) = self.channel(channel) else { return Vec::new() };
-        let row = range.viewer.as_ref().map(|user| self.row(channel, user));
-        if row == Some(None) {
-            return Vec::new();
-        }
-        let sees = |m: &Msg| row.flatten().is_none_or(|row| m.seq > row.floor() && !row.hides(m.seq));
+        let viewer =
+            range.viewer.as_ref().map(|user| (self.row(channel, user), self.kept_history(channel, user)));
+        let sees = |m: &Msg| match viewer {
+            None => true,
+            Some((Some(row), _)) => m.seq > row.floor() && !row.hides(m.seq),
+            Some((None, kept)) => kept.is_some_and(|kept| kept.shows(m.seq)),
+        };
         let times = range.times.0..=range.times.1;
         let wanted = |m: &&Msg| {
             m.seq > place.trimmed
