@@ -1284,6 +1284,43 @@ mod marks {
     }
 
     #[test]
+    fn of_all_channels_go_to_their_ends_beside_others_who_write() {
+        const NAMES: usize = 60;
+        let store = fresh_with(Options::new().log_segment(1 << 20));
+        let name = |i: usize| format!("channel {}", i % 20);
+        commit(&store, |b| (0..20).fold(b, |b, i| b.join(name(i), "alice")));
+        std::thread::scope(|threads| {
+            for writer in 0..3 {
+                let store = &store.store;
+                threads.spawn(move || {
+                    for i in 0..200 {
+                        let mentions = [format!("user {}", (i + writer) % NAMES), "alice".into()];
+                        let draft = draft("bob").mentions(mentions);
+                        let send = |b: &mut Batch| {
+                            _ = b.durability(Durability::Buffered).append(name(i * 7 + writer), draft)
+                        };
+                        let mut batch = Batch::new();
+                        send(&mut batch);
+                        store.commit(&batch).unwrap();
+                    }
+                });
+            }
+            for _ in 0..50 {
+                commit(&store, |b| b.read_all("alice"));
+            }
+        });
+        let unread = store.unread("alice").unwrap();
+        assert_eq!(unread.mentions, unread.messages);
+        commit(&store, |b| b.read_all("alice"));
+        store.wherever(|store| {
+            assert_eq!(store.unread("alice").unwrap(), Unread::default());
+            let users = store.users().list().unwrap();
+            assert!(users.is_sorted_by(|a, b| a < b), "no name has two ids");
+            assert_eq!(users.len(), NAMES + 2);
+        });
+    }
+
+    #[test]
     fn are_set_outright_forward_and_back() {
         let store = five();
         commit(&store, |b| b.append("c", draft("alice")).append("c", draft("bob")));

@@ -157,7 +157,7 @@ impl Draft {
     /// list, at its old place, so that clients fetch it. Such as a call's signals, typing that is to be kept, or a server's
     /// notes.
     ///
-    /// Costs a few bytes more than another message, and the channel about 60 bytes of memory. While such messages are the
+    /// Costs a few bytes more than another message, and the channel about 100 bytes of memory. While such messages are the
     /// channel's last ones, a list may have to read a block in order to show the one before them.
     ///
     /// ```
