@@ -27,7 +27,7 @@ impl<'v> UnreadMentions<'v> {
     }
 
     /// How many messages of a channel after `seq` mention the user, without those that were retracted, that the user hid, or
-    /// that the user sent. Costs a step for each.
+    /// that the user sent. Costs a step for each, and a look-up at and below the last message that was retracted.
     pub(super) fn count(
         &mut self,
         channel: ChannelId,

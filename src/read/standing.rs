@@ -252,6 +252,10 @@ impl Standing {
 
     /// Counts what does not count for the user, and what mentions the user, once the head and the user's own mark are there.
     fn count(&mut self, view: &View, user: UserId, mentions: &mut UnreadMentions<'_>) -> Result<()> {
+        // Nobody asks what is unread for who left.
+        if !self.row.present() {
+            return Ok(());
+        }
         let cursor = self.row.cursor_in(&self.head);
         let hidden = view.hidden(key(self.channel, user), &self.row, cursor.seq + 1)?;
         self.uncounted =
