@@ -69,7 +69,7 @@ pub use read::{
     History, List, ListChange, Listing, MemberEntry, MessageChange, ReadMark, SetEntry, SetListing,
     SyncToken, Unread, Update, Versions,
 };
-pub use store::{Changed, Commit, Store};
+pub use store::{Commit, NextVersion, Store};
 pub use upkeep::backup::Backup;
 pub use upkeep::inspect::{Inspection, inspect};
 pub use upkeep::report::{Files, Recovery, Stat};

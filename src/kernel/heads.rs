@@ -101,31 +101,26 @@ impl Heads {
 
     /// The first channel from `from` on that changed after `version`, as of now.
     pub fn next_changed(&self, from: ChannelId, version: u64) -> Option<ChannelId> {
-        let mut index = from.index();
-        while index < self.heads.len() {
-            let span = self.unchanged(index, version);
-            if span == 0 {
-                return Some(ChannelId(index as u32));
-            }
-            index = (index / span + 1) * span;
-        }
-        None
+        self.next_above(0, from.index(), version).map(|index| ChannelId(index as u32))
     }
 
-    /// The size of the greatest group that begins at or holds `index` in which nothing changed; 0 if `index` changed.
-    fn unchanged(&self, index: usize, version: u64) -> usize {
-        if self.heads[index].changed > version {
-            return 0;
+    /// The first value from `from` on that is above `version`, at a height: 0 for heads. Looks at the rest of a group, then
+    /// for the next group that has one, and into that.
+    fn next_above(&self, height: usize, from: usize, version: u64) -> Option<usize> {
+        let above = |index: &usize| match height {
+            0 => self.heads[*index].changed > version,
+            _ => self.levels[height - 1][*index] > version,
+        };
+        let len = if height == 0 { self.heads.len() } else { self.levels[height - 1].len() };
+        let end = if height == self.levels.len() { len } else { (from / FANOUT + 1) * FANOUT };
+        if let Some(found) = (from..end.min(len)).find(above) {
+            return Some(found);
         }
-        let mut span = 1;
-        for level in &self.levels {
-            let group = index / (span * FANOUT);
-            if level.get(group).is_some_and(|newest| *newest > version) {
-                break;
-            }
-            span *= FANOUT;
+        if end >= len {
+            return None;
         }
-        span
+        let group = self.next_above(height + 1, end / FANOUT, version)?;
+        (group * FANOUT..((group + 1) * FANOUT).min(len)).find(above)
     }
 
     /// Forgets what only views older than `version` need.

@@ -116,12 +116,12 @@ impl Future for Commit {
 /// A publication that is newer than a version, to be awaited. Made by [`Store::changed`].
 #[derive(Debug)]
 #[must_use = "futures do nothing unless they are awaited"]
-pub struct Changed {
+pub struct NextVersion {
     kernel: Arc<Kernel>,
     version: u64,
 }
 
-impl Future for Changed {
+impl Future for NextVersion {
     type Output = Result<u64>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<u64>> {
@@ -429,8 +429,8 @@ impl Store {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn changed(&self, version: u64) -> Changed {
-        Changed { kernel: self.handle.engine.kernel.clone(), version }
+    pub fn changed(&self, version: u64) -> NextVersion {
+        NextVersion { kernel: self.handle.engine.kernel.clone(), version }
     }
 
     /// One membership; `None` for a non-member.
