@@ -171,6 +171,9 @@ enum Plan {
         channel: u8,
         to: Place,
     },
+    DeleteChannel {
+        channel: u8,
+    },
     Forget {
         channel: u8,
         user: u8,
@@ -338,6 +341,7 @@ fn plan() -> impl Strategy<Value = Plan> {
         4 => (pair.clone(), any::<Place>())
             .prop_map(|((channel, _), message)| Plan::Retract { channel, message }),
         1 => (pair.clone(), any::<Place>()).prop_map(|((channel, _), to)| Plan::Trim { channel, to }),
+        1 => pair.clone().prop_map(|(channel, _)| Plan::DeleteChannel { channel }),
         4 => (pair.clone(), any::<Place>(), prop_oneof![0u8..4, Just(255)])
             .prop_map(|((channel, user), from, more)| Plan::Forget { channel, user, from, more }),
         4 => (pair.clone(), any::<Place>(), select(vec![0usize, 1, 100, 1024, 1025, 3000]))
@@ -547,6 +551,7 @@ fn settle(model: &Model, plan: &Plan) -> Op {
             let seq = choose(model, &channel, to);
             Op::Trim { channel, seq }
         }
+        Plan::DeleteChannel { channel } => Op::DeleteChannel { channel: channel_name(channel) },
         Plan::Forget { channel, user, from, more } => {
             let channel = channel_name(channel);
             let from = choose_message(model, &channel, from);

@@ -3182,6 +3182,237 @@ mod values {
     }
 }
 
+/// Channels and users that go with all that belongs to them.
+mod deleting {
+    use super::*;
+
+    /// A channel with all that one may have, and one that stays.
+    fn filled() -> Fresh {
+        let store = fresh();
+        for channel in ["general", "random"] {
+            send(&store, channel, "alice", 5);
+            commit(&store, |b| b.join(channel, "alice").join(channel, "bob").add_to_set(channel, 1, "carol"));
+            let id = format!("id in {channel}");
+            commit(&store, |b| b.append(channel, draft("alice").client_id("once").unique_id(id)));
+            commit(&store, |b| {
+                b.edit(channel, 1, "edited").retract(channel, 2).annotate(channel, 3, "key", "value");
+                b.class(channel, 7).channel_attributes(channel, "kept").forget(channel, "bob", 4, 4)
+            });
+        }
+        store
+    }
+
+    fn is_empty(store: &Store, channel: &str) {
+        assert_eq!(store.head(channel).unwrap().last.seq, 0);
+        assert!(store.history(channel).list().unwrap().is_empty());
+        assert!(store.members(channel).list().unwrap().is_empty());
+        assert!(store.members(channel).left().list().unwrap().is_empty());
+        assert!(store.set(channel, 1).list().unwrap().is_empty());
+        assert!(store.annotations(channel).list().unwrap().is_empty());
+        assert!(store.changes(channel).list().unwrap().is_empty());
+        assert_eq!(store.membership(channel, "bob").unwrap(), None);
+        assert!(
+            store.channel(channel).unwrap().is_none_or(|row| row.class == 0 && row.attributes.is_empty())
+        );
+    }
+
+    #[test]
+    fn a_channel_takes_everything_with_it_at_once() {
+        let store = filled();
+        let receipt = commit(&store, |b| b.delete_channel("general"));
+        assert!(receipt.outcomes()[0].version().is_some());
+        store.wherever(|store| {
+            is_empty(store, "general");
+            assert!(!store.has_channel("general").unwrap());
+            assert_eq!(store.channels().list().unwrap(), ["random"]);
+            assert_eq!(store.channels().limit(1).list().unwrap(), ["random"]);
+            assert_eq!(store.message_by_id("id in general").unwrap(), None);
+            assert_eq!(listed(store, "bob"), ["random"]);
+            assert_eq!(store.unread("bob").unwrap().conversations, 1);
+            assert_eq!(store.channels_of("bob").list().unwrap(), ["random"]);
+            assert_eq!(store.sets_of("carol", 1).list().unwrap().len(), 1);
+            assert_eq!(store.stat().unwrap().channels, 1);
+            // And nothing of the other.
+            assert_eq!(store.history("random").list().unwrap().len(), 6);
+            assert_eq!(store.message_by_id("id in random").unwrap().unwrap().channel, "random");
+        });
+    }
+
+    #[test]
+    fn a_channel_that_there_is_not_is_nothing() {
+        let store = filled();
+        commit(&store, |b| b.delete_channel("general"));
+        for name in ["general", "nobody made it"] {
+            assert_eq!(commit(&store, |b| b.delete_channel(name)).outcomes(), [Outcome::Unchanged]);
+            assert!(!store.has_channel(name).unwrap());
+            let refused = [
+                try_commit(&store, |b| b.retract(name, 3)),
+                try_commit(&store, |b| b.read(name, "bob", 3)),
+                try_commit(&store, |b| b.require_channel(name, Condition::Present)),
+            ];
+            assert!(refused.iter().all(Result::is_err));
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_used_again_begins_empty() {
+        let store = filled();
+        commit(&store, |b| b.delete_channel("general"));
+        let again = || draft("alice").client_id("once").unique_id("id in general");
+        let receipt = commit(&store, |b| {
+            b.require_channel("general", Condition::Absent)
+                .append("general", again())
+                .join("general", "carol")
+        });
+        assert_eq!(receipt.outcomes()[1].seq(), Some(1), "the old client id counts no more");
+        store.wherever(|store| {
+            assert_eq!(store.history("general").list().unwrap()[0].payload, "hello");
+            assert_eq!(store.members("general").list().unwrap(), ["carol"]);
+            assert_eq!(store.members("general").rows().unwrap().len(), 1);
+            assert_eq!(store.channels().list().unwrap(), ["general", "random"]);
+            assert_eq!(store.message_by_id("id in general").unwrap().unwrap().message.seq, 1);
+            assert_eq!(listed(store, "bob"), ["random"]);
+            assert_eq!(store.membership("general", "bob").unwrap(), None);
+            assert_eq!(
+                (store.head("general").unwrap().members, store.head("general").unwrap().class),
+                (1, 0)
+            );
+            assert!(store.set("general", 1).list().unwrap().is_empty());
+        });
+    }
+
+    #[test]
+    fn a_batch_may_delete_and_make_a_channel_several_times() {
+        let store = filled();
+        let receipt = commit(&store, |b| {
+            b.append("general", draft("bob")).delete_channel("general").append("general", draft("bob"));
+            b.delete_channel("general").delete_channel("general");
+            b.append("general", draft("bob")).append("general", draft("bob"))
+        });
+        let told: Vec<_> = receipt.outcomes().iter().map(Outcome::seq).collect();
+        assert_eq!(told, [Some(7), None, Some(1), None, None, Some(1), Some(2)]);
+        assert_eq!(receipt.outcomes()[4], Outcome::Unchanged);
+        store.wherever(|store| {
+            assert_eq!(seqs(&store.history("general").list().unwrap()), [1, 2]);
+            assert_eq!(store.stat().unwrap().channels, 2);
+            assert_eq!(store.channels().list().unwrap(), ["general", "random"]);
+        });
+    }
+
+    #[test]
+    fn a_refused_batch_deletes_nothing() {
+        let store = filled();
+        let refused = try_commit(&store, |b| {
+            b.delete_channel("general").append("general", draft("bob")).retract("general", 3)
+        });
+        assert!(matches!(refused, Err(Error::NoMessage { seq: 3, op: 2, .. })));
+        assert_eq!(commit(&store, |b| b.append("general", draft("bob"))).outcomes()[0].seq(), Some(7));
+    }
+
+    #[test]
+    fn members_are_told_and_a_new_channel_of_the_name_is_another_entry() {
+        let mut store = filled();
+        let (bob, carol) = (list(&store, "bob").as_of, list(&store, "carol").as_of);
+        commit(&store, |b| b.delete_channel("general"));
+        let (told, later) = changes(&store, "bob", &bob);
+        assert_eq!(brief(&told), ["-general"]);
+        assert!(changes(&store, "bob", &later).0.is_empty());
+        assert!(changes(&store, "carol", &carol).0.is_empty());
+        commit(&store, |b| b.join("general", "bob").append("general", draft("alice")));
+        for round in 0..3 {
+            assert_eq!(brief(&changes(&store, "bob", &bob).0), ["-general", "general"], "{round}");
+            assert_eq!(brief(&changes(&store, "bob", &later).0), ["general"], "{round}");
+            match round {
+                0 => store.seal().unwrap(),
+                1 => store.compact().unwrap(),
+                _ => store.reopen(),
+            }
+        }
+    }
+
+    #[test]
+    fn who_asks_too_late_starts_over_whether_or_not_a_merge_dropped_the_row() {
+        let store = fresh_with(small().tombstone_age(std::time::Duration::ZERO));
+        send(&store, "general", "alice", 3);
+        commit(&store, |b| b.join("general", "bob").activate("general", "bob"));
+        store.seal().unwrap();
+        let before = list(&store, "bob").as_of;
+        commit(&store, |b| b.delete_channel("general"));
+        let after = list(&store, "bob").as_of;
+        store.wherever(|store| {
+            assert_eq!(store.conversations("bob").since(&before).unwrap(), Update::Reset);
+            assert!(changes(store, "bob", &after).0.is_empty());
+            store.compact().unwrap();
+        });
+    }
+
+    #[test]
+    fn rows_and_messages_of_a_channel_go_from_the_files() {
+        let mut store = fresh_with(small().tombstone_age(std::time::Duration::ZERO));
+        commit(&store, |b| b.join("random", "bob").append("random", draft("bob")));
+        store.seal().unwrap();
+        let small = store.stat().unwrap();
+        commit(&store, |b| {
+            (0..2000).for_each(|i| _ = b.join("general", format!("user {i}")));
+            (0..2000).for_each(|i| _ = b.append("general", draft("alice").unique_id(format!("id {i}"))));
+            (0..2000).for_each(|i| _ = b.add_to_set("general", 1, format!("user {i}")));
+            b
+        });
+        commit(&store, |b| b.edit("general", 5, vec![b'x'; 3000]));
+        store.seal().unwrap();
+        let large = store.stat().unwrap();
+        commit(&store, |b| b.delete_channel("general"));
+        store.compact().unwrap();
+        let left = store.stat().unwrap();
+        // Names of users stay.
+        assert!(left.runs.bytes < large.runs.bytes * 2 / 3, "{} of {}", left.runs.bytes, large.runs.bytes);
+        assert_eq!((left.messages, left.runs.count), (small.messages, 1));
+        for _ in 0..2 {
+            is_empty(&store, "general");
+            assert_eq!(listed(&store, "bob"), ["random"]);
+            assert!(chanlog::verify(store.dir.path(), &store.options).unwrap().faults.is_empty());
+            store.reopen();
+        }
+        assert_eq!(commit(&store, |b| b.append("general", draft("bob"))).outcomes()[0].seq(), Some(1));
+    }
+
+    #[test]
+    fn a_view_from_before_reads_what_was_there() {
+        let store = filled();
+        let view = store.view().unwrap();
+        commit(&store, |b| b.delete_channel("general"));
+        commit(&store, |b| b.append("general", draft("bob")).join("general", "carol"));
+        for _ in 0..2 {
+            assert_eq!(view.history("general").list().unwrap().len(), 6);
+            assert_eq!(view.members("general").list().unwrap(), ["alice", "bob"]);
+            assert_eq!(view.conversation("bob", "general").unwrap().unwrap().last_seq, 6);
+            assert_eq!(view.channels().list().unwrap(), ["general", "random"]);
+            store.compact().unwrap();
+        }
+    }
+
+    #[test]
+    fn pages_go_on_after_a_channel_that_is_deleted_meanwhile() {
+        let store = filled();
+        let page = store.channels_of("bob").limit(1).list().unwrap();
+        assert_eq!(page, ["general"]);
+        commit(&store, |b| b.delete_channel("general"));
+        assert_eq!(store.channels_of("bob").after(&page[0]).list().unwrap(), ["random"]);
+        assert_eq!(store.sets_of("carol", 1).after("general").list().unwrap()[0].name, "random");
+        assert_eq!(store.channels().after("general").list().unwrap(), ["random"]);
+    }
+
+    #[test]
+    fn a_crash_keeps_a_deletion_that_was_acknowledged() {
+        let store = filled();
+        commit(&store, |b| b.delete_channel("general"));
+        commit(&store, |b| b.append("general", draft("bob")));
+        let store = store.crashed();
+        assert_eq!(seqs(&store.history("general").list().unwrap()), [1]);
+        assert_eq!(listed(&store, "bob"), ["random"]);
+    }
+}
+
 /// Messages that go for everybody.
 mod trimming {
     use super::*;

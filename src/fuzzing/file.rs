@@ -385,7 +385,15 @@ fn read_names(names: Names<'_>, input: &mut Input<'_>) -> Result<()> {
 fn merge_run(run: &Arc<Run>, thin: bool) -> Result<Run> {
     let disk = open_dir(&SimEnv::new(0), DIR);
     let mut filters = |_| thin.then(|| Box::new(EverySecond::default()) as Box<dyn Filter>);
-    let len = table::merge(&disk, STORE, 2, KEY, std::slice::from_ref(run), &mut filters, &mut |_| Ok(()))?;
+    let len = table::merge(
+        &disk,
+        (STORE, KEY),
+        2,
+        std::slice::from_ref(run),
+        &mut filters,
+        &|_, _| false,
+        &mut |_| Ok(()),
+    )?;
     Run::open(&disk, STORE, 2, len, KEY)
 }
 

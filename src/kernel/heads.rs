@@ -22,6 +22,8 @@ pub struct Heads {
     /// `levels[0]` covers groups of heads, `levels[1]` groups of those, and so on to a level of one group.
     levels: Vec<Vec<u64>>,
     undo: Undo<ChannelId, Head>,
+    /// How many channels were deleted.
+    dead: u64,
 }
 
 impl Heads {
@@ -59,6 +61,9 @@ impl Heads {
         let index = channel.index();
         self.grow(index + 1);
         debug_assert!(self.heads[index].changed <= head.changed);
+        if head.dead() && !self.get(channel).dead() {
+            self.dead += 1;
+        }
         let (plain, further) = head.pack();
         let before = std::mem::replace(&mut self.heads[index], plain);
         match further {
@@ -121,6 +126,23 @@ impl Heads {
         }
         let group = self.next_above(height + 1, end / FANOUT, version)?;
         (group * FANOUT..((group + 1) * FANOUT).min(len)).find(above)
+    }
+
+    /// How many channels were deleted.
+    pub fn dead(&self) -> u64 {
+        self.dead
+    }
+
+    /// Shows the newest heads that have further fields, from `from` on, at most so many. Returns where to go on.
+    pub fn each_further(
+        &self,
+        from: ChannelId,
+        most: usize,
+        visit: &mut dyn FnMut(ChannelId, &Head),
+    ) -> Option<ChannelId> {
+        let mut rest = self.further.range(from..);
+        rest.by_ref().take(most).for_each(|(channel, _)| visit(*channel, &self.get(*channel)));
+        rest.next().map(|(channel, _)| *channel)
     }
 
     /// Forgets what only views older than `version` need.

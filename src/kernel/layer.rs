@@ -182,9 +182,9 @@ impl Layer {
         next
     }
 
-    /// The id of a name that was made in this layer.
-    pub fn find(&self, named: Named, name: &[u8]) -> Option<u32> {
-        self.content.read().names(named).find(name)
+    /// The newest id of a name that was made in this layer, of those below `end`.
+    pub fn find(&self, named: Named, name: &[u8], end: u32) -> Option<u32> {
+        self.content.read().names(named).find(name, end)
     }
 
     /// The name of an id that was made in this layer.
@@ -195,8 +195,14 @@ impl Layer {
         self.content.read().names(named).get(id).cloned()
     }
 
-    /// At most `limit` names after `name` in byte order, of ids below `end`.
-    pub fn names_after(&self, named: Named, name: &[u8], limit: usize, end: u32) -> Vec<(Bytes, u32)> {
+    /// At most `limit` names after `name` in byte order, of ids that are wanted.
+    pub fn names_after(
+        &self,
+        named: Named,
+        name: &[u8],
+        limit: usize,
+        wanted: impl Fn(u32) -> bool,
+    ) -> Vec<(Bytes, u32)> {
         let (mut sorted, missing) = self.look(|content| content.names(named).unsorted());
         if !missing.is_empty() {
             let mut all = (*sorted).clone();
@@ -207,7 +213,7 @@ impl Layer {
             self.look(|content| content.names(named).keep_sorted(sorted.clone()));
         }
         let from = sorted.partition_point(|(other, _)| &other[..] <= name);
-        sorted[from..].iter().filter(|(_, id)| *id < end).take(limit).cloned().collect()
+        sorted[from..].iter().filter(|(_, id)| wanted(*id)).take(limit).cloned().collect()
     }
 
     /// Where the messages of a channel with a seq in `range` are in this layer's log, at most `limit`, in the wanted direction.

@@ -1,5 +1,7 @@
 //! Names that were made in one layer: a contiguous range of ids.
 //!
+//! A name may be given to several ids, one after another: what had it before was deleted, and the greatest id counts.
+//!
 //! A name is found by its hash, keyed anew in each process, so that nobody can choose names that collide. Their order is
 //! made when somebody lists names, and when the layer is sealed.
 
@@ -36,11 +38,11 @@ impl LayerNames {
         self.first
     }
 
-    /// The id of a name.
-    pub fn find(&self, name: &[u8]) -> Option<u32> {
-        let same = |place: &u32| self.by_id[*place as usize] == name;
-        let place = self.by_hash.find(self.hasher.hash_one(name), same);
-        place.map(|place| self.first + place)
+    /// The newest id of a name, of those below `end`.
+    pub fn find(&self, name: &[u8], end: u32) -> Option<u32> {
+        let places = self.by_hash.iter_hash(self.hasher.hash_one(name));
+        let same = places.filter(|place| self.by_id[**place as usize] == name);
+        same.map(|place| self.first + place).filter(|id| *id < end).max()
     }
 
     /// The name of an id.

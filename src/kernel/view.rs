@@ -267,6 +267,24 @@ impl Kernel {
         self.heads.read().get(channel)
     }
 
+    /// How many channels were deleted.
+    pub fn dead_count(&self) -> u64 {
+        self.heads.read().dead()
+    }
+
+    /// Shows deleted channels from `from` on. Returns where to go on: the lock is let go now and then.
+    pub fn dead_channels(
+        &self,
+        from: ChannelId,
+        visit: &mut dyn FnMut(ChannelId, &Head),
+    ) -> Option<ChannelId> {
+        self.heads.read().each_further(from, SLICE, &mut |channel, head| {
+            if head.dead() {
+                visit(channel, head);
+            }
+        })
+    }
+
     /// Makes a commit visible. Only one thread may do this at a time.
     pub fn publish(&self, effects: &Effects) {
         let images = effects.len();
@@ -458,15 +476,26 @@ impl View {
         self.moment.row(key, self.version())
     }
 
-    /// The id of a name; `None` if there is none.
+    /// The id of a name; `None` if there is none, or if what had it was deleted.
     pub(crate) fn find(&self, named: Named, name: &[u8]) -> Result<Option<u32>> {
-        let below = |id: &u32| *id < self.moment.counts.names(named);
-        for layer in self.layers() {
-            if let Some(id) = layer.find(named, name) {
-                return Ok(Some(id).filter(below));
-            }
+        Ok(self.find_any(named, name)?.filter(|id| !self.is_dead(named, *id)))
+    }
+
+    /// The newest id of a name, deleted or not.
+    pub(crate) fn find_any(&self, named: Named, name: &[u8]) -> Result<Option<u32>> {
+        let end = self.moment.counts.names(named);
+        match self.layers().find_map(|layer| layer.find(named, name, end)) {
+            Some(id) => Ok(Some(id)),
+            None => self.moment.files.find_sealed(named, name),
         }
-        self.moment.files.find_sealed(named, name)
+    }
+
+    /// Whether a channel was deleted.
+    pub(crate) fn is_dead(&self, named: Named, id: u32) -> bool {
+        match named {
+            Named::Channel => self.head_of(ChannelId(id)).dead(),
+            Named::User => false,
+        }
     }
 
     /// The channel of a name.

@@ -20,6 +20,8 @@ image! {
         attributes: Blob = 2,
         /// Messages up to this mark were trimmed.
         trimmed: Mark = 3,
+        /// When the channel was deleted, in Unix milliseconds; `None` as long as it was not. It is the row's last change.
+        deleted_at: Option<i64> = 8,
     }
     beside {}
     tombstone |_| false;
@@ -33,11 +35,15 @@ impl Channel {
     pub(crate) fn follow(after: &Self, key: ChannelId, state: &mut impl State) {
         let before = state.head(key);
         let (class, trimmed, changed) = (after.class, after.trimmed, after.version);
-        state.set_head(key, Head { class, trimmed, changed, kept: changed, ..before });
+        let mut head = Head { class, trimmed, changed, kept: changed, ..before };
+        if after.deleted_at.is_some() {
+            (head.deleted, head.deleted_at, head.members) = (changed, after.deleted_at, 0);
+        }
+        state.set_head(key, head);
     }
 
     /// Whether the row can stand in a channel with this head, whatever changed it.
     pub(crate) fn fits(&self, head: &Head) -> bool {
-        self.trimmed.within(head.last) && self.trimmed.seq >= head.trimmed.seq
+        self.trimmed.within(head.last) && self.trimmed.seq >= head.trimmed.seq && !head.dead()
     }
 }

@@ -58,14 +58,14 @@ macro_rules! head {
             /// Appends the fields of an image.
             fn encode(&self, out: &mut Vec<u8>) {
                 $(if self.$field != <$type>::default() {
-                    put_field(out, $number, self.$field.value());
+                    put_field(out, $number, Field::value(&self.$field));
                 })*
             }
 
             /// Takes a field of an image; `None` if it is not valid. What a newer release added as optional is let pass.
             fn take(&mut self, number: u8, value: Value<'_>) -> Option<()> {
                 match number {
-                    $($number => self.$field.take(value),)*
+                    $($number => Field::take(&mut self.$field, value),)*
                     _ => Some(()),
                 }
             }
@@ -92,6 +92,10 @@ head! {
     loud_seq: u64 = 26,
     /// The version of that message, or 0.
     loud_order: u64 = 27,
+    /// The version at which the channel was deleted, or 0. No name leads to a channel that was.
+    deleted: u64 = 16,
+    /// When it was deleted, in Unix milliseconds.
+    deleted_at: Option<i64> = 17,
 }
 
 /// What every channel has of a head, and whether there is more.
@@ -139,6 +143,11 @@ const ORDER: u8 = 1;
 const CLASS: u8 = 2;
 
 impl Head {
+    /// Whether the channel was deleted: then nobody reads it or writes to it any more.
+    pub(crate) fn dead(&self) -> bool {
+        self.deleted > 0
+    }
+
     /// The seq of the channel's next message, which gets version `version`: after a loss it is a window further.
     pub(crate) fn next_seq(&self, channel: ChannelId, version: u64, losses: &[Loss]) -> Result<u64> {
         let later = |loss: &&Loss| loss.version >= version;

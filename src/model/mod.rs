@@ -418,6 +418,7 @@ operations! {
     Trim in trim,
     ReadAll in read_all,
     Deliver in deliver,
+    DeleteChannel in delete_channel,
 }
 
 impl<'a> Op<'a> {

@@ -282,19 +282,24 @@ impl<'a> Listing<'a> {
         let after = self.after.as_deref().unwrap_or_default();
         let end = view.moment.counts.names(named);
         let mut sources = Vec::new();
-        // How many names a page of some classes takes is not known beforehand.
-        let most = if self.classes.0.is_empty() { self.limit } else { usize::MAX };
+        let wanted = |id| match named {
+            Named::Channel => self.means(view, ChannelId(id)),
+            Named::User => !view.is_dead(named, id),
+        };
         for layer in view.layers() {
-            let names = layer.names_after(named, after, most, end);
+            let names = layer.names_after(named, after, self.limit, |id| id < end && wanted(id));
             sources.push(NameSource::Memory(names.into_iter()));
         }
         for run in &view.moment.files.runs {
             sources.push(NameSource::Run(names(run, named).iter(Bound::Excluded(after))?));
         }
-        merge_names(sources, self.limit, |id| match named {
-            Named::Channel => self.classes.have(&view.head_of(ChannelId(id))),
-            Named::User => true,
-        })
+        merge_names(sources, self.limit, wanted)
+    }
+
+    /// Whether a channel is one of those that are listed.
+    fn means(&self, view: &View, channel: ChannelId) -> bool {
+        let head = view.head_of(channel);
+        !head.dead() && self.classes.have(&head)
     }
 
     fn members(&self, view: &View, channel: ChannelId) -> Result<Vec<(UserChannel, u32)>> {
@@ -320,8 +325,7 @@ impl<'a> Listing<'a> {
         while found.len() < self.limit
             && let Some((key, row)) = rows.next()?
         {
-            let class = |key: UserChannel| self.classes.have(&view.head_of(key.channel));
-            if key.channel != FLOOR && self.tells(view, &row) && class(key) {
+            if key.channel != FLOOR && self.tells(view, &row) && self.means(view, key.channel) {
                 found.push((key, key.channel.0));
             }
         }
@@ -354,7 +358,8 @@ impl<'a> Listing<'a> {
     fn first_id(&self, view: &View, named: Named) -> Result<Option<u32>> {
         match &self.after {
             None => Ok(Some(0)),
-            Some(name) => Ok(view.find(named, name)?.map(|id| id + 1)),
+            // Also after one that was deleted since the page before.
+            Some(name) => Ok(view.find_any(named, name)?.map(|id| id + 1)),
         }
     }
 }
@@ -374,7 +379,7 @@ impl NameSource<'_> {
     }
 }
 
-/// Merges sources that have no name in common, of those ids that are `wanted`.
+/// Merges sources, of those ids that are `wanted`: no two of them have a name in common.
 fn merge_names(
     mut sources: Vec<NameSource<'_>>,
     limit: usize,

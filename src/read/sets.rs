@@ -89,7 +89,8 @@ impl<'a> SetListing<'a> {
         let view = self.at.view()?;
         let after = match &self.after {
             None => Some(0),
-            Some(name) => view.find(self.named(), name)?.map(|id| id + 1),
+            // Also after one that was deleted since the page before.
+            Some(name) => view.find_any(self.named(), name)?.map(|id| id + 1),
         };
         let Some(first) = after else { return Ok(Vec::new()) };
         match &self.of {
@@ -135,7 +136,7 @@ impl<'a> SetListing<'a> {
         while found.len() < self.limit
             && let Some((key, row)) = rows.next()?.filter(|(key, _)| key.set == self.set)
         {
-            if !wanted(row.removed_at) {
+            if !wanted(row.removed_at) || view.is_dead(Named::Channel, key.channel.0) {
                 continue;
             }
             let UserSetChannel { user, set, channel } = key;

@@ -202,14 +202,14 @@ pub(super) fn changed_states(view: &View, user: &[u8], from: &Seen) -> Result<Op
     if from.gap.is_some() {
         let mut states = Vec::new();
         each_state(view, user, true, |state| states.push(state.clone()))?;
-        return Ok(Some(states));
+        return Ok(deletions_kept(view, &states, from.version).then_some(states));
     }
     add_changed_channels(view, user, from.version, &mut changed)?;
     let mut states: Vec<_> = changed.into_iter().map(|(channel, row)| Standing::new(channel, row)).collect();
     add_owns(view, user, states.iter_mut())?;
     view.add_heads(&mut states, |state| (state.channel, &mut state.head));
     count_all(view, user, states.iter_mut())?;
-    Ok(Some(states))
+    Ok(deletions_kept(view, &states, from.version).then_some(states))
 }
 
 /// Adds the user's rows of channels that changed after `version`: two sorted lists, each leaping to where the other is.
@@ -238,11 +238,16 @@ fn add_changed_channels(
 /// Whether all tombstones newer than `version` are still kept. They are dropped in merges, but what counts is when they may
 /// be dropped, so that the answer does not depend on the merges.
 fn tombstones_kept<'r>(view: &View, rows: impl Iterator<Item = &'r Membership>, version: u64) -> bool {
-    let options = &view.kernel.options;
-    let age = i64::try_from(options.tombstone_age.as_millis()).unwrap_or(i64::MAX);
-    let oldest = options.env.unix_ms().saturating_sub(age);
+    let keep = view.kernel.options.keep();
     let left: Vec<i64> = rows.filter_map(|row| row.leaving_since(version)).collect();
-    left.len() <= options.tombstones && left.iter().all(|at| *at > oldest)
+    left.len() <= keep.count && left.iter().all(|at| *at > keep.before_ms)
+}
+
+/// The same of memberships that ended with their channels: only their age counts.
+fn deletions_kept(view: &View, states: &[Standing], version: u64) -> bool {
+    let keep = view.kernel.options.keep();
+    let ended = states.iter().filter(|state| state.head.deleted > version && state.row.present());
+    ended.into_iter().all(|state| state.head.deleted_at.is_some_and(|at| at > keep.before_ms))
 }
 
 impl Standing {
@@ -288,7 +293,9 @@ impl Standing {
     }
 
     pub(super) fn listed(&self, unread_only: bool) -> bool {
-        self.row.visible(&self.head) && (!unread_only || self.unread() > 0 || self.row.flagged > 0)
+        !self.head.dead()
+            && self.row.visible(&self.head)
+            && (!unread_only || self.unread() > 0 || self.row.flagged > 0)
     }
 
     /// What is to be told to a client that has seen `from`.
@@ -299,9 +306,12 @@ impl Standing {
             let due = version > from.version || from.gap.is_some_and(missed);
             return due.then_some(Due { version, removed: false });
         }
-        // It is not in the list now, because all is read, or because it was taken off.
-        let read = self.row.visible(&self.head);
-        let version = if read { self.version() } else { self.row.gone_at() };
+        // It is not in the list now, because the channel was deleted, all is read, or it was taken off.
+        let version = match () {
+            () if self.head.dead() && self.row.present() => self.head.deleted,
+            () if self.row.visible(&self.head) => self.version(),
+            () => self.row.gone_at(),
+        };
         (version > from.version).then_some(Due { version, removed: true })
     }
 }

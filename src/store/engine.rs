@@ -243,7 +243,9 @@ impl Engine {
         self.kernel.check_open()?;
         let manifest = self.upkeep.manifest();
         let counts = (self.syncer().syncs(), self.committer.adopted());
-        Ok(stat(&manifest, &self.kernel.moment(), self.syncer().end(), counts))
+        let mut stat = stat(&manifest, &self.kernel.moment(), self.syncer().end(), counts);
+        stat.channels = stat.channels.saturating_sub(self.kernel.dead_count());
+        Ok(stat)
     }
 }
 

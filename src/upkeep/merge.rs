@@ -7,6 +7,7 @@
 
 use std::ops::Range;
 
+use super::dead::Dead;
 use super::files::{Pace, Upkeep};
 use super::tombstones::{self, SendsOver};
 use crate::error::{Error, Result};
@@ -52,10 +53,13 @@ impl Upkeep {
         let keep = (range.start == 0).then(|| self.options.keep());
         let (window, now) = (self.options.window(), self.options.env.unix_ms());
         // What is sealed is durable, so that no later version is below it.
-        let sends = SendsOver { window, last: inputs[inputs.len() - 1].versions.1, now };
-        let mut filters = |number| keep.and_then(|keep| tombstones::filter(number, keep, sends));
-        let write =
-            |id| table::merge(&*self.disk, store, id, key, &files.runs[range.clone()], &mut filters, pace);
+        let sealed = inputs[inputs.len() - 1].versions.1;
+        let sends = SendsOver { window, last: sealed, now };
+        let dead = Dead::upto(&self.kernel, sealed);
+        let mut filters = |number| keep.and_then(|keep| tombstones::filter(number, keep, sends, &dead));
+        let gone = |table: u8, entry: &table::RunEntry<'_>| dead.has(table, entry);
+        let runs = &files.runs[range.clone()];
+        let write = |id| table::merge(&*self.disk, (store, key), id, runs, &mut filters, &gone, pace);
         let merged = self.merged(Kind::Run, inputs, write)?;
         let Some(entry) = merged else { return Ok(true) };
         let install = || {

@@ -5,6 +5,7 @@
 //! `recovery` opens a store; `verify` reads all of one; `inspect` shows the parts of one file; `report` holds the numbers that are told about a store.
 
 pub mod backup;
+mod dead;
 mod files;
 pub mod inspect;
 mod merge;

@@ -9,8 +9,9 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use super::dead::Dead;
 use crate::files::table::{Filter, Last, RunEntry};
-use crate::model::ids::UserId;
+use crate::model::ids::{ChannelId, UserId};
 use crate::model::image::Image;
 use crate::model::key::TableKey;
 use crate::model::member::Member;
@@ -21,11 +22,11 @@ use crate::model::set::by_user::InSet;
 use crate::model::window::SendWindow;
 
 /// The filter of a table, by its number.
-pub fn filter(table: u8, keep: Keep, sends: SendsOver) -> Option<Box<dyn Filter>> {
+pub fn filter<'d>(table: u8, keep: Keep, sends: SendsOver, dead: &'d Dead) -> Option<Box<dyn Filter + 'd>> {
     match table {
         Sent::TABLE => Some(Box::new(sends)),
         Membership::TABLE => {
-            Some(Box::new(LeftRows { keep, surplus: Surplus::new(keep.count), user: 0, floor: None }))
+            Some(Box::new(LeftRows { keep, dead, surplus: Surplus::new(keep.count), user: 0, floor: None }))
         }
         Member::TABLE => Some(Box::new(LeftMembers { keep })),
         SetMember::TABLE => Some(Box::new(OldRemovals { keep, removed_at: |row: SetMember| row.removed_at })),
@@ -35,15 +36,16 @@ pub fn filter(table: u8, keep: Keep, sends: SendsOver) -> Option<Box<dyn Filter>
 }
 
 /// Drops rows by the limits.
-struct LeftRows {
+struct LeftRows<'d> {
     keep: Keep,
+    dead: &'d Dead,
     surplus: Surplus,
     user: u32,
     /// The greatest version of the user's dropped rows.
     floor: Option<u64>,
 }
 
-impl Filter for LeftRows {
+impl Filter for LeftRows<'_> {
     fn group<'a>(&mut self, tombstones: &mut dyn Iterator<Item = RunEntry<'a>>) -> Option<()> {
         self.surplus = Surplus::new(self.keep.count);
         let left = tombstones.filter(|entry| entry.key.b != FLOOR.0.into());
@@ -53,13 +55,21 @@ impl Filter for LeftRows {
 
     fn keep(&mut self, tombstone: &RunEntry<'_>) -> Option<bool> {
         let row = Membership::decode(tombstone.version, tombstone.image)?;
-        let gone = row.left_at? <= self.keep.before_ms || self.surplus.holds(row.version);
+        let (gone, version) = match self.deleted(tombstone) {
+            // The deletion ended it.
+            Some((version, at)) if row.present() => (at <= self.keep.before_ms, version),
+            _ => (row.left_at? <= self.keep.before_ms || self.surplus.holds(row.version), row.version),
+        };
         if gone || tombstone.key.b == FLOOR.0.into() {
             self.user = tombstone.key.a;
-            self.floor = self.floor.max(Some(row.version));
+            self.floor = self.floor.max(Some(version));
             return Some(false);
         }
         Some(true)
+    }
+
+    fn minds(&self, entry: &RunEntry<'_>) -> bool {
+        self.deleted(entry).is_some()
     }
 
     fn last(&mut self) -> Option<Last> {
@@ -67,6 +77,13 @@ impl Filter for LeftRows {
         let mut image = Vec::new();
         row.encode(&mut image);
         Some(Last { key: key(FLOOR, UserId(self.user)).raw(), tag: row.tag(), version: row.version, image })
+    }
+}
+
+impl LeftRows<'_> {
+    /// When the channel of a row was deleted.
+    fn deleted(&self, entry: &RunEntry<'_>) -> Option<(u64, i64)> {
+        self.dead.channel(ChannelId(u32::try_from(entry.key.b).ok()?))
     }
 }
 

@@ -10,6 +10,7 @@ use std::hash::Hash;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
+use smallvec::SmallVec;
 
 use crate::error::Result;
 use crate::kernel::Counts;
@@ -25,8 +26,8 @@ use crate::model::{EachTable, EachTableMut, Family, SomeOf, Table};
 pub struct Overlay {
     heads: Journaled<ChannelId, Head>,
     rows: SomeOf<Unpublished>,
-    channels: HashMap<Bytes, u32>,
-    users: HashMap<Bytes, u32>,
+    channels: HashMap<Bytes, NameIds>,
+    users: HashMap<Bytes, NameIds>,
     /// The marks of unpublished messages, ascending.
     marks: HashMap<ChannelId, VecDeque<Mark>>,
     /// Names and messages of the group, to be taken back.
@@ -36,6 +37,9 @@ pub struct Overlay {
     request: Savepoint,
 }
 
+/// The unpublished ids of a name, ascending. There are several if what had it was deleted meanwhile.
+type NameIds = SmallVec<[u32; 2]>;
+
 /// A map for more entries is let go when they are forgotten: clearing its memory would cost each small commit that comes after
 /// a large one.
 const LARGE: usize = 1 << 10;
@@ -44,6 +48,15 @@ fn empty<K, V>(map: &mut HashMap<K, V>) {
     match map.capacity() > LARGE {
         true => *map = HashMap::new(),
         false => map.clear(),
+    }
+}
+
+/// Drops an id of a name.
+fn drop_name(names: &mut HashMap<Bytes, NameIds>, name: &Bytes, drop: impl Fn(&mut NameIds)) {
+    let Some(ids) = names.get_mut(name) else { return };
+    drop(ids);
+    if ids.is_empty() {
+        names.remove(name);
     }
 }
 
@@ -205,11 +218,11 @@ impl Overlay {
         self.rows.get_mut::<T>().put(key, first, row);
     }
 
-    /// The id of an unpublished name.
+    /// The newest id of an unpublished name.
     pub fn find(&self, named: Named, name: &[u8]) -> Option<u32> {
         match named {
-            Named::Channel => self.channels.get(name).copied(),
-            Named::User => self.users.get(name).copied(),
+            Named::Channel => self.channels.get(name)?.last().copied(),
+            Named::User => self.users.get(name)?.last().copied(),
         }
     }
 
@@ -217,12 +230,12 @@ impl Overlay {
     pub fn add_name(&mut self, named: Named, name: Bytes) {
         match named {
             Named::Channel => {
-                self.channels.insert(name.clone(), self.counts.channels);
+                self.channels.entry(name.clone()).or_default().push(self.counts.channels);
                 self.counts.channels += 1;
                 self.added.push(Added::Channel(name));
             }
             Named::User => {
-                self.users.insert(name.clone(), self.counts.users);
+                self.users.entry(name.clone()).or_default().push(self.counts.users);
                 self.counts.users += 1;
                 self.added.push(Added::User(name));
             }
@@ -276,8 +289,8 @@ impl Overlay {
     fn take_back(&mut self, to: Savepoint) {
         for added in self.added.drain(to.added..).rev() {
             match added {
-                Added::Channel(name) => _ = self.channels.remove(&name),
-                Added::User(name) => _ = self.users.remove(&name),
+                Added::Channel(name) => drop_name(&mut self.channels, &name, |ids| _ = ids.pop()),
+                Added::User(name) => drop_name(&mut self.users, &name, |ids| _ = ids.pop()),
                 Added::Message(channel) => {
                     if let Some(marks) = self.marks.get_mut(&channel) {
                         marks.pop_back();
@@ -319,8 +332,10 @@ impl Overlay {
         }
         effects.heads.iter().for_each(|(channel, _)| self.heads.forget(channel, effects.first));
         let _ = effects.rows.each(&mut Forget(effects.first, &mut self.rows));
-        effects.channels.iter().for_each(|name| _ = self.channels.remove(name));
-        effects.users.iter().for_each(|name| _ = self.users.remove(name));
+        // Commits are published in order, so that the oldest id is this one's.
+        let oldest = |ids: &mut NameIds| _ = ids.remove(0);
+        effects.channels.iter().for_each(|name| drop_name(&mut self.channels, name, oldest));
+        effects.users.iter().for_each(|name| drop_name(&mut self.users, name, oldest));
         effects.messages.iter().for_each(|placed| self.forget_mark(placed));
     }
 

@@ -418,8 +418,8 @@ impl Source for &mut Staging<'_> {
         if !self.changed {
             return Ok(None);
         }
-        // It was unknown before these layers.
-        Ok(self.layers().find_map(|layer| layer.find(named, name)))
+        // It was unknown before these layers, or what had it was deleted in them.
+        Ok(self.layers().find_map(|layer| layer.find(named, name, u32::MAX)))
     }
 
     fn row<T: Table>(&mut self, key: T::Key) -> Result<Option<T>> {

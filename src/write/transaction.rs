@@ -49,7 +49,7 @@ pub trait Source {
     fn window(&self) -> SendWindow;
     /// A head.
     fn head(&self, channel: ChannelId) -> Head;
-    /// The id of a name that was unknown when it was looked up, or stands in a list.
+    /// The newest id of a name that was unknown when it was looked up, or stands in a list, or whose channel was deleted since.
     fn find(&mut self, named: Named, name: &[u8]) -> Result<Option<u32>>;
     /// A row.
     fn row<T: Table>(&mut self, key: T::Key) -> Result<Option<T>>;
@@ -126,17 +126,28 @@ impl<'a, S: Source> Transact<'a, S> {
             Named::Channel => self.names.channel,
             Named::User => self.names.user,
         };
-        match looked_up {
-            Name::Known(id) => Ok(Some(id)),
-            Name::Unknown => self.look_for(named, name),
+        if let Name::Known(id) = looked_up
+            && !self.is_dead(named, id)
+        {
+            return Ok(Some(id));
         }
+        self.look_for(named, name)
     }
 
-    /// The id of a name that is none of those that were looked up by their place.
+    /// The id of a name that is none of those that were looked up by their place, or whose channel was deleted since.
     fn look_for(&mut self, named: Named, name: &[u8]) -> Result<Option<u32>> {
-        match self.overlay.find(named, name) {
-            Some(id) => Ok(Some(id)),
-            None => self.source.find(named, name),
+        let found = match self.overlay.find(named, name) {
+            Some(id) => Some(id),
+            None => self.source.find(named, name)?,
+        };
+        Ok(found.filter(|id| !self.is_dead(named, *id)))
+    }
+
+    /// Whether a channel was deleted.
+    fn is_dead(&self, named: Named, id: u32) -> bool {
+        match named {
+            Named::Channel => State::head(self, ChannelId(id)).dead(),
+            Named::User => false,
         }
     }
 

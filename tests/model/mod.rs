@@ -79,6 +79,7 @@ pub enum Op {
     Retract { channel: Name, seq: u64 },
     Annotate { channel: Name, seq: u64, key: Bytes, value: Bytes },
     Trim { channel: Name, seq: u64 },
+    DeleteChannel { channel: Name },
     Forget { channel: Name, user: Name, from: u64, to: u64 },
     Edit { channel: Name, seq: u64, payload: Bytes },
 }
@@ -150,6 +151,7 @@ pub fn batch(ops: &[Op], durability: Durability) -> Batch {
             Op::Retract { channel, seq } => batch.retract(channel, seq),
             Op::Annotate { channel, seq, key, value } => batch.annotate(channel, seq, key, value),
             Op::Trim { channel, seq } => batch.trim(channel, seq),
+            Op::DeleteChannel { channel } => batch.delete_channel(channel),
             Op::Forget { channel, user, from, to } => batch.forget(channel, user, from, to),
             Op::Edit { channel, seq, payload } => batch.edit(channel, seq, payload),
         };
@@ -373,6 +375,8 @@ struct Channel {
     attributes: Bytes,
     /// Messages up to this seq were trimmed. They stay here, so that ordinals are counted as ever.
     trimmed: u64,
+    /// The version at which it was deleted, or 0. It stays here, under no name.
+    dead: u64,
     /// Whether anything was ever kept with it, and when last.
     kept: Option<u64>,
     /// When the content of a message or an annotation changed last.
@@ -665,7 +669,7 @@ impl Model {
             | Op::AddToSet { .. }
             | Op::RemoveFromSet { .. } => None,
             Op::Class { .. } | Op::ChannelAttributes { .. } | Op::UserAttributes { .. } => None,
-            Op::Trim { .. } | Op::ReadAll { .. } => None,
+            Op::Trim { .. } | Op::DeleteChannel { .. } | Op::ReadAll { .. } => None,
             Op::Retract { channel, seq }
             | Op::Annotate { channel, seq, .. }
             | Op::Edit { channel, seq, .. } => {
@@ -778,6 +782,7 @@ impl Model {
             Op::Retract { channel, seq } => self.retract(channel, *seq),
             Op::Annotate { channel, seq, key, value } => self.annotate(channel, *seq, key, value),
             Op::Trim { channel, seq } => self.trim(channel, *seq),
+            Op::DeleteChannel { channel } => self.delete_channel(channel),
             Op::Forget { channel, user, from, to } => self.hide_range(channel, user, *from, *to),
             Op::Edit { channel, seq, payload } => self.edit(channel, *seq, payload),
         }
@@ -918,7 +923,7 @@ impl Model {
             let later = place.messages.range(row.cursor().max(place.trimmed) + 1..);
             row.member && (row.flagged || later.into_iter().any(|(_, m)| !m.post.silent))
         };
-        let rows = self.rows_of(u).filter(|(c, row)| counted(&self.channels[*c], row));
+        let rows = self.live_rows_of(u).filter(|(c, row)| counted(&self.channels[*c], row));
         let channels: Vec<Name> = rows.map(|(c, _)| self.channels[c].name.clone()).collect();
         let read = channels.iter().map(|channel| self.read(channel, user, u64::MAX));
         read.last().unwrap_or(Outcome::Unchanged)
@@ -1138,6 +1143,14 @@ impl Model {
         Outcome::Changed { version }
     }
 
+    fn delete_channel(&mut self, channel: &Name) -> Outcome {
+        let Some(c) = self.channel_ids.remove(channel) else { return Outcome::Unchanged };
+        let version = self.touch(c, None);
+        let place = &mut self.channels[c];
+        (place.trimmed, place.dead) = (place.end(), version);
+        Outcome::Changed { version }
+    }
+
     fn hide_range(&mut self, channel: &Name, user: &Name, from: u64, to: u64) -> Outcome {
         let row = self.present(channel, user);
         let place = &self.channels[self.channel_ids[channel]];
@@ -1235,6 +1248,11 @@ impl Model {
 
     fn rows_of(&self, user: usize) -> impl Iterator<Item = (usize, &Row)> {
         self.rows.range((user, 0)..=(user, usize::MAX)).map(|((_, c), row)| (*c, row))
+    }
+
+    /// Those of channels that were not deleted.
+    fn live_rows_of(&self, user: usize) -> impl Iterator<Item = (usize, &Row)> {
+        self.rows_of(user).filter(|(c, _)| self.channels[*c].dead == 0)
     }
 
     /// What is kept with a channel: class and attributes.
@@ -1374,7 +1392,7 @@ impl Model {
     /// What a user left.
     pub fn left_by(&self, user: &[u8]) -> Vec<Name> {
         let Some(&u) = self.user_ids.get(user) else { return Vec::new() };
-        let rows = self.rows_of(u).filter(|(_, row)| !row.member);
+        let rows = self.live_rows_of(u).filter(|(_, row)| !row.member);
         rows.map(|(c, _)| self.channels[c].name.clone()).collect()
     }
 
@@ -1387,7 +1405,7 @@ impl Model {
     /// The same of a user.
     pub fn channels_since(&self, user: &[u8], version: u64) -> Vec<(Name, bool)> {
         let Some(&u) = self.user_ids.get(user) else { return Vec::new() };
-        let rows = self.rows_of(u).filter(|(_, row)| row.version > version);
+        let rows = self.live_rows_of(u).filter(|(_, row)| row.version > version);
         rows.map(|(c, row)| (self.channels[c].name.clone(), row.member)).collect()
     }
 
@@ -1409,7 +1427,8 @@ impl Model {
     /// The channels that have a user in such a set, likewise.
     pub fn sets_of(&self, user: &[u8], set: u8, since: Option<u64>) -> Vec<Line> {
         let Some(&u) = self.user_ids.get(user) else { return Vec::new() };
-        let rows = self.sets.iter().filter(|(key, _)| (key.1, key.2) == (set, u));
+        let live = |key: &(usize, u8, usize)| self.channels[key.0].dead == 0;
+        let rows = self.sets.iter().filter(|(key, _)| (key.1, key.2) == (set, u) && live(key));
         let rows =
             rows.map(|((c, _, _), row)| (self.channels[*c].name.clone(), row.kept.clone(), row.version));
         rows.filter(|row| told(row, since)).collect()
@@ -1418,7 +1437,7 @@ impl Model {
     /// The channels of a user, in the order in which the store first met them.
     pub fn channels_of(&self, user: &[u8]) -> Vec<Name> {
         let Some(&u) = self.user_ids.get(user) else { return Vec::new() };
-        let present = self.rows_of(u).filter(|(_, row)| row.member);
+        let present = self.live_rows_of(u).filter(|(_, row)| row.member);
         present.map(|(c, _)| self.channels[c].name.clone()).collect()
     }
 
@@ -1481,7 +1500,7 @@ impl Model {
     /// A user's conversations, newest first.
     pub fn conversations(&self, user: &[u8], unread_only: bool) -> Vec<Entry> {
         let Some(&u) = self.user_ids.get(user) else { return Vec::new() };
-        let shown = self.rows_of(u).filter(|(c, row)| row.visible(&self.channels[*c]));
+        let shown = self.live_rows_of(u).filter(|(c, row)| row.visible(&self.channels[*c]));
         // A hidden conversation that was activated is in the list at its last message all the same.
         let order = |e: &Entry, row: &Row| {
             let place = &self.channels[self.channel_ids[&e.channel]];
@@ -1507,12 +1526,17 @@ impl Model {
         let event = |(c, at): (usize, u64)| {
             let row = &self.rows[&(u, c)];
             let entry = self.entry(c, u, row);
-            let visible = row.visible(&self.channels[c]);
+            let dead = self.channels[c].dead;
+            let visible = dead == 0 && row.visible(&self.channels[c]);
             if visible && (entry.unread > 0 || row.flagged || !unread_only) {
                 return Some(Event::Entry(entry));
             }
             // Read by now, or taken off the list since. A join takes nothing off it.
-            let told = if visible { at } else { row.withdrawn.max(row.left) };
+            let told = match visible {
+                true => at,
+                false if dead > 0 && row.member => dead,
+                false => row.withdrawn.max(row.left),
+            };
             (told > version).then_some(Event::Removed { channel: entry.channel, version: told })
         };
         let mut events: Vec<Event> = touched.into_iter().filter_map(event).collect();

@@ -89,7 +89,7 @@ impl<'p> RunBuilder<'p> {
         self.sorted_users(first, count, &mut || Ok(sorted.next()))
     }
 
-    /// Like [`RunBuilder::channels`], from a source that gives them in byte order.
+    /// Like [`RunBuilder::channels`], from a source that gives them in byte order, and those of one name by id.
     pub(super) fn sorted_channels<N: AsRef<[u8]>>(
         &mut self,
         first: u32,
@@ -144,6 +144,6 @@ fn sort<N: AsRef<[u8]>>(
 ) -> Result<(u32, impl Iterator<Item = (N, u32)>)> {
     let mut sorted: Vec<(N, u32)> = names.into_iter().zip(first..=u32::MAX).collect();
     let count = u32::try_from(sorted.len()).map_err(|_| Error::invalid("there are no ids left"))?;
-    sorted.sort_unstable_by(|(a, _), (b, _)| a.as_ref().cmp(b.as_ref()));
+    sorted.sort_unstable_by(|(a, one), (b, two)| (a.as_ref(), one).cmp(&(b.as_ref(), two)));
     Ok((count, sorted.into_iter()))
 }

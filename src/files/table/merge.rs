@@ -28,8 +28,13 @@ pub trait Filter {
     /// if an image is not valid: then the merge fails.
     fn group<'a>(&mut self, tombstones: &mut dyn Iterator<Item = RunEntry<'a>>) -> Option<()>;
 
-    /// Whether a tombstone of the group stays. `None` if its image is not valid.
+    /// Whether a tombstone of the group stays, or another entry that the filter minds. `None` if its image is not valid.
     fn keep(&mut self, tombstone: &RunEntry<'_>) -> Option<bool>;
+
+    /// Whether an entry that is no tombstone may go too.
+    fn minds(&self, _entry: &RunEntry<'_>) -> bool {
+        false
+    }
 
     /// Ends a group, and may append an entry to it, whose key must be above those that stayed.
     fn last(&mut self) -> Option<Last> {
@@ -53,18 +58,22 @@ pub struct Last {
 /// Gives the filter of a table; `None` for one that keeps all its tombstones.
 pub type Filters<'f> = dyn FnMut(u8) -> Option<Box<dyn Filter + 'f>> + 'f;
 
+/// Tells entries of a table that nobody reads any more, nor ever will. They are left out of any merge, as if they had never
+/// been.
+pub type Gone<'g> = dyn Fn(u8, &RunEntry<'_>) -> bool + 'g;
+
 /// Writes run `id`, which holds what `inputs` hold together, oldest first: of several entries with a key the newest input's.
 /// Returns its length.
 ///
 /// `filters` may drop tombstones only if the oldest run of the store is among the inputs; otherwise they still hide what
-/// is older. `pace` is told of written bytes; its error stops the merge.
+/// is older; what is `gone` goes from any. `pace` is told of written bytes; its error stops the merge.
 pub fn merge(
     dir: &dyn Dir,
-    store: StoreId,
+    (store, key): (StoreId, HashKey),
     id: u64,
-    key: HashKey,
     inputs: &[Arc<Run>],
     filters: &mut Filters<'_>,
+    gone: &Gone<'_>,
     pace: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<u64> {
     let (Some(oldest), Some(newest)) = (inputs.first(), inputs.last()) else {
@@ -74,7 +83,7 @@ pub fn merge(
         return Err(Error::invalid("a merge of runs that are not in order"));
     }
     let mut out = RunBuilder::create(dir, store, id, key, pace)?;
-    let merged = merge_parts(&mut out, inputs, filters);
+    let merged = merge_parts(&mut out, inputs, filters, gone);
     // The builder was fed from the inputs only, so that what it refuses is their fault.
     merged.map_err(|error| match error {
         Error::InvalidArgument { what, .. } => oldest.corrupt(format!("can't be merged: {what}")),
@@ -83,7 +92,12 @@ pub fn merge(
     out.finish((oldest.versions().0, newest.versions().1))
 }
 
-fn merge_parts(out: &mut RunBuilder<'_>, inputs: &[Arc<Run>], filters: &mut Filters<'_>) -> Result<()> {
+fn merge_parts(
+    out: &mut RunBuilder<'_>,
+    inputs: &[Arc<Run>],
+    filters: &mut Filters<'_>,
+    gone: &Gone<'_>,
+) -> Result<()> {
     let mut tables: Vec<u8> = inputs.iter().flat_map(|run| run.tables()).collect();
     tables.sort_unstable();
     tables.dedup();
@@ -93,9 +107,9 @@ fn merge_parts(out: &mut RunBuilder<'_>, inputs: &[Arc<Run>], filters: &mut Filt
             out.filtered();
         }
         match filters(table) {
-            Some(mut filter) => put_filtered(out, inputs, table, &mut *filter)?,
+            Some(mut filter) => put_filtered(out, inputs, table, (&mut *filter, gone))?,
             None => {
-                let mut entries = Merge::new(inputs, table)?;
+                let mut entries = Merge::new(inputs, table, gone)?;
                 while let Some((_, entry)) = entries.next()? {
                     out.put(entry)?;
                 }
@@ -112,6 +126,9 @@ fn merge_parts(out: &mut RunBuilder<'_>, inputs: &[Arc<Run>], filters: &mut Filt
 /// newest.
 struct Merge<'a> {
     sources: Vec<SectionInput<'a>>,
+    table: u8,
+    /// What is left out.
+    gone: &'a Gone<'a>,
 }
 
 /// A section of one input, and its next entry.
@@ -121,12 +138,14 @@ struct SectionInput<'a> {
 }
 
 impl<'a> Merge<'a> {
-    fn new(inputs: &'a [Arc<Run>], table: u8) -> Result<Self> {
+    fn new(inputs: &'a [Arc<Run>], table: u8, gone: &'a Gone<'a>) -> Result<Self> {
         let open = |run: &'a Arc<Run>| {
             let mut cursor = run.section(table).all();
             Ok(SectionInput { head: cursor.next()?, cursor })
         };
-        Ok(Merge { sources: inputs.iter().map(open).collect::<Result<_>>()? })
+        let mut merge = Merge { sources: inputs.iter().map(open).collect::<Result<_>>()?, table, gone };
+        merge.skip_gone()?;
+        Ok(merge)
     }
 
     /// The place of the input that has the next entry, and its key. A merge has few inputs, so that a scan of them is as
@@ -146,12 +165,29 @@ impl<'a> Merge<'a> {
     fn next(&mut self) -> Result<Option<(usize, RunEntry<'a>)>> {
         let Some((newest, key)) = self.least() else { return Ok(None) };
         let entry = self.sources[newest].head;
+        self.pass(key)?;
+        self.skip_gone()?;
+        Ok(entry.map(|entry| (newest, entry)))
+    }
+
+    /// Steps over all entries of a key.
+    fn pass(&mut self, key: Key) -> Result<()> {
         for source in &mut self.sources {
             if source.head.is_some_and(|head| head.key == key) {
                 source.head = source.cursor.next()?;
             }
         }
-        Ok(entry.map(|entry| (newest, entry)))
+        Ok(())
+    }
+
+    /// Steps over entries that are left out, so that none is ever next.
+    fn skip_gone(&mut self) -> Result<()> {
+        while let Some((newest, key)) = self.least()
+            && self.sources[newest].head.is_some_and(|entry| (self.gone)(self.table, &entry))
+        {
+            self.pass(key)?;
+        }
+        Ok(())
     }
 
     /// The next entry if it is of a group.
@@ -167,7 +203,7 @@ impl<'a> Merge<'a> {
                 source.head = source.cursor.next()?;
             }
         }
-        Ok(())
+        self.skip_gone()
     }
 }
 
@@ -178,10 +214,10 @@ fn put_filtered(
     out: &mut RunBuilder<'_>,
     inputs: &[Arc<Run>],
     table: u8,
-    filter: &mut dyn Filter,
+    (filter, gone): (&mut dyn Filter, &Gone<'_>),
 ) -> Result<()> {
-    let mut ahead = Merge::new(inputs, table)?;
-    let mut entries = Merge::new(inputs, table)?;
+    let mut ahead = Merge::new(inputs, table, gone)?;
+    let mut entries = Merge::new(inputs, table, gone)?;
     let bad = |input: usize| inputs[input].corrupt("a tombstone without a valid image");
     while let Some((_, Key { a, .. })) = entries.least() {
         let mut group = TombstoneGroup { ahead: &mut ahead, a, input: None, fault: None };
@@ -189,7 +225,7 @@ fn put_filtered(
         group.fault.map_or(Ok(()), Err)?;
         judged.ok_or_else(|| bad(group.input.unwrap_or(0)))?;
         while let Some((input, entry)) = entries.next_of(a)? {
-            let asked = entry.tag & TOMBSTONE != 0;
+            let asked = entry.tag & TOMBSTONE != 0 || filter.minds(&entry);
             if !asked || filter.keep(&entry).ok_or_else(|| bad(input))? {
                 out.put(entry)?;
             }

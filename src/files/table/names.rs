@@ -1,7 +1,7 @@
 //! Names of channels or of users, and their ids: one contiguous range of ids.
 //!
 //! ```text
-//! heap      the names in byte order, each: len u8, id u32, the name's bytes
+//! heap      the names in byte order, and those of one name by id, each: len u8, id u32, the name's bytes
 //! samples   8 B for every 16th name: its offset u64
 //! offsets   8 B a name, by id: its offset u64
 //! slots     8 B each, a power of two of them, at most 3/4 in use: the top 24 bits of the name's hash and its offset, 40
@@ -9,8 +9,9 @@
 //! ```
 //!
 //! Offsets are of the file. A name's slot is the first free one from the one that the low bits of its hash name; it is
-//! never further than `PROBES` away. Hashes are SipHash-1-3 under the store's key. Invariants: names strictly ascend; no
-//! name is empty; every id of the range stands in the heap once.
+//! never further than `PROBES` away. Hashes are SipHash-1-3 under the store's key. A name that has several ids, as what had it
+//! was deleted, has one slot, for the greatest of them. Invariants: pairs of name and id strictly ascend; no name is empty;
+//! every id of the range stands in the heap once.
 
 use std::hash::Hasher;
 use std::ops::Bound;
@@ -109,13 +110,15 @@ impl NamesPlace {
     }
 }
 
-/// Writes names, fed in byte order. It holds 19 to 30 bytes a name, whatever the names' length.
+/// Writes names, fed in byte order, and those of one name by id. It holds 19 to 30 bytes a name, whatever the names' length.
 pub struct NamesWriter {
     key: HashKey,
     heap: u64,
     first: u32,
     pushed: u32,
     last: Vec<u8>,
+    /// Where the last one stands, and its id.
+    last_at: (u64, u32),
     samples: Vec<u64>,
     /// By id; 0 for those that are still to come.
     offsets: Vec<u64>,
@@ -134,15 +137,16 @@ impl NamesWriter {
             first,
             pushed: 0,
             last: Vec::new(),
+            last_at: (0, 0),
             samples: Vec::with_capacity(count.div_ceil(SAMPLE) as usize),
             offsets: vec![0; count as usize],
             slots: vec![0; slots_for(count) as usize],
         })
     }
 
-    /// Appends a name, which must be greater than the last one.
+    /// Appends a name, which must be greater than the last one, or have a greater id.
     pub fn push(&mut self, out: &mut Output<'_>, name: &[u8], id: u32) -> Result<()> {
-        if name.len() > MAX_NAME || name <= &self.last[..] {
+        if name.is_empty() || name.len() > MAX_NAME || (name, id) <= (&self.last[..], self.last_at.1) {
             return Err(Error::invalid("a name of a run is empty, too long, or there already"));
         }
         let offset = out.position();
@@ -150,25 +154,29 @@ impl NamesWriter {
             Some(place) if *place == 0 => *place = offset,
             _ => return Err(Error::invalid("the id of a name is out of range, or there already")),
         }
-        self.put_slot(hash(&self.key, name), offset)?;
+        let replaced = if name == &self.last[..] { self.last_at.0 } else { 0 };
+        self.put_slot(hash(&self.key, name), offset, replaced)?;
         if self.pushed.is_multiple_of(SAMPLE) {
             self.samples.push(offset);
         }
         self.pushed += 1;
         self.last.clear();
         self.last.put(name);
+        self.last_at = (offset, id);
         out.write(&[name.len() as u8])?;
         out.write(&id.to_le_bytes())?;
         out.write(name)
     }
 
-    fn put_slot(&mut self, hash: u64, offset: u64) -> Result<()> {
+    /// Fills the first free slot, or the one of an offset that is replaced, if that is not 0.
+    fn put_slot(&mut self, hash: u64, offset: u64, replaced: u64) -> Result<()> {
         if offset >> OFFSET_BITS != 0 {
             return Err(Error::invalid("a run of more than a tebibyte"));
         }
         let mask = self.slots.len() as u64 - 1;
-        let free =
-            (0..PROBES).map(|probe| (hash.wrapping_add(probe) & mask) as usize).find(|&i| self.slots[i] == 0);
+        let wanted = if replaced == 0 { 0 } else { slot_of(hash, replaced) };
+        let mut places = (0..PROBES).map(|probe| (hash.wrapping_add(probe) & mask) as usize);
+        let free = places.find(|&i| self.slots[i] == wanted);
         // With a key that nobody knows, this fails less often than memory does.
         let free = free.ok_or_else(|| Error::invalid("the hashes of names collide"))?;
         self.slots[free] = slot_of(hash, offset);
@@ -218,7 +226,7 @@ impl<'a> Names<'a> {
         self.place.count
     }
 
-    /// The id of a name whose [`hash`] is known.
+    /// The greatest id of a name whose [`hash`] is known.
     pub fn find(&self, name: &[u8], hash: u64) -> Result<Option<u32>> {
         let slots = slots_for(self.place.count);
         for probe in 0..slots.min(PROBES) {
@@ -251,7 +259,7 @@ impl<'a> Names<'a> {
 
     /// The names in byte order, from a bound on.
     pub fn iter(&self, from: Bound<&[u8]>) -> Result<NamesCursor<'a>> {
-        let mut cursor = NamesCursor { names: *self, next: self.place.heap, last: &[] };
+        let mut cursor = NamesCursor { names: *self, next: self.place.heap, last: (&[], 0) };
         let (Bound::Included(name) | Bound::Excluded(name)) = from else { return Ok(cursor) };
         cursor.next = self.locate(name)?;
         while cursor.next < self.place.heap_end() {
@@ -264,12 +272,12 @@ impl<'a> Names<'a> {
         Ok(cursor)
     }
 
-    /// The offset of the last sampled name that is not greater than `name`, or of the first name.
+    /// The offset of the last sampled name that is less than `name`, or of the first name.
     fn locate(&self, name: &[u8]) -> Result<u64> {
         let (mut low, mut high) = (0, self.place.samples());
         while low < high {
             let middle = low + (high - low) / 2;
-            match self.entry(self.word(self.place.sample_at(middle))?)?.name <= name {
+            match self.entry(self.word(self.place.sample_at(middle))?)?.name < name {
                 true => low = middle + 1,
                 false => high = middle,
             }
@@ -288,7 +296,10 @@ impl<'a> Names<'a> {
             if self.word(self.place.offset_at(entry.id))? != offset {
                 return fault("another name has the same id");
             }
-            if self.find(entry.name, hash(key, entry.name))? != Some(entry.id) {
+            // The greatest id of a name is found.
+            if cursor.peek()?.is_none_or(|next| next.name != entry.name)
+                && self.find(entry.name, hash(key, entry.name))? != Some(entry.id)
+            {
                 return fault("the name is not found by its hash");
             }
             if count.is_multiple_of(SAMPLE) {
@@ -328,11 +339,11 @@ impl<'a> Names<'a> {
     }
 }
 
-/// Walks over names in byte order. Names strictly ascend, whatever the file holds.
+/// Walks over names in byte order, and those of one name by id. They strictly ascend, whatever the file holds.
 pub struct NamesCursor<'a> {
     names: Names<'a>,
     next: u64,
-    last: &'a [u8],
+    last: (&'a [u8], u32),
 }
 
 impl<'a> NamesCursor<'a> {
@@ -349,11 +360,19 @@ impl<'a> NamesCursor<'a> {
         }
         let offset = std::mem::replace(&mut self.next, u64::MAX);
         let entry = self.names.entry(offset)?;
-        if entry.name <= self.last {
+        if (entry.name, entry.id) <= self.last && !self.last.0.is_empty() {
             return Err(self.names.file.corrupt(offset, "a name is out of order"));
         }
         self.next = offset + (LEAD + entry.name.len()) as u64;
-        self.last = entry.name;
+        self.last = (entry.name, entry.id);
         Ok(Some(entry))
+    }
+
+    /// The next entry, which stays the next.
+    fn peek(&self) -> Result<Option<NameEntry<'a>>> {
+        match self.next < self.names.place.heap_end() {
+            true => self.names.entry(self.next).map(Some),
+            false => Ok(None),
+        }
     }
 }

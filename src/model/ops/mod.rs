@@ -7,6 +7,7 @@ pub mod attributes;
 pub mod channel_attributes;
 pub mod class;
 pub mod clear;
+pub mod delete_channel;
 pub mod deliver;
 pub mod edit;
 pub mod flag_unread;

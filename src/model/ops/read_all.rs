@@ -39,7 +39,8 @@ operation! {
 fn read_one(txn: &mut impl Transaction, key: UserChannel, own: Option<&Own>) -> Result<Outcome> {
     let Some(mut row) = txn.row::<Membership>(key)? else { return Ok(Outcome::Unchanged) };
     row.set_own(own.unwrap_or(&Own::default()));
-    if row.flagged == 0 && row.unread(&txn.head(key.channel)) == 0 {
+    let head = txn.head(key.channel);
+    if head.dead() || row.flagged == 0 && row.unread(&head) == 0 {
         return Ok(Outcome::Unchanged);
     }
     read_to(txn, key, &row, u64::MAX)
