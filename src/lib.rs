@@ -61,6 +61,7 @@ pub use model::ops::join::{HistoryFrom, JoinOptions};
 pub use model::ops::leave::LeaveOptions;
 pub use model::ops::require::Condition;
 pub use model::outcome::{Outcome, Receipt};
+pub use model::retention::RetentionPolicy;
 pub use model::set::{MAX_SET_ATTRIBUTES, SetMember};
 pub use model::user::User;
 pub use options::{MAX_PAYLOAD, Options};
@@ -73,6 +74,7 @@ pub use store::{Commit, NextVersion, Store};
 pub use upkeep::backup::Backup;
 pub use upkeep::inspect::{Inspection, inspect};
 pub use upkeep::report::{Files, Recovery, Stat};
+pub use upkeep::retention::Retained;
 pub use upkeep::verify::{Verification, verify};
 
 /// The examples of README.md, compiled and run.

@@ -8,6 +8,7 @@ use crate::env::{Env, OsEnv};
 use crate::error::{Error, Result};
 use crate::model::batch::Durability;
 use crate::model::membership::Keep;
+use crate::model::retention::RetentionPolicy;
 use crate::model::window::SendWindow;
 
 /// The largest payload limit that can be set, in bytes.
@@ -43,6 +44,7 @@ pub struct Options {
     pub(crate) seal_on_close: bool,
     pub(crate) window_versions: u64,
     pub(crate) window_time: Duration,
+    pub(crate) retention: RetentionPolicy,
 }
 
 impl Options {
@@ -66,6 +68,7 @@ impl Options {
             seal_on_close: false,
             window_versions: 1 << 20,
             window_time: Duration::from_secs(7 * 24 * 3600),
+            retention: RetentionPolicy::new(),
         }
     }
 
@@ -173,6 +176,13 @@ impl Options {
     /// old one may be gone.
     pub fn client_id_window(mut self, versions: u64, time: Duration) -> Self {
         (self.window_versions, self.window_time) = (versions, time);
+        self
+    }
+
+    /// How long channels keep their messages that have no policy of their own ([`Batch::retention`](crate::Batch::retention)):
+    /// for ever, unless told otherwise.
+    pub fn retention(mut self, policy: RetentionPolicy) -> Self {
+        self.retention = policy;
         self
     }
 

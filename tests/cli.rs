@@ -306,6 +306,27 @@ fn history_answers_every_range_in_both_directions() {
 }
 
 #[test]
+fn messages_are_erased_and_channels_trimmed_emptied_kept_by_policies_and_deleted() {
+    let place = Place::new();
+    let messages: Vec<_> = (1..=4).map(|i| send("c", "ana", &format!("message {i}"))).collect();
+    messages.iter().for_each(|line| place.import(&[line]));
+    place.import(&[r#"{"op":"erase","channel":"c","seq":3}"#, r#"{"op":"trim","channel":"c","seq":1}"#]);
+    place.import(&[r#"{"op":"retention","channel":"c","max_count":7}"#]);
+    let lines = place.json("history", &["--channel", "c"]);
+    assert_eq!((lines.len(), &lines[0]["seq"]), (3, &2.into()));
+    assert_eq!((&lines[1]["text"], &lines[1]["state"]), (&"".into(), &"erased".into()));
+    assert!(place.run("changes", &["--channel", "c"]).out.contains("erased"));
+    let refused = place.with("import", &[], br#"{"op":"edit","channel":"c","seq":3,"text":""}"#);
+    assert!(refused.failed(1).contains("message 3 was retracted or erased"), "{refused:?}");
+    let refused = place.with("import", &[], br#"{"op":"retention","channel":"c","max_count":0}"#);
+    assert!(refused.failed(1).contains("a retention limit of 0"), "{refused:?}");
+    place.import(&[r#"{"op":"empty","channel":"c"}"#]);
+    assert!(place.json("history", &["--channel", "c"]).is_empty());
+    place.import(&[r#"{"op":"delete_channel","channel":"c"}"#, &messages[0]]);
+    assert_eq!(place.json("history", &["--channel", "c"])[0]["seq"], 1);
+}
+
+#[test]
 fn a_retracted_message_is_a_stub() {
     let place = Place::new();
     let (one, two) = (send("c", "ana", "hi"), send("c", "ana", "oops"));

@@ -174,6 +174,15 @@ enum Plan {
     DeleteChannel {
         channel: u8,
     },
+    Erase {
+        channel: u8,
+        message: Place,
+    },
+    Retention {
+        channel: u8,
+        age: Option<u64>,
+        count: Option<u64>,
+    },
     Forget {
         channel: u8,
         user: u8,
@@ -202,6 +211,10 @@ enum Step {
     Pipeline(Vec<Commit>),
     Maintain(u8),
     Seal,
+    /// The bytes of what was erased go at once.
+    EraseNow,
+    /// Channels are trimmed by their policies, at a time.
+    Enforce(i64),
     Sync,
     Reopen,
     /// The last handle is dropped without a close.
@@ -342,6 +355,9 @@ fn plan() -> impl Strategy<Value = Plan> {
             .prop_map(|((channel, _), message)| Plan::Retract { channel, message }),
         1 => (pair.clone(), any::<Place>()).prop_map(|((channel, _), to)| Plan::Trim { channel, to }),
         1 => pair.clone().prop_map(|(channel, _)| Plan::DeleteChannel { channel }),
+        2 => (pair.clone(), any::<Place>()).prop_map(|((channel, _), message)| Plan::Erase { channel, message }),
+        1 => (pair.clone(), prop::option::of(select(vec![1u64, 1 << 40, u64::MAX])), prop::option::of(1u64..5))
+            .prop_map(|((channel, _), age, count)| Plan::Retention { channel, age, count }),
         4 => (pair.clone(), any::<Place>(), prop_oneof![0u8..4, Just(255)])
             .prop_map(|((channel, user), from, more)| Plan::Forget { channel, user, from, more }),
         4 => (pair.clone(), any::<Place>(), select(vec![0usize, 1, 100, 1024, 1025, 3000]))
@@ -375,6 +391,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => some().prop_map(Step::Pipeline),
         5 => (1u8..8).prop_map(Step::Maintain),
         3 => Just(Step::Seal),
+        1 => Just(Step::EraseNow),
+        3 => any::<i64>().prop_map(Step::Enforce),
         1 => Just(Step::Sync),
         1 => Just(Step::Reopen),
         1 => Just(Step::Drop),
@@ -551,6 +569,14 @@ fn settle(model: &Model, plan: &Plan) -> Op {
             let seq = choose(model, &channel, to);
             Op::Trim { channel, seq }
         }
+        Plan::Retention { channel, age, count } => {
+            Op::Retention { channel: channel_name(channel), age, count }
+        }
+        Plan::Erase { channel, message } => {
+            let channel = channel_name(channel);
+            let seq = choose_message(model, &channel, message);
+            Op::Erase { channel, seq }
+        }
         Plan::DeleteChannel { channel } => Op::DeleteChannel { channel: channel_name(channel) },
         Plan::Forget { channel, user, from, more } => {
             let channel = channel_name(channel);
@@ -653,6 +679,16 @@ impl Machine {
             }
             Step::Maintain(steps) => drop((0..*steps).take_while(|_| store.maintain().unwrap()).count()),
             Step::Seal => store.seal().unwrap(),
+            Step::EraseNow => store.erase_now().unwrap(),
+            Step::Enforce(now) => {
+                let trims = self.witness.visible().overdue(*now);
+                let retained = store.enforce_retention(*now, usize::MAX).unwrap();
+                assert_eq!((retained.trimmed, retained.done), (trims.len() as u64, true));
+                if !trims.is_empty() {
+                    self.witness.ask(&trims, Durability::Sync);
+                    self.witness.acknowledge(Durability::Sync);
+                }
+            }
             // Dropped tombstones are not seen as memberships that once were.
             Step::View if self.forgets => {}
             Step::View => {

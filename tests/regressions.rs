@@ -216,3 +216,20 @@ fn the_longest_times_are_no_fault() {
     store.close().unwrap();
     assert!(!panics.load(Ordering::SeqCst), "a background thread panicked");
 }
+
+/// What was trimmed went with its file, and the next message came after a gap.
+#[test]
+fn a_place_in_a_gap_above_what_was_trimmed_is_found() {
+    let sim = SimEnv::new(0);
+    let store = options(sim.clone()).open(DIR).unwrap();
+    hooks::append(&store, "c", "first", Durability::Buffered).unwrap();
+    store.sync().unwrap();
+    kill(&sim, store);
+    let store = options(sim.clone()).open(DIR).unwrap();
+    store.commit(Batch::new().trim("c", 1)).unwrap();
+    append(&store, "second").unwrap();
+    store.seal().unwrap();
+    while store.maintain().unwrap() {}
+    store.commit(Batch::new().join_with("c", "u", JoinOptions::new().history(HistoryFrom::Seq(3)))).unwrap();
+    assert_eq!(texts(&store), ["second"]);
+}

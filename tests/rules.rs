@@ -3185,6 +3185,7 @@ mod values {
 /// Channels and users that go with all that belongs to them.
 mod deleting {
     use super::*;
+    use chanlog::Event;
 
     /// A channel with all that one may have, and one that stays.
     fn filled() -> Fresh {
@@ -3358,7 +3359,6 @@ mod deleting {
             (0..2000).for_each(|i| _ = b.add_to_set("general", 1, format!("user {i}")));
             b
         });
-        commit(&store, |b| b.edit("general", 5, vec![b'x'; 3000]));
         store.seal().unwrap();
         let large = store.stat().unwrap();
         commit(&store, |b| b.delete_channel("general"));
@@ -3403,6 +3403,23 @@ mod deleting {
     }
 
     #[test]
+    fn a_feed_tells_of_a_deletion_once_and_of_no_message_that_went() {
+        let store = filled();
+        commit(&store, |b| b.delete_channel("general"));
+        commit(&store, |b| b.append("general", draft("bob")));
+        let (mut channels, mut messages) = (Vec::new(), Vec::new());
+        for event in store.feed() {
+            match event.unwrap() {
+                Event::Channel { channel, head, .. } => channels.push((channel, head.deleted > 0)),
+                Event::Message { channel, message, .. } if channel == "general" => messages.push(message.seq),
+                _ => {}
+            }
+        }
+        assert_eq!(channels, [("random".into(), false), ("general".into(), true)]);
+        assert_eq!(messages, [1]);
+    }
+
+    #[test]
     fn a_crash_keeps_a_deletion_that_was_acknowledged() {
         let store = filled();
         commit(&store, |b| b.delete_channel("general"));
@@ -3410,6 +3427,263 @@ mod deleting {
         let store = store.crashed();
         assert_eq!(seqs(&store.history("general").list().unwrap()), [1]);
         assert_eq!(listed(&store, "bob"), ["random"]);
+    }
+}
+
+/// Messages whose bytes go.
+mod erasing {
+    use super::*;
+    use chanlog::{ChangeKind, MessageState};
+
+    /// Bytes that no compression makes shorter, and that stand nowhere else.
+    fn secret(seed: u64, len: usize) -> Vec<u8> {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 32) as u8
+        };
+        (0..len).map(|_| next()).collect()
+    }
+
+    /// The files of a store that hold the first bytes of a secret.
+    fn files_with(store: &Fresh, seed: u64) -> Vec<String> {
+        let wanted = secret(seed, 24);
+        let holds = |path: &Path| std::fs::read(path).unwrap().windows(24).any(|bytes| bytes == wanted);
+        let files = std::fs::read_dir(store.dir.path()).unwrap().map(|file| file.unwrap());
+        let found = files.filter(|file| file.metadata().unwrap().is_file() && holds(&file.path()));
+        found.map(|file| file.file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn nobody_reads_what_was_erased_and_all_else_stays() {
+        let store = fresh();
+        send(&store, "general", "alice", 3);
+        commit(&store, |b| {
+            b.join_with("general", "bob", JoinOptions::new().history(HistoryFrom::Start).read(0))
+        });
+        commit(&store, |b| b.annotate("general", 3, "key", "value").edit("general", 2, "edited"));
+        let before = list(&store, "bob");
+        let receipt = commit(&store, |b| b.erase("general", 2).erase("general", 3).erase("general", 3));
+        assert_eq!(receipt.outcomes()[2], Outcome::Unchanged);
+        store.wherever(|store| {
+            let messages = store.history("general").list().unwrap();
+            assert_eq!(messages[0].payload, "message 0");
+            for message in &messages[1..] {
+                assert!(matches!(message.state, MessageState::Erased { .. }) && message.payload.is_empty());
+                assert_eq!(message.sender, "alice");
+            }
+            let now = entry(store, "bob", "general");
+            assert_eq!((now.unread, now.last.unwrap().seq), (3, 3), "it counts, and stays the last one");
+            assert_eq!(now.versions.messages, before.entries[0].versions.messages);
+            assert_eq!(brief(&changes(store, "bob", &before.as_of).0), ["general"]);
+            assert_eq!(store.annotations("general").list().unwrap().len(), 1);
+            let kinds = store.changes("general").list().unwrap();
+            assert_eq!(kinds.iter().filter(|change| change.kind == ChangeKind::Erased).count(), 2);
+            store.erase_now().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_stub_is_neither_edited_nor_retracted_and_a_retracted_message_may_be_erased() {
+        let store = fresh();
+        send(&store, "general", "alice", 2);
+        commit(&store, |b| {
+            b.join_with("general", "bob", JoinOptions::new().history(HistoryFrom::Start).read(0))
+        });
+        commit(&store, |b| b.retract("general", 1).erase("general", 1).erase("general", 2));
+        let refused = try_commit(&store, |b| b.edit("general", 2, "again"));
+        assert!(matches!(refused, Err(Error::Retracted { seq: 2, .. })));
+        assert_eq!(commit(&store, |b| b.retract("general", 2)).outcomes(), [Outcome::Unchanged]);
+        let refused = try_commit(&store, |b| b.erase("general", 3));
+        assert!(matches!(refused, Err(Error::NoMessage { seq: 3, .. })));
+        assert_eq!(unread(&store, "bob", "general"), 1, "retracted before");
+    }
+
+    #[test]
+    fn no_file_holds_a_byte_of_it_once_that_was_asked_for() {
+        let mut store = fresh();
+        let message = |seed, len| Draft::new("alice", 0, secret(seed, len));
+        let before = |store: &Fresh| {
+            commit(store, |b| b.append("general", message(1, 100)).append("general", message(2, 100_000)));
+            commit(store, |b| b.append("general", message(3, 100)).append("random", message(4, 100)));
+            // Edited twice: once beside the row, once in it.
+            commit(store, |b| b.append("general", draft("alice")).edit("general", 4, secret(5, 2000)));
+            commit(store, |b| b.edit("general", 4, secret(6, 500)).edit("random", 1, secret(7, 3000)));
+            commit(store, |b| b.channel_attributes("general", secret(8, 2000)));
+        };
+        before(&store);
+        store.seal().unwrap();
+        send(&store, "general", "alice", 30);
+        commit(&store, |b| b.append("general", message(9, 100)));
+        for seed in 1..=9 {
+            assert!(!files_with(&store, seed).is_empty(), "{seed} is there");
+        }
+        commit(&store, |b| (1..=4).chain([35]).fold(b, |b, seq| b.erase("general", seq)));
+        for round in 0..3 {
+            store.erase_now().unwrap();
+            for seed in [1, 2, 3, 5, 6, 9] {
+                assert_eq!(files_with(&store, seed), Vec::<String>::new(), "{seed} in round {round}");
+            }
+            assert_eq!(store.history("random").list().unwrap()[0].payload, secret(7, 3000));
+            let kept = store.channel("general").unwrap().unwrap().attributes;
+            assert_eq!(kept.bytes().unwrap(), &secret(8, 2000));
+            let messages = store.history("general").list().unwrap();
+            assert_eq!((messages.len(), &messages[4].payload[..]), (35, &b"message 0"[..]));
+            assert!(messages[..4].iter().chain([&messages[34]]).all(|message| message.payload.is_empty()));
+            let verified = chanlog::verify(store.dir.path(), &store.options).unwrap();
+            assert!(verified.faults.is_empty(), "{:?}", verified.faults);
+            match round {
+                0 => store.reopen(),
+                _ => send(&store, "other", "bob", 3),
+            }
+        }
+        // A second call has nothing to rewrite.
+        let merged = store.stat().unwrap().segments;
+        store.erase_now().unwrap();
+        assert_eq!(store.stat().unwrap().segments.count, merged.count + 1);
+    }
+
+    #[test]
+    fn merges_of_segments_leave_out_what_was_erased_trimmed_or_deleted() {
+        let store = fresh();
+        for (channel, seed) in [("erased", 11), ("trimmed", 12), ("deleted", 13), ("kept", 14)] {
+            commit(&store, |b| {
+                b.append(channel, Draft::new("alice", 0, secret(seed, 100))).append(channel, draft("alice"))
+            });
+        }
+        store.seal().unwrap();
+        commit(&store, |b| b.erase("erased", 1).trim("trimmed", 1).delete_channel("deleted"));
+        store.seal().unwrap();
+        send(&store, "kept", "alice", 1);
+        store.compact().unwrap();
+        for seed in 11..=13 {
+            assert_eq!(files_with(&store, seed), Vec::<String>::new(), "{seed}");
+        }
+        assert_eq!(files_with(&store, 14).len(), 1);
+        assert_eq!(store.history("kept").list().unwrap()[0].payload, secret(14, 100));
+    }
+
+    #[test]
+    fn a_view_from_before_still_reads_it() {
+        let store = fresh();
+        commit(&store, |b| b.append("general", Draft::new("alice", 0, secret(1, 100))));
+        commit(&store, |b| b.channel_attributes("general", secret(2, 2000)));
+        store.seal().unwrap();
+        let view = store.view().unwrap();
+        commit(&store, |b| b.erase("general", 1).channel_attributes("general", ""));
+        store.erase_now().unwrap();
+        assert_eq!(view.history("general").list().unwrap()[0].payload, secret(1, 100));
+        let kept = view.channel("general").unwrap().unwrap().attributes;
+        assert_eq!(kept.bytes().unwrap(), &secret(2, 2000));
+        assert!(store.history("general").list().unwrap()[0].payload.is_empty());
+    }
+}
+
+/// Messages that go by policies.
+mod retaining {
+    use super::*;
+    use chanlog::RetentionPolicy;
+    use std::time::Duration;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// Messages of a channel, one an hour, the first at hour 1.
+    fn hourly(store: &Store, channel: &str, count: i64) {
+        for hour in 1..=count {
+            let at = hour * 3_600_000;
+            commit(store, |b| b.append(channel, Draft::new("alice", at, format!("hour {hour}"))));
+        }
+    }
+
+    fn kept(store: &Store, channel: &str) -> Vec<u64> {
+        seqs(&store.history(channel).list().unwrap())
+    }
+
+    fn at(hour: i64) -> i64 {
+        hour * 3_600_000
+    }
+
+    #[test]
+    fn a_count_is_exact_and_an_age_keeps_what_is_younger() {
+        let store = fresh();
+        for channel in ["counted", "aged", "both", "free"] {
+            hourly(&store, channel, 10);
+        }
+        let (count, age) = (RetentionPolicy::new().max_count(3), RetentionPolicy::new().max_age(4 * HOUR));
+        commit(&store, |b| b.retention("counted", count).retention("aged", age));
+        commit(&store, |b| b.retention("both", age.max_count(3)).join("counted", "bob"));
+        let retained = store.enforce_retention(at(10), usize::MAX).unwrap();
+        assert_eq!((retained.channels, retained.trimmed, retained.done), (3, 3, true));
+        store.wherever(|store| {
+            assert_eq!(kept(store, "counted"), [8, 9, 10]);
+            assert_eq!(kept(store, "aged"), [6, 7, 8, 9, 10], "one is just four hours old");
+            assert_eq!(kept(store, "both"), [8, 9, 10]);
+            assert_eq!(kept(store, "free").len(), 10);
+            assert_eq!(store.enforce_retention(at(10), usize::MAX).unwrap().trimmed, 0);
+            let row = store.channel("both").unwrap().unwrap();
+            assert_eq!(row.retention(), Some(age.max_count(3)));
+        });
+    }
+
+    #[test]
+    fn all_may_go_by_age_and_the_last_seq_stays() {
+        let store = fresh();
+        hourly(&store, "general", 3);
+        commit(&store, |b| b.retention("general", RetentionPolicy::new().max_age(HOUR)));
+        store.enforce_retention(at(100), usize::MAX).unwrap();
+        assert!(kept(&store, "general").is_empty());
+        hourly(&store, "general", 1);
+        assert_eq!(kept(&store, "general"), [4]);
+    }
+
+    #[test]
+    fn a_timestamp_in_the_future_keeps_what_follows_and_a_wrong_order_takes_nothing_too_early() {
+        let store = fresh();
+        for hour in [1, 900, 2, 8] {
+            commit(&store, |b| b.append("general", Draft::new("alice", at(hour), "x")));
+        }
+        commit(&store, |b| b.retention("general", RetentionPolicy::new().max_age(4 * HOUR)));
+        store.enforce_retention(at(10), usize::MAX).unwrap();
+        assert_eq!(kept(&store, "general"), [2, 3, 4]);
+    }
+
+    #[test]
+    fn a_policy_of_its_own_stands_in_place_of_the_default() {
+        let store = fresh_with(small().retention(RetentionPolicy::new().max_count(2)));
+        for channel in ["plain", "more", "all", "back"] {
+            hourly(&store, channel, 5);
+        }
+        let policy = RetentionPolicy::new();
+        commit(&store, |b| {
+            b.retention("more", policy.max_count(4)).retention("all", policy.max_count(u64::MAX))
+        });
+        commit(&store, |b| b.retention("back", policy.max_count(4)).retention("back", policy));
+        // A bound on work: two channels a call.
+        for (trimmed, done) in [(2, false), (1, true), (0, false)] {
+            let retained = store.enforce_retention(at(0), 2).unwrap();
+            assert_eq!((retained.trimmed, retained.done), (trimmed, done));
+        }
+        assert_eq!(kept(&store, "plain"), [4, 5]);
+        assert_eq!(kept(&store, "more"), [2, 3, 4, 5]);
+        assert_eq!(kept(&store, "all").len(), 5);
+        assert_eq!(kept(&store, "back"), [4, 5]);
+    }
+
+    #[test]
+    fn the_background_trims_after_a_sealing() {
+        let policy = RetentionPolicy::new().max_count(2);
+        let store = fresh_with(small().background(true).retention(policy));
+        hourly(&store, "general", 5);
+        store.seal().unwrap();
+        for _ in 0..500 {
+            if kept(&store, "general") == [4, 5] {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("kept {:?}", kept(&store, "general"));
     }
 }
 

@@ -61,6 +61,7 @@ impl<'a> From<&'a MessageChange> for Line<'a> {
         let (word, key, value) = match &change.kind {
             ChangeKind::Edited { payload, .. } => ("edited", None, Some(payload)),
             ChangeKind::Retracted => ("retracted", None, None),
+            ChangeKind::Erased => ("erased", None, None),
             ChangeKind::Annotated { key, value, .. } => ("annotated", Some(key), Some(value)),
             ChangeKind::Unannotated { key, .. } => ("unannotated", Some(key), None),
             _ => ("altered", None, None),

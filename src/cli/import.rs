@@ -34,7 +34,8 @@ use crate::text;
 /// "activate", "class", with the operation's fields as keys; "attributes" of a membership, a channel or a user, by which names
 /// are given; "pin", "mute" and "unread" without "on":false set what they say; "set_unread" takes "n"; "read_all" of a "user" marks all channels as read; "deliver" takes "seq"; "leave" with "keep" keeps for the user what could be read until then; "retract" of a message by its "seq", "edit" with "seq" and "text", "annotate" with
 /// "seq", "key" and "text", which is empty in order to remove, "forget" of a range "from" a seq
-/// "to" another by one user), "history" ("now", "all") of a join, "seq" of a read (to the end without
+/// "to" another by one user, "erase" of a message by its "seq", "trim" up to a "seq", "empty" and "delete_channel" of a channel,
+/// "retention" of a channel by "max_age_ms" and "max_count"), "history" ("now", "all") of a join, "seq" of a read (to the end without
 /// it), "silent", "quiet", "mentions" (a list of users' names) or "mention_all", "client_id" (the client's id of the message, by
 /// which a line that was sent before changes nothing; "id" means the same), "unique_id" (one that no other message has, by which
 /// `message` finds it), "payload_base64" in place of "text". Names and ids
@@ -178,7 +179,7 @@ impl<'a> Import<'a> {
             }
             Error::ConditionFailed { .. } => Refusal::Bad("the condition does not hold".into()),
             Error::NoMessage { seq, .. } => Refusal::Bad(format!("the channel has no message {seq}")),
-            Error::Retracted { seq, .. } => Refusal::Bad(format!("message {seq} was retracted")),
+            Error::Retracted { seq, .. } => Refusal::Bad(format!("message {seq} was retracted or erased")),
             Error::TooLarge { .. } => Refusal::Bad(error.to_string()),
             error => Refusal::Store(error),
         })

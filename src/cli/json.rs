@@ -130,6 +130,7 @@ pub fn state(message: &chanlog::Message) -> Option<&'static str> {
         MessageState::Sent => None,
         MessageState::Edited { .. } => Some("edited"),
         MessageState::Retracted { .. } => Some("retracted"),
+        MessageState::Erased { .. } => Some("erased"),
         _ => Some("altered"),
     }
 }

@@ -227,7 +227,8 @@ fn merge_segment(segment: &Arc<Segment>, cache: Arc<BlockCache>) -> Result<Segme
     let disk = open_dir(&SimEnv::new(0), DIR);
     let mut pace = |_| Ok(());
     let is_last = |channel: ChannelId, _| channel.0.is_multiple_of(2);
-    let len = segment::merge(&disk, STORE, 2, std::slice::from_ref(segment), &is_last, &mut pace)?;
+    let ask = segment::Ask { is_last: &is_last, is_withheld: &|_, _| Ok(false) };
+    let len = segment::merge(&disk, STORE, 2, std::slice::from_ref(segment), ask, &mut pace)?;
     Segment::open(&disk, STORE, 2, len, cache)
 }
 

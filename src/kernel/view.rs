@@ -272,17 +272,21 @@ impl Kernel {
         self.heads.read().dead()
     }
 
-    /// Shows deleted channels from `from` on. Returns where to go on: the lock is let go now and then.
-    pub fn dead_channels(
+    /// Shows the newest heads that have further fields, from `from` on, at most so many. Returns where to go on: the lock is let
+    /// go now and then.
+    pub fn each_further(
         &self,
         from: ChannelId,
+        most: usize,
         visit: &mut dyn FnMut(ChannelId, &Head),
     ) -> Option<ChannelId> {
-        self.heads.read().each_further(from, SLICE, &mut |channel, head| {
-            if head.dead() {
-                visit(channel, head);
-            }
-        })
+        let (mut left, mut next) = (most, Some(from));
+        while let Some(from) = next.filter(|_| left > 0) {
+            let part = left.min(SLICE);
+            next = self.heads.read().each_further(from, part, visit);
+            left -= part;
+        }
+        next
     }
 
     /// Makes a commit visible. Only one thread may do this at a time.

@@ -23,6 +23,8 @@ image! {
         edited: bool = 3,
         /// The payload of an edited one that was not retracted.
         payload: Blob = 4,
+        /// Whether it was erased: its payload is withheld, and its bytes go from the files.
+        erased: bool = 5,
     }
     beside {}
     tombstone |_| false;
@@ -34,14 +36,20 @@ impl Alteration {
         self.retracted && self.counted
     }
 
+    /// Whether nobody gets the payload any more.
+    pub(crate) fn withheld(&self) -> bool {
+        self.retracted || self.erased
+    }
+
     /// The length of the payload that readers get of a message that was sent with `payload`.
     pub(crate) fn len(&self, payload: &[u8]) -> usize {
-        if self.retracted || self.edited { self.payload.len() } else { payload.len() }
+        if self.withheld() || self.edited { self.payload.len() } else { payload.len() }
     }
 
     /// The state of the message.
     pub(crate) fn state(&self) -> MessageState {
         match *self {
+            Alteration { erased: true, version, .. } => MessageState::Erased { version },
             Alteration { retracted: true, version, .. } => MessageState::Retracted { version },
             Alteration { edited: true, version, .. } => MessageState::Edited { version },
             _ => MessageState::Sent,
@@ -55,6 +63,9 @@ impl Alteration {
         head.altered = head.altered.max(key.seq);
         if after.retracted {
             head.retracted = head.retracted.max(key.seq);
+        }
+        if after.erased {
+            head.erased = head.erased.max(key.seq);
         }
         state.set_head(key.channel, head);
     }

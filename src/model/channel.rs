@@ -7,6 +7,7 @@ use super::head::Head;
 use super::ids::ChannelId;
 use super::image::image;
 use super::mark::Mark;
+use super::retention::RetentionPolicy;
 use super::state::State;
 
 image! {
@@ -22,6 +23,10 @@ image! {
         trimmed: Mark = 3,
         /// When the channel was deleted, in Unix milliseconds; `None` as long as it was not. It is the row's last change.
         deleted_at: Option<i64> = 8,
+        /// How old messages may become, in milliseconds; 0 if the store's default says.
+        max_age_ms: u64 = 9,
+        /// How many messages are kept; 0 if the store's default says.
+        max_count: u64 = 10,
     }
     beside {}
     tombstone |_| false;
@@ -31,11 +36,20 @@ image! {
 pub const MAX_CHANNEL_ATTRIBUTES: usize = 64 << 10;
 
 impl Channel {
+    /// The channel's own retention policy, if it has one.
+    #[must_use]
+    pub fn retention(&self) -> Option<RetentionPolicy> {
+        let given = |limit: u64| (limit > 0).then_some(limit);
+        let policy = RetentionPolicy { max_age_ms: given(self.max_age_ms), max_count: given(self.max_count) };
+        (!policy.is_empty()).then_some(policy)
+    }
+
     /// What follows from a change of the row: the head's class and floor, and that members are told of the channel.
     pub(crate) fn follow(after: &Self, key: ChannelId, state: &mut impl State) {
         let before = state.head(key);
         let (class, trimmed, changed) = (after.class, after.trimmed, after.version);
-        let mut head = Head { class, trimmed, changed, kept: changed, ..before };
+        let limited = after.retention().is_some();
+        let mut head = Head { class, trimmed, limited, changed, kept: changed, ..before };
         if after.deleted_at.is_some() {
             (head.deleted, head.deleted_at, head.members) = (changed, after.deleted_at, 0);
         }

@@ -92,10 +92,15 @@ head! {
     loud_seq: u64 = 26,
     /// The version of that message, or 0.
     loud_order: u64 = 27,
-    /// The version at which the channel was deleted, or 0. No name leads to a channel that was.
+    /// The version at which the channel was deleted, or 0. No name leads to a channel that was; a feed of the whole store tells
+    /// of it once, as of a change of the channel.
     deleted: u64 = 16,
     /// When it was deleted, in Unix milliseconds.
     deleted_at: Option<i64> = 17,
+    /// The greatest seq of a message that was erased, or 0.
+    erased: u64 = 18,
+    /// Whether the channel has a retention policy of its own.
+    limited: bool = 19,
 }
 
 /// What every channel has of a head, and whether there is more.

@@ -51,6 +51,8 @@ pub trait Image: Clone + Default + PartialEq + std::fmt::Debug + Send + Sync + '
         image.decode_into(version, bytes)?;
         Some(image)
     }
+    /// Shows the versions of the values that an image names; `None` if it is not valid.
+    fn values(bytes: &[u8], see: &mut dyn FnMut(u64)) -> Option<()>;
     /// The same, in place of another row.
     fn decode_into(&mut self, version: u64, bytes: &[u8]) -> Option<()>;
     /// Sets a field to what a patch says; `None` if the value is of a wrong type.
@@ -601,6 +603,18 @@ macro_rules! image {
                 while !r.is_empty() {
                     let (number, value) = $crate::model::image::take_field(&mut r)?;
                     self.set(number, value.before(version)?)?;
+                }
+                Some(())
+            }
+
+            fn values(bytes: &[u8], see: &mut dyn FnMut(u64)) -> Option<()> {
+                let mut r = $crate::model::codec::Reader::new(bytes);
+                let [$($mark),*] = $crate::model::image::take_marks(&mut r)?;
+                $(let $crate::model::mark::Mark { .. } = $mark;)*
+                while !r.is_empty() {
+                    if let (_, $crate::model::image::Value::Stored(stored)) = $crate::model::image::take_field(&mut r)? {
+                        see(stored.version);
+                    }
                 }
                 Some(())
             }

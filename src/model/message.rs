@@ -32,7 +32,7 @@ pub struct Message {
     /// The caller's id of the message, by which [`Store::message_by_id`](crate::Store::message_by_id) finds it.
     pub unique_id: Option<Bytes>,
     /// The payload. It shares the memory of a mapped file or a cached block, which lives as long as this does; copy it in
-    /// order to keep it for long. Empty if the message was retracted.
+    /// order to keep it for long. Empty if the message was retracted or erased.
     pub payload: Bytes,
     /// What became of it since it was sent.
     pub state: MessageState,
@@ -66,6 +66,13 @@ pub enum MessageState {
     #[non_exhaustive]
     Retracted {
         /// The version of the retraction.
+        version: u64,
+    },
+    /// It was erased: it keeps its place, its payload is withheld, and the bytes go from the store's files
+    /// ([`Batch::erase`](crate::Batch::erase)).
+    #[non_exhaustive]
+    Erased {
+        /// The version of the erasure.
         version: u64,
     },
 }

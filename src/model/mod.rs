@@ -27,6 +27,7 @@ pub mod names;
 pub mod op;
 pub mod ops;
 pub mod outcome;
+pub mod retention;
 pub mod sent;
 pub mod set;
 pub mod state;
@@ -419,6 +420,9 @@ operations! {
     ReadAll in read_all,
     Deliver in deliver,
     DeleteChannel in delete_channel,
+    Erase in erase,
+    Empty in empty,
+    Retention in retention,
 }
 
 impl<'a> Op<'a> {

@@ -38,6 +38,8 @@ pub enum ChangeKind {
     },
     /// It was retracted.
     Retracted,
+    /// It was erased.
+    Erased,
     /// Something is kept with it under a key.
     #[non_exhaustive]
     Annotated {
@@ -114,6 +116,7 @@ pub(super) enum ChangedRow {
 /// A change as it is told.
 pub(super) fn told(view: &View, ByVersion { version, seq, row }: ByVersion) -> Result<MessageChange> {
     let kind = match row {
+        ChangedRow::Alteration(row) if row.erased => ChangeKind::Erased,
         ChangedRow::Alteration(row) if row.retracted => ChangeKind::Retracted,
         ChangedRow::Alteration(row) => ChangeKind::Edited { payload: view.bytes_of(&row.payload)? },
         ChangedRow::Annotation(row) if row.value.is_empty() => ChangeKind::Unannotated { key: row.key },

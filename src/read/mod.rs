@@ -113,7 +113,7 @@ impl<'a> Senders<'a> {
         altered: Option<&Alteration>,
     ) -> Result<Message> {
         let payload = match altered {
-            Some(altered) if altered.retracted => Bytes::new(),
+            Some(altered) if altered.withheld() => Bytes::new(),
             Some(altered) if altered.edited => self.view.bytes_of(&altered.payload)?,
             _ => record::share(bytes, record.payload),
         };

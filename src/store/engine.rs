@@ -4,21 +4,29 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::threads::{Signals, Threads};
+use crate::env::sync::atomic::{AtomicI64, Ordering};
 use crate::env::sync::{Arc, Mutex};
 use crate::error::{Error, Result};
 use crate::files::disk::{Disk, Health};
 use crate::files::note::{Note, NoteWriter};
 use crate::kernel::Kernel;
 use crate::model::batch::Batch;
+use crate::model::ids::ChannelId;
 use crate::options::Options;
 use crate::upkeep::backup::Backup;
 use crate::upkeep::report::{Recovery, Stat, stat};
+use crate::upkeep::retention::Retained;
 use crate::upkeep::{Merges, Upkeep, recovery};
 use crate::write::sync::Syncer;
 use crate::write::{Committer, Help, Submitted};
 
 /// A merge rests as long as it worked, after each so many bytes, while commits come in.
 const STRIDE: u64 = 1 << 20;
+
+/// How many channels retention looks at between commits.
+const RETAIN: usize = 256;
+/// How far beyond the last commit the clock is trusted by retention in the background, in milliseconds.
+const TRUSTED_MS: i64 = 3_600_000;
 
 /// An open store.
 pub struct Engine {
@@ -32,6 +40,10 @@ pub struct Engine {
     threads: Mutex<Option<Threads>>,
     /// Held until the store is closed.
     lock: Mutex<Option<Box<dyn Send + Sync>>>,
+    /// Where retention goes on, and after which sealed file it was last enforced in the background.
+    retention: Mutex<(ChannelId, Option<u64>)>,
+    /// When this process committed last, in Unix milliseconds; 0 for never.
+    committed_at: AtomicI64,
     /// Written by the background only.
     note: Mutex<NoteWriter>,
     /// How closing ended. Its lock is held while the store closes, so that whoever closes it too waits for that.
@@ -54,6 +66,8 @@ impl Engine {
             signals: Signals::default(),
             threads: Mutex::new(None),
             lock: Mutex::new(opened.lock),
+            retention: Mutex::default(),
+            committed_at: AtomicI64::new(0),
             note: Mutex::default(),
             ending: Mutex::new(None),
         });
@@ -71,9 +85,15 @@ impl Engine {
         *self.threads.lock() = Some(threads);
     }
 
-    /// Writes a batch.
+    /// Writes a caller's batch.
     pub fn submit(&self, batch: &Batch) -> Result<Submitted> {
         self.check_writable()?;
+        let submitted = self.write(batch)?;
+        self.committed_at.store(self.options.env.unix_ms(), Ordering::Relaxed);
+        Ok(submitted)
+    }
+
+    fn write(&self, batch: &Batch) -> Result<Submitted> {
         let submitted = self.committer.submit(batch, self)?;
         if let Some(threads) = &*self.threads.lock() {
             if !self.kernel.moment().files.frozen.is_empty() {
@@ -154,8 +174,17 @@ impl Engine {
         self.seal()?;
         while self.after_step(self.upkeep.merge_runs(Merges::Any, &mut |_| self.check_pace()))? {}
         while self.after_step(self.upkeep.drop_trimmed(|| self.syncer().sync()))? {}
-        while self.after_step(self.upkeep.merge_segments(Merges::Any, &mut |_| self.check_pace()))? {}
+        let sync = || self.syncer().sync();
+        while self.after_step(self.upkeep.merge_segments(Merges::Any, sync, &mut |_| self.check_pace()))? {}
         Ok(())
+    }
+
+    /// Seals all there is, leaves one image of each row, and writes anew each segment that holds what nobody reads any more.
+    pub fn erase_now(&self) -> Result<()> {
+        self.seal()?;
+        while self.after_step(self.upkeep.merge_runs(Merges::Any, &mut |_| self.check_pace()))? {}
+        while self.after_step(self.upkeep.drop_trimmed(|| self.syncer().sync()))? {}
+        self.after_step(self.upkeep.take_out(|| self.syncer().sync(), &mut |_| self.check_pace()))
     }
 
     /// Seals all there is, and makes a directory hold it too.
@@ -167,6 +196,45 @@ impl Engine {
         self.upkeep.back_up(to)
     }
 
+    /// Trims channels that hold more than their policies say, of the next `most` channels.
+    pub fn enforce_retention(&self, now: i64, most: usize) -> Result<Retained> {
+        self.check_writable()?;
+        let mut retained = Retained::default();
+        let mut at = self.retention.lock();
+        let mut left = most;
+        while left > 0 && !retained.done {
+            let part = left.min(RETAIN);
+            let overdue = self.upkeep.overdue(at.0, part, now)?;
+            retained.channels += overdue.looked;
+            retained.trimmed += overdue.trims.len() as u64;
+            if !overdue.trims.is_empty() {
+                let submitted = self.write(&overdue.trims)?;
+                self.syncer().wait(submitted.lsn, submitted.wait)?;
+            }
+            (at.0, retained.done) = (overdue.next.unwrap_or_default(), overdue.next.is_none());
+            left -= part;
+        }
+        Ok(retained)
+    }
+
+    /// The same in the background, once after each sealing, and a part of the channels at once. A clock that is far beyond this
+    /// process's last commit makes nothing older than that.
+    fn retain_step(&self) -> Result<()> {
+        let sealed = self.upkeep.manifest().runs.last().map(|run| run.id);
+        let committed = self.committed_at.load(Ordering::Relaxed);
+        if committed == 0 || self.retention.lock().1 == sealed {
+            return Ok(());
+        }
+        let now = self.options.env.unix_ms().min(committed.saturating_add(TRUSTED_MS));
+        loop {
+            self.check_pace()?;
+            if self.enforce_retention(now, RETAIN)?.done {
+                self.retention.lock().1 = sealed;
+                return Ok(());
+            }
+        }
+    }
+
     /// Seals the oldest full log segment, if there is one.
     pub fn seal_step(&self) -> Result<bool> {
         let sealed = self.upkeep.seal(&mut |_| self.check_pace());
@@ -174,13 +242,21 @@ impl Engine {
         self.after_step(sealed)
     }
 
-    /// Removes a segment of which all was trimmed, or merges segments once, if a merge is due.
+    /// Removes a segment of which all was trimmed, or merges segments once, if a merge is due. In the background retention comes
+    /// first.
     pub fn merge_segments(&self) -> Result<bool> {
+        if self.options.background
+            && let Err(error) = self.retain_step()
+        {
+            // Space comes back by merging all the same; it is tried again by the next step.
+            tracing::warn!(%error, "retention failed");
+        }
         if self.after_step(self.upkeep.drop_trimmed(|| self.syncer().sync()))? {
             return Ok(true);
         }
         let mut rest = Rest::new(self);
-        self.after_step(self.upkeep.merge_segments(Merges::Worthwhile, &mut |bytes| rest.pause(bytes)))
+        let pace = &mut |bytes| rest.pause(bytes);
+        self.after_step(self.upkeep.merge_segments(Merges::Worthwhile, || self.syncer().sync(), pace))
     }
 
     /// Merges runs once, if a merge is due.

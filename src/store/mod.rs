@@ -31,6 +31,7 @@ use crate::read::{
 };
 use crate::upkeep::backup::Backup;
 use crate::upkeep::report::{Recovery, Stat};
+use crate::upkeep::retention::Retained;
 use crate::write::Submitted;
 use engine::Engine;
 
@@ -610,6 +611,52 @@ impl Store {
     /// ```
     pub fn compact(&self) -> Result<()> {
         self.handle.engine.compact()
+    }
+
+    /// Trims channels that hold more than their retention policies say ([`Batch::retention`](crate::Batch::retention),
+    /// [`Options::retention`](crate::Options::retention)), by ordinary commits of at most 256 channels each. `now` is the time, in
+    /// Unix milliseconds, from which ages count: who calls answers for it. Looks at the next `most` channels that may have a
+    /// policy, and goes on from there when called again. Background threads do the same after each sealing, by the clock; but
+    /// a clock more than an hour beyond the process's last commit is taken for that hour, so that one that jumps takes nothing.
+    ///
+    /// Costs a head for each channel that has a policy, with an age limit one message more, and what [`Batch::trim`] costs
+    /// for each that is trimmed. Where the store once lost buffered messages, a count costs reading as many messages as it keeps,
+    /// in a channel that may hold more.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// use chanlog::{Batch, Draft, Options, RetentionPolicy};
+    /// let keep = RetentionPolicy::new().max_age(std::time::Duration::from_secs(60));
+    /// let store = Options::new().retention(keep).open(dir.path())?;
+    /// store.commit(Batch::new().append("general", Draft::new("alice", 1_000, "old")))?;
+    /// store.commit(Batch::new().append("general", Draft::new("alice", 90_000, "new")))?;
+    /// let retained = store.enforce_retention(100_000, usize::MAX)?;
+    /// assert_eq!((retained.channels, retained.trimmed, retained.done), (1, 1, true));
+    /// assert_eq!(store.history("general").list()?[0].payload, "new");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Store::commit`] and of reading a message; what was trimmed by then stays so.
+    pub fn enforce_retention(&self, now: i64, most: usize) -> Result<Retained> {
+        self.handle.engine.enforce_retention(now, most)
+    }
+
+    /// Makes the bytes of erased messages go from the directory, now and in the caller's thread: when it returns, no file there
+    /// holds a payload that an erased message ever had, by [`Batch::erase`](crate::Batch::erase) before this call. The same goes
+    /// for messages that were trimmed or deleted with their channel, and for long values that were replaced since.
+    ///
+    /// Seals all there is, merges all runs, and writes anew each message segment that still holds such a payload. Costs a
+    /// rewrite of all rows, a look at each channel of each segment, a read of the messages that are withheld in it, and the
+    /// rewriting. Without this call the same happens as segments are merged, some time.
+    ///
+    /// What is not in the directory is not reached: backups, copies, free blocks of the disk, and views and messages that this
+    /// process still holds. A damaged file can't be written anew. [`Batch::erase`](crate::Batch::erase) has an example.
+    ///
+    /// # Errors
+    /// Those of [`Store::compact`]; what was rewritten by then stays so, and the call can be made again.
+    pub fn erase_now(&self) -> Result<()> {
+        self.handle.engine.erase_now()
     }
 
     /// Makes `dir` hold the store as it is now, while it goes on: a directory that opens as a store, for a backup, or for a

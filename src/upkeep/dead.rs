@@ -27,14 +27,11 @@ impl Dead {
     /// Those that were deleted up to a version, which is sealed.
     pub fn upto(kernel: &Kernel, version: u64) -> Dead {
         let mut channels = BTreeMap::new();
-        let mut next = Some(ChannelId(0));
-        while let Some(from) = next {
-            next = kernel.dead_channels(from, &mut |channel, head| {
-                if head.deleted <= version {
-                    channels.insert(channel, (head.deleted, head.deleted_at.unwrap_or(0)));
-                }
-            });
-        }
+        kernel.each_further(ChannelId(0), usize::MAX, &mut |channel, head| {
+            if head.dead() && head.deleted <= version {
+                channels.insert(channel, (head.deleted, head.deleted_at.unwrap_or(0)));
+            }
+        });
         Dead { channels }
     }
 

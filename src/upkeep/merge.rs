@@ -10,9 +10,11 @@ use std::ops::Range;
 use super::dead::Dead;
 use super::files::{Pace, Upkeep};
 use super::tombstones::{self, SendsOver};
+use super::withheld::Withheld;
 use crate::error::{Error, Result};
 use crate::files::manifest::{FileEntry, Manifest};
 use crate::files::sealed::Kind;
+use crate::files::segment::Ask;
 use crate::files::{segment, table};
 use crate::kernel::{FileSet, Part};
 
@@ -77,8 +79,14 @@ impl Upkeep {
         Ok(true)
     }
 
-    /// Does one merge of segments, if one is due, and tells whether it did.
-    pub fn merge_segments(&self, due: Merges, pace: &mut Pace<'_>) -> Result<bool> {
+    /// Does one merge of segments, if one is due, and tells whether it did. `sync` makes durable what was published: what made
+    /// a payload withheld that the merge leaves out.
+    pub fn merge_segments(
+        &self,
+        due: Merges,
+        sync: impl FnOnce() -> Result<()>,
+        pace: &mut Pace<'_>,
+    ) -> Result<bool> {
         let _alone = self.merging_segments.lock();
         self.check()?;
         let (files, manifest) = self.lists();
@@ -90,10 +98,16 @@ impl Upkeep {
         let open = files.segments[range.clone()].iter().map(|part| part.segment.clone());
         let open: Vec<_> = open.collect::<Result<_>>()?;
         let is_last = |channel, seq| self.kernel.newest_head(channel).last.seq == seq;
-        let write = |id| segment::merge(&*self.disk, manifest.store, id, &open, &is_last, pace);
+        let withheld = Withheld::new(&self.kernel);
+        let is_withheld = |channel, seqs| withheld.holds(channel, seqs);
+        let ask = Ask { is_last: &is_last, is_withheld: &is_withheld };
+        let write = |id| segment::merge(&*self.disk, manifest.store, id, &open, ask, pace);
         let merged = self.merged(Kind::Segment, inputs, write)?;
         let Some(entry) = merged else { return Ok(true) };
         let install = || {
+            if withheld.any() {
+                sync()?;
+            }
             let part = self.open_part(entry)?;
             self.edit(
                 |manifest| {

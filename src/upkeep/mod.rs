@@ -11,10 +11,12 @@ pub mod inspect;
 mod merge;
 pub mod recovery;
 pub mod report;
+pub mod retention;
 mod seal;
 mod tombstones;
 mod trimmed;
 pub mod verify;
+mod withheld;
 
 pub use files::Upkeep;
 pub use merge::Merges;

@@ -324,6 +324,7 @@ fn changed(kind: &ChangeKind) -> Changed {
     match kind {
         ChangeKind::Edited { payload, .. } => Changed::Edited(payload.clone()),
         ChangeKind::Retracted => Changed::Retracted,
+        ChangeKind::Erased => Changed::Erased,
         ChangeKind::Annotated { key, value, .. } => Changed::Annotated(key.clone(), value.clone()),
         ChangeKind::Unannotated { key, .. } => Changed::Annotated(key.clone(), Bytes::new()),
         _ => unreachable!("a change that the model does not know"),

@@ -12,11 +12,12 @@ pub mod witness;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
 use chanlog::{
     BUFFERED_WINDOW, Batch, Condition, Draft, Durability, Head, HistoryFrom, JoinOptions, LeaveOptions, Mark,
-    Message, MessageState, Outcome,
+    Message, MessageState, Outcome, RetentionPolicy,
 };
 
 pub type Name = Vec<u8>;
@@ -80,6 +81,8 @@ pub enum Op {
     Annotate { channel: Name, seq: u64, key: Bytes, value: Bytes },
     Trim { channel: Name, seq: u64 },
     DeleteChannel { channel: Name },
+    Erase { channel: Name, seq: u64 },
+    Retention { channel: Name, age: Option<u64>, count: Option<u64> },
     Forget { channel: Name, user: Name, from: u64, to: u64 },
     Edit { channel: Name, seq: u64, payload: Bytes },
 }
@@ -90,7 +93,7 @@ pub enum Why {
     NotMember,
     /// There is no such message.
     NoMessage,
-    /// The message was retracted.
+    /// The message was retracted or erased.
     Retracted,
     Condition,
     /// The client id is that of another message.
@@ -152,11 +155,19 @@ pub fn batch(ops: &[Op], durability: Durability) -> Batch {
             Op::Annotate { channel, seq, key, value } => batch.annotate(channel, seq, key, value),
             Op::Trim { channel, seq } => batch.trim(channel, seq),
             Op::DeleteChannel { channel } => batch.delete_channel(channel),
+            Op::Erase { channel, seq } => batch.erase(channel, seq),
+            Op::Retention { channel, age, count } => batch.retention(channel, policy(age, count)),
             Op::Forget { channel, user, from, to } => batch.forget(channel, user, from, to),
             Op::Edit { channel, seq, payload } => batch.edit(channel, seq, payload),
         };
     }
     batch
+}
+
+fn policy(age: Option<u64>, count: Option<u64>) -> RetentionPolicy {
+    let policy = RetentionPolicy::new();
+    let policy = age.map_or(policy, |ms| policy.max_age(Duration::from_millis(ms)));
+    count.map_or(policy, |count| policy.max_count(count))
 }
 
 /// Whether a line of a set is told in a list, or among what changed since a version.
@@ -210,7 +221,7 @@ fn draft(post: &Post) -> Draft {
 }
 
 /// A stored message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Eq)]
 pub struct Msg {
     pub seq: u64,
     pub ordinal: u64,
@@ -219,12 +230,30 @@ pub struct Msg {
     pub fate: Fate,
 }
 
+impl PartialEq for Msg {
+    /// As readers see it.
+    fn eq(&self, other: &Self) -> bool {
+        let seen = |fate: Fate| match fate {
+            Fate::Erased { version, .. } => Fate::Erased { version, retracted: false },
+            fate => fate,
+        };
+        (self.seq, self.ordinal, self.version, seen(self.fate))
+            == (other.seq, other.ordinal, other.version, seen(other.fate))
+            && self.post == other.post
+    }
+}
+
 /// What became of a message, with the version of that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     Sent,
     Edited(u64),
     Retracted(u64),
+    /// And whether it had been retracted before.
+    Erased {
+        version: u64,
+        retracted: bool,
+    },
 }
 
 /// What changed of a message.
@@ -232,6 +261,7 @@ pub enum Fate {
 pub enum Changed {
     Edited(Bytes),
     Retracted,
+    Erased,
     /// A key, and its value; none if it was removed.
     Annotated(Bytes, Bytes),
 }
@@ -243,7 +273,12 @@ impl Msg {
     }
 
     pub fn retracted(&self) -> bool {
-        matches!(self.fate, Fate::Retracted(_))
+        matches!(self.fate, Fate::Retracted(_) | Fate::Erased { retracted: true, .. })
+    }
+
+    /// Whether nobody reads its payload any more.
+    fn withheld(&self) -> bool {
+        matches!(self.fate, Fate::Retracted(_) | Fate::Erased { .. })
     }
 }
 
@@ -266,6 +301,8 @@ impl From<&Message> for Msg {
             MessageState::Sent => Fate::Sent,
             MessageState::Edited { version, .. } => Fate::Edited(version),
             MessageState::Retracted { version, .. } => Fate::Retracted(version),
+            // A message does not tell whether it had been retracted.
+            MessageState::Erased { version, .. } => Fate::Erased { version, retracted: false },
             _ => unreachable!("a state that the model does not know"),
         };
         Msg { seq: m.seq, ordinal: m.ordinal, version: m.version, post, fate }
@@ -377,6 +414,8 @@ struct Channel {
     trimmed: u64,
     /// The version at which it was deleted, or 0. It stays here, under no name.
     dead: u64,
+    /// How old, and how many, messages may become; 0 for no limit.
+    limits: (u64, u64),
     /// Whether anything was ever kept with it, and when last.
     kept: Option<u64>,
     /// When the content of a message or an annotation changed last.
@@ -669,14 +708,15 @@ impl Model {
             | Op::AddToSet { .. }
             | Op::RemoveFromSet { .. } => None,
             Op::Class { .. } | Op::ChannelAttributes { .. } | Op::UserAttributes { .. } => None,
-            Op::Trim { .. } | Op::DeleteChannel { .. } | Op::ReadAll { .. } => None,
+            Op::Trim { .. } | Op::DeleteChannel { .. } | Op::Retention { .. } | Op::ReadAll { .. } => None,
             Op::Retract { channel, seq }
+            | Op::Erase { channel, seq }
             | Op::Annotate { channel, seq, .. }
             | Op::Edit { channel, seq, .. } => {
                 let place = self.channel(channel).filter(|place| *seq > place.trimmed);
                 match (place.and_then(|place| place.messages.get(seq)), op) {
                     (None, _) => Some(Why::NoMessage),
-                    (Some(message), Op::Edit { .. }) if message.retracted() => Some(Why::Retracted),
+                    (Some(message), Op::Edit { .. }) if message.withheld() => Some(Why::Retracted),
                     _ => None,
                 }
             }
@@ -783,6 +823,11 @@ impl Model {
             Op::Annotate { channel, seq, key, value } => self.annotate(channel, *seq, key, value),
             Op::Trim { channel, seq } => self.trim(channel, *seq),
             Op::DeleteChannel { channel } => self.delete_channel(channel),
+            Op::Erase { channel, seq } => self.erase(channel, *seq),
+            Op::Retention { channel, age, count } => {
+                let limits = (age.unwrap_or(0), count.unwrap_or(0));
+                self.set_channel(channel, |place| std::mem::replace(&mut place.limits, limits) != limits)
+            }
             Op::Forget { channel, user, from, to } => self.hide_range(channel, user, *from, *to),
             Op::Edit { channel, seq, payload } => self.edit(channel, *seq, payload),
         }
@@ -1088,7 +1133,7 @@ impl Model {
 
     fn retract(&mut self, channel: &Name, seq: u64) -> Outcome {
         let c = self.channel_ids[channel];
-        if self.channels[c].messages[&seq].retracted() {
+        if self.channels[c].messages[&seq].withheld() {
             return Outcome::Unchanged;
         }
         let version = self.touch(c, None);
@@ -1096,6 +1141,20 @@ impl Model {
         place.content = version;
         let message = place.messages.get_mut(&seq).expect("refused for others");
         message.fate = Fate::Retracted(version);
+        message.post.payload = Bytes::new();
+        Outcome::Changed { version }
+    }
+
+    fn erase(&mut self, channel: &Name, seq: u64) -> Outcome {
+        let c = self.channel_ids[channel];
+        if matches!(self.channels[c].messages[&seq].fate, Fate::Erased { .. }) {
+            return Outcome::Unchanged;
+        }
+        let version = self.touch(c, None);
+        let place = &mut self.channels[c];
+        place.content = version;
+        let message = place.messages.get_mut(&seq).expect("refused for others");
+        message.fate = Fate::Erased { version, retracted: message.retracted() };
         message.post.payload = Bytes::new();
         Outcome::Changed { version }
     }
@@ -1307,6 +1366,7 @@ impl Model {
             Fate::Sent => None,
             Fate::Edited(at) => Some((at, m.seq, Changed::Edited(m.post.payload.clone()))),
             Fate::Retracted(at) => Some((at, m.seq, Changed::Retracted)),
+            Fate::Erased { version, .. } => Some((version, m.seq, Changed::Erased)),
         });
         let annotated = place
             .annotations
@@ -1316,6 +1376,23 @@ impl Model {
         changes.retain(|(_, seq, _)| *seq > place.trimmed);
         changes.sort_by_key(|(at, ..)| *at);
         changes
+    }
+
+    /// The trims that retention asks for at a time, in the order in which the channels were made.
+    pub fn overdue(&self, now: i64) -> Vec<Op> {
+        let over = |place: &Channel| {
+            let (age, count) = place.limits;
+            let seqs: Vec<u64> = place.messages.keys().copied().collect();
+            let surplus = seqs.len().saturating_sub(count as usize);
+            let by_count = if count == 0 || surplus == 0 { 0 } else { seqs[surplus - 1] };
+            let oldest = now.saturating_sub(i64::try_from(age).unwrap_or(i64::MAX));
+            let mut kept = place.messages.range(place.trimmed + 1..);
+            let young = kept.find(|(_, m)| m.post.timestamp >= oldest).map(|(seq, _)| seq - 1);
+            let by_age = if age == 0 { 0 } else { young.unwrap_or(place.end()) };
+            by_count.max(by_age)
+        };
+        let live = self.channels.iter().filter(|place| place.dead == 0 && over(place) > place.trimmed);
+        live.map(|place| Op::Trim { channel: place.name.clone(), seq: over(place) }).collect()
     }
 
     /// The seqs of a channel's messages.
@@ -1342,6 +1419,8 @@ impl Model {
         }
         (head.retracted, head.altered) =
             (place.greatest(Msg::retracted), place.greatest(|m| m.fate != Fate::Sent));
+        head.limited = place.limits != (0, 0);
+        head.erased = place.greatest(|m| matches!(m.fate, Fate::Erased { .. }));
         head
     }
 

@@ -2,14 +2,17 @@
 //!
 //! Neighbours cover neighbouring versions, so that in every channel all records of an older one come before those of a
 //! newer one: a merge only concatenates, channel by channel. A block that holds records of one channel only, and not its
-//! last ones, is copied as it is stored. Other blocks are read past the shared cache, one at a time for each input, so that
+//! last ones, is copied as it is stored, unless it holds what nobody gets any more. Other blocks are read past the shared cache, one at a time for each input, so that
 //! a merge evicts nothing that readers use.
 //!
 //! Invariant: a channel continues in older files as its oldest input says. It keeps a tail only if its newest input has
 //! one and the caller says that it still is the channel's last message.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::vec;
+
+use bytes::Bytes;
 
 use super::block::Block;
 use super::builder::{Pace, SegmentBuilder};
@@ -18,11 +21,24 @@ use super::format::Key;
 use super::reader::Segment;
 use crate::env::Dir;
 use crate::error::{Error, Result};
+use crate::files::record::Record;
 use crate::files::sealed::StoreId;
 use crate::model::ids::ChannelId;
 
 /// Tells whether a seq is that of a channel's last message.
 pub type IsLast<'a> = dyn Fn(ChannelId, u64) -> bool + 'a;
+
+/// Tells whether there are seqs of a channel in a range whose payloads nobody gets any more.
+pub type IsWithheld<'a> = dyn Fn(ChannelId, RangeInclusive<u64>) -> Result<bool> + 'a;
+
+/// What is asked about the messages of a merge.
+#[derive(Clone, Copy)]
+pub struct Ask<'a> {
+    /// Whether a message is its channel's last.
+    pub is_last: &'a IsLast<'a>,
+    /// Whether payloads are withheld. They are left out, and the rest of such a record stays.
+    pub is_withheld: &'a IsWithheld<'a>,
+}
 
 /// Merges `inputs`, oldest first, into segment `id`, and returns its length. An error leaves an orphan file behind.
 pub fn merge<'a>(
@@ -30,7 +46,7 @@ pub fn merge<'a>(
     store: StoreId,
     id: u64,
     inputs: &[Arc<Segment>],
-    is_last: &IsLast<'_>,
+    ask: Ask<'_>,
     pace: &'a mut Pace<'a>,
 ) -> Result<u64> {
     let versions = span(inputs)?;
@@ -39,10 +55,10 @@ pub fn merge<'a>(
     while let Some(channel) = sources.iter().filter_map(Input::channel).min() {
         let mut holders: Vec<_> =
             sources.iter_mut().filter(|source| source.channel() == Some(channel)).collect();
-        begin(&holders, versions.0, is_last, &mut builder)?;
+        begin(&holders, versions.0, ask.is_last, &mut builder)?;
         let mut last_seq = None;
         for source in &mut holders {
-            last_seq = Some(source.copy(last_seq, &mut builder)?);
+            last_seq = Some(source.copy(last_seq, ask.is_withheld, &mut builder)?);
         }
     }
     builder.finish(versions)
@@ -62,6 +78,18 @@ fn begin(
     }
     let tail = last.tail.is_some() && is_last(last.channel, last.extent.last_seq);
     builder.channel(first.channel, first.extent.chain, tail)
+}
+
+/// A record as it goes on: without its payload, if that is withheld.
+fn without(bytes: Bytes, is_withheld: &IsWithheld<'_>) -> Result<Bytes> {
+    let Some((record, _)) = Record::read(&bytes) else { return Ok(bytes) };
+    let seq = record.mark.seq;
+    if record.payload.is_empty() || !is_withheld(record.channel, seq..=seq)? {
+        return Ok(bytes);
+    }
+    let mut stub = Vec::new();
+    Record { payload: &[], ..record }.encode(&mut stub);
+    Ok(stub.into())
 }
 
 /// The versions that all inputs cover together.
@@ -122,7 +150,12 @@ impl<'a> Input<'a> {
     }
 
     /// Copies the channel that is due, steps on, and returns its last seq. `before` is the last seq of an older input.
-    fn copy(&mut self, before: Option<u64>, builder: &mut SegmentBuilder<'_>) -> Result<u64> {
+    fn copy(
+        &mut self,
+        before: Option<u64>,
+        is_withheld: &IsWithheld<'_>,
+        builder: &mut SegmentBuilder<'_>,
+    ) -> Result<u64> {
         let Some(entry) = self.entry else {
             return Err(self.fault("no channel is due"));
         };
@@ -132,20 +165,28 @@ impl<'a> Input<'a> {
         if let Some((first, last)) = entry.blocks() {
             let (first, last) = ((entry.channel, first), (entry.channel, last));
             for n in self.segment.blocks(first, last)? {
-                self.copy_block(n, first, last, builder)?;
+                self.copy_block(n, first, last, is_withheld, builder)?;
             }
         }
         if let Some(tail) = self.segment.tail_bytes(&entry)? {
             self.count(1)?;
-            builder.add(tail)?;
+            builder.add(without(tail, is_withheld)?)?;
         }
         self.advance()?;
         Ok(entry.extent.last_seq)
     }
 
     /// Copies the records of block `n` with `first <= key <= last`.
-    fn copy_block(&mut self, n: u64, first: Key, last: Key, builder: &mut SegmentBuilder<'_>) -> Result<()> {
-        if self.segment.lies_within(n, first, last)? {
+    fn copy_block(
+        &mut self,
+        n: u64,
+        first: Key,
+        last: Key,
+        is_withheld: &IsWithheld<'_>,
+        builder: &mut SegmentBuilder<'_>,
+    ) -> Result<()> {
+        let whole = self.segment.lies_within(n, first, last)?;
+        if whole && !is_withheld(first.0, self.segment.seqs(n)?)? {
             let (handle, stored) = self.segment.stored(n)?;
             if builder.fits(&handle) {
                 self.count(handle.summary.records.into())?;
@@ -160,7 +201,7 @@ impl<'a> Input<'a> {
         let records = block.range(first, last);
         self.count(records.len() as u64)?;
         for record in records {
-            builder.add(block.record(record))?;
+            builder.add(without(block.record(record), is_withheld)?)?;
         }
         self.block = Some((n, block));
         Ok(())

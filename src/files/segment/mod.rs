@@ -22,7 +22,7 @@ pub use cache::BlockCache;
 pub use chain::{Chain, Link};
 pub use directory::Entry;
 pub use format::{EVER, Extent};
-pub use merge::merge;
+pub use merge::{Ask, merge};
 pub use reader::Segment;
 
 #[cfg(test)]

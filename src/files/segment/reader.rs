@@ -196,6 +196,12 @@ impl Segment {
         Ok(first <= begin && begin < end && end <= last)
     }
 
+    /// Seqs that hold those of block `n`, all of whose records are of one channel, and which is not the last block.
+    pub(super) fn seqs(&self, n: u64) -> Result<RangeInclusive<u64>> {
+        let ((channel, first), (next, end)) = (self.first_key(n)?, self.first_key(n + 1)?);
+        Ok(first..=if next == channel { end } else { u64::MAX })
+    }
+
     /// The index's entry of block `n`, and its bytes as they are stored.
     pub(super) fn stored(&self, n: u64) -> Result<(Handle, &[u8])> {
         let (handle, _) = self.place(n)?;
@@ -303,6 +309,18 @@ impl Segment {
         let whole =
             |entries: &Vec<Entry>| group.is_empty() && entries.first().is_some_and(|e| e.channel == first);
         entries.filter(whole).ok_or_else(|| self.bad_group(offset))
+    }
+
+    /// Shows what it holds of each channel, until `visit` breaks.
+    pub fn each_channel(&self, visit: &mut dyn FnMut(Entry) -> Result<ControlFlow<()>>) -> Result<()> {
+        for n in 0..self.footer.groups() {
+            for entry in self.entries(n)? {
+                if visit(self.checked(entry)?)?.is_break() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The first channel from `from` on for which `wanted` says so of its last seq here, with that.

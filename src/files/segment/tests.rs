@@ -1,7 +1,7 @@
 //! Message segments: built, read and merged like the plain list they stand for; no damage goes unnoticed.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -28,6 +28,18 @@ fn open_dir(path: &Path) -> Arc<dyn Dir> {
 
 const STORE: StoreId = [3; 16];
 const ID: u64 = 9;
+
+/// What merges ask here: nothing is withheld.
+fn ask<'a>(is_last: &'a super::merge::IsLast<'a>) -> Ask<'a> {
+    Ask { is_last, is_withheld: &|_, _| Ok(false) }
+}
+
+/// A record without its payload.
+fn stub(bytes: &Bytes) -> Bytes {
+    let mut stub = Vec::new();
+    Record { payload: &[], ..Record::read(bytes).unwrap().0 }.encode(&mut stub);
+    stub.into()
+}
 
 /// A message in the order of arrival: its version is its place, from 1.
 #[derive(Clone, Debug)]
@@ -277,7 +289,7 @@ proptest! {
             paced += bytes;
             Ok(())
         };
-        let len = merge(&*open_dir(outputs.path()), STORE, ID, &segments, &is_last, &mut pace).unwrap();
+        let len = merge(&*open_dir(outputs.path()), STORE, ID, &segments, ask(&is_last), &mut pace).unwrap();
         let merged = open(outputs.path(), ID, len, 0).unwrap();
         let len = build_with(inputs.path(), ID, &history, start..history.len(), &is_last);
         let direct = open(inputs.path(), ID, len, 0).unwrap();
@@ -315,13 +327,23 @@ proptest! {
         }
         let outputs = tempfile::tempdir().unwrap();
         let all = |_, _| true;
-        let len = merge(&*open_dir(outputs.path()), STORE, ID, &segments, &all, &mut |_| Ok(())).unwrap();
+        let len = merge(&*open_dir(outputs.path()), STORE, ID, &segments, ask(&all), &mut |_| Ok(())).unwrap();
         let merged = open(outputs.path(), ID, len, 0).unwrap();
         check(&merged, &model(&history));
         let handles: Vec<_> = (0..merged.footer.blocks).map(|n| merged.handle(n).unwrap()).collect();
         if let Some((_last, others)) = handles.split_last() {
             prop_assert!(others.iter().all(|handle| handle.raw_len as usize >= BLOCK / 4));
         }
+        // Once more, without the payloads of every fifth seq.
+        let is_withheld = |_, mut seqs: RangeInclusive<u64>| Ok(seqs.any(|seq| seq % 5 == 0));
+        let without = |message: &Message| match message.seq % 5 {
+            0 => Message { bytes: stub(&message.bytes), ..message.clone() },
+            _ => message.clone(),
+        };
+        let asked = Ask { is_last: &all, is_withheld: &is_withheld };
+        let len = merge(&*open_dir(outputs.path()), STORE, ID + 1, &segments, asked, &mut |_| Ok(())).unwrap();
+        let left: Vec<_> = history.iter().map(without).collect();
+        check(&open(outputs.path(), ID + 1, len, 0).unwrap(), &model(&left));
     }
 }
 
@@ -352,7 +374,7 @@ fn a_merge_copies_the_inner_blocks_of_a_long_channel() {
         .map(|(id, range)| Arc::new(open(dir.path(), id, build(dir.path(), id, &history, range), 0).unwrap()))
         .into();
     let all = |_, _| true;
-    let len = merge(&*open_dir(out.path()), STORE, ID, &inputs, &all, &mut |_| Ok(())).unwrap();
+    let len = merge(&*open_dir(out.path()), STORE, ID, &inputs, ask(&all), &mut |_| Ok(())).unwrap();
     let merged = open(out.path(), ID, len, 0).unwrap();
     check(&merged, &model(&history));
     let handles = |segment: &Segment| -> Vec<Handle> {
@@ -506,11 +528,12 @@ fn a_merge_stops_when_told_to() {
         calls += 1;
         if calls == 2 { Err(Error::Closed) } else { Ok(()) }
     };
-    let merged = merge(&*open_dir(dir.path()), STORE, ID, std::slice::from_ref(&input), &is_last, &mut pace);
+    let merged =
+        merge(&*open_dir(dir.path()), STORE, ID, std::slice::from_ref(&input), ask(&is_last), &mut pace);
     assert!(matches!(merged, Err(Error::Closed)));
     assert_eq!(calls, 2);
     let swapped =
-        merge(&*open_dir(dir.path()), STORE, ID, &[input.clone(), input], &is_last, &mut |_| Ok(()));
+        merge(&*open_dir(dir.path()), STORE, ID, &[input.clone(), input], ask(&is_last), &mut |_| Ok(()));
     assert!(matches!(swapped, Err(Error::InvalidArgument { .. })));
 }
 

@@ -118,7 +118,7 @@ fn name() -> impl Strategy<Value = Vec<u8>> {
 
 /// Names in the order of their ids, some of them more than once.
 fn names(most: usize) -> impl Strategy<Value = Vec<Vec<u8>>> {
-    let again = (btree_set(name(), 0..most), vec(any::<Index>(), 0..most / 4));
+    let again = (btree_set(name(), 0..most - most / 4), vec(any::<Index>(), 0..most / 4));
     let names = again.prop_map(|(names, again)| {
         let names: Vec<_> = names.into_iter().collect();
         let more: Vec<_> =
@@ -481,10 +481,10 @@ fn a_merge_refuses_what_does_not_fit() {
     let gap = open_as(2, model((6, 9), 3, &["z"]));
     let twice = open_as(3, model((6, 9), 2, &["y"]));
     let before = open_as(4, model((5, 9), 2, &["z"]));
-    for other in [gap, twice] {
-        let refused = run_merge(dir.path(), 9, &[a.clone(), other], None);
-        assert!(matches!(refused, Err(Error::Corruption { .. })), "{refused:?}");
-    }
+    let refused = run_merge(dir.path(), 9, &[a.clone(), gap], None);
+    assert!(matches!(refused, Err(Error::Corruption { .. })), "{refused:?}");
+    let again = run_merge(dir.path(), 10, &[a.clone(), twice], None).unwrap();
+    assert_eq!(again.channel_names().find(b"y", hash(&KEY, b"y")).unwrap(), Some(2), "given again");
     assert!(matches!(run_merge(dir.path(), 9, &[a, before], None), Err(Error::InvalidArgument { .. })));
     assert!(matches!(run_merge(dir.path(), 9, &[], None), Err(Error::InvalidArgument { .. })));
 }

@@ -24,7 +24,7 @@ operation! {
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
         let key = message(txn, self.channel, self.seq)?;
         let before = txn.row::<Alteration>(key)?;
-        if before.as_ref().is_some_and(|row| row.retracted) {
+        if before.as_ref().is_some_and(Alteration::withheld) {
             return Err(Error::Retracted { seq: self.seq, op: txn.index(), version: txn.version() });
         }
         let edited = before.as_ref().filter(|row| row.edited).map(|row| &row.payload);

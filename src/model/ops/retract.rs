@@ -17,7 +17,7 @@ operation! {
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
         let key = message(txn, self.channel, self.seq)?;
         let before = txn.row::<Alteration>(key)?;
-        if before.as_ref().is_some_and(|row| row.retracted) {
+        if before.as_ref().is_some_and(Alteration::withheld) {
             return Ok(Outcome::Unchanged);
         }
         let ordinal = txn.mark(key.channel, key.seq)?.ordinal;
@@ -34,10 +34,10 @@ impl Batch {
     /// Takes back a message: it keeps its seq and its place in histories and lists, where it is a stub without a payload
     /// from now on ([`MessageState::Retracted`](crate::MessageState::Retracted)), and it no longer counts as unread for those
     /// who had not read it. The order of lists and what is in them stays; members are told that the channel changed.
-    /// Retracting again changes nothing.
+    /// Retracting again changes nothing, nor does retracting an erased message.
     ///
     /// Who may do that is for the caller to say. The payload is withheld from readers, but its bytes stay in the store's
-    /// files. Costs a row of a few bytes and two look-ups of messages.
+    /// files ([`Batch::erase`] takes them out). Costs a row of a few bytes and two look-ups of messages.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;

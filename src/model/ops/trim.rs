@@ -4,6 +4,7 @@ use super::mark_within;
 use crate::error::Result;
 use crate::model::batch::Batch;
 use crate::model::channel::{Channel, field};
+use crate::model::ids::ChannelId;
 use crate::model::image::Patch;
 use crate::model::op::operation;
 use crate::model::outcome::Outcome;
@@ -11,10 +12,14 @@ use crate::model::state::Transaction;
 
 operation! {
     /// Takes the messages up to a seq from everybody.
-    Trim = 48 "trim" { channel: channel, seq: number, }
+    Trim = 48 "trim" { channel: channel, seq: number, only: maybe, }
 
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
         let Some(channel) = txn.find_channel(self.channel)? else { return Ok(Outcome::Unchanged) };
+        // Upkeep means one channel, and not another that got its name meanwhile.
+        if self.only.is_some_and(|number| number != channel.0.into()) {
+            return Ok(Outcome::Unchanged);
+        }
         let head = txn.head(channel);
         if self.seq.min(head.last.seq) <= head.trimmed.seq {
             return Ok(Outcome::Unchanged);
@@ -46,6 +51,11 @@ impl Batch {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn trim(&mut self, channel: impl AsRef<[u8]>, seq: u64) -> &mut Self {
-        self.push(Trim { channel: channel.as_ref(), seq })
+        self.push(Trim { channel: channel.as_ref(), seq, only: None })
+    }
+
+    /// The same, of this channel alone.
+    pub(crate) fn trim_only(&mut self, name: &[u8], channel: ChannelId, seq: u64) {
+        self.push(Trim { channel: name, seq, only: Some(channel.0.into()) });
     }
 }

@@ -30,7 +30,7 @@ fn exercise(dir: &Path, segment: Segment) {
             let _ = read(&segment, channel, from, to, true);
         }
     }
-    let _ = merge(&*open_dir(dir), STORE, ID + 1, &[Arc::new(segment)], &is_last, &mut |_| Ok(()));
+    let _ = merge(&*open_dir(dir), STORE, ID + 1, &[Arc::new(segment)], ask(&is_last), &mut |_| Ok(()));
 }
 
 proptest! {
@@ -139,7 +139,7 @@ fn verify_sees_what_a_directory_hides() {
         let footer = Footer { messages, ..f };
         let wrong = Arc::new(reseal(dir.path(), &content, &footer.encode()).unwrap());
         assert_eq!(faults(&wrong).len(), 1);
-        let merged = merge(&*open_dir(dir.path()), STORE, ID + 1, &[wrong], &is_last, &mut |_| Ok(()));
+        let merged = merge(&*open_dir(dir.path()), STORE, ID + 1, &[wrong], ask(&is_last), &mut |_| Ok(()));
         assert!(matches!(merged, Err(Error::Corruption { .. })));
     }
     // Versions that the records do not have.
@@ -326,7 +326,7 @@ fn entries_that_can_not_be_are_refused() {
         assert!(bad.extent(ChannelId(2)).is_ok());
         assert!(!faults(&bad).is_empty());
         let merged =
-            merge(&*open_dir(_dir.path()), STORE, ID + 1, &[Arc::new(bad)], &is_last, &mut |_| Ok(()));
+            merge(&*open_dir(_dir.path()), STORE, ID + 1, &[Arc::new(bad)], ask(&is_last), &mut |_| Ok(()));
         assert!(matches!(merged, Err(Error::Corruption { .. })));
     }
     let good = |e: &mut Forged| (e.prev, e.jump) = (Some((NEWEST - 9, 0, 7)), Some((8, 3)));
@@ -370,7 +370,7 @@ fn segments_that_contradict_each_other_are_not_merged() {
         let open = |id, len| Arc::new(open(dir.path(), id, len, 0).unwrap());
         let older = open(1, build(dir.path(), 1, older, 0..older.len()));
         let newer = open(2, build(dir.path(), 2, newer, 0..newer.len()));
-        merge(&*open_dir(dir.path()), STORE, ID, &[older, newer], &is_last, &mut |_| Ok(()))
+        merge(&*open_dir(dir.path()), STORE, ID, &[older, newer], ask(&is_last), &mut |_| Ok(()))
     };
     let run = |channel, seqs: std::ops::Range<u64>, version: u64| -> Vec<_> {
         seqs.map(|seq| Message::new(channel, seq, version + seq, b"x")).collect()
@@ -382,7 +382,7 @@ fn segments_that_contradict_each_other_are_not_merged() {
     let (_older, older) = segment(&run(9, 1..5, 4));
     let (dir, newer) = forged(|p| p.entries[2].prev = Some((NEWEST - 7, 0, 1)));
     let inputs = [Arc::new(older), Arc::new(newer)];
-    let merged = merge(&*open_dir(dir.path()), STORE, ID + 1, &inputs, &is_last, &mut |_| Ok(()));
+    let merged = merge(&*open_dir(dir.path()), STORE, ID + 1, &inputs, ask(&is_last), &mut |_| Ok(()));
     assert!(matches!(merged, Err(Error::Corruption { .. })));
 }
 
