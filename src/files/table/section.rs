@@ -157,9 +157,14 @@ impl RowBlock {
     }
 
     fn decode(wide: bool, r: &mut Reader<'_>) -> Option<RowBlock> {
+        Some(RowBlock { first: RowBlock::first(wide, r)?, offset: r.u64()?, newest: r.u64()? })
+    }
+
+    #[inline]
+    fn first(wide: bool, r: &mut Reader<'_>) -> Option<Key> {
         let a = r.u32()?;
         let (b, c) = if wide { (r.u64()?, r.u64()?) } else { (r.u32()?.into(), 0) };
-        Some(RowBlock { first: Key { a, b, c }, offset: r.u64()?, newest: r.u64()? })
+        Some(Key { a, b, c })
     }
 }
 
@@ -252,17 +257,25 @@ impl<'a> Section<'a> {
         block.ok_or_else(|| self.file.corrupt(at, "a block that is newer than its section"))
     }
 
+    /// Whether a block begins at or before `key`. A search asks this of many blocks, and of one for the rest.
+    #[inline]
+    fn begins_by(self, block: u64, key: &Key) -> Result<bool> {
+        let at = self.place.index_at(block);
+        let bytes = self.file.bytes(at, SectionPlace::index_len(self.place.wide))?;
+        Ok(RowBlock::first(self.place.wide, &mut Reader::new(bytes)).is_some_and(|first| first <= *key))
+    }
+
     /// The last block from `low` on that begins at or before `key`; `low` if there is none. It gallops by growing steps, the
     /// first of which is `step`: 1 if what is sought is near, the number of blocks if it may be anywhere.
     pub(super) fn locate(self, mut low: u64, mut step: u64, key: Key) -> Result<u64> {
-        while low + step < self.place.blocks && self.index(low + step)?.first <= key {
+        while low + step < self.place.blocks && self.begins_by(low + step, &key)? {
             low += step;
             step *= 2;
         }
         let mut high = self.place.blocks.min(low + step);
         while high > low + 1 {
             let middle = low + (high - low) / 2;
-            match self.index(middle)?.first <= key {
+            match self.begins_by(middle, &key)? {
                 true => low = middle,
                 false => high = middle,
             }
