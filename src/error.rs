@@ -84,6 +84,24 @@ pub enum Error {
         /// The version of the state in which that was so.
         version: u64,
     },
+    /// A position of a log that does not follow the one that was applied last. Nothing was written. At or below that one it was
+    /// applied before; beyond it, entries are missing; if it `diverged`, another entry was applied under its index.
+    #[error("position {index} of log {log} does not follow {applied}{}{}, as of version {version}", if *diverged { ", which was another" } else { "" }, OpPlace(Some(*op)))]
+    #[non_exhaustive]
+    OutOfOrder {
+        /// The number of the log.
+        log: u32,
+        /// The index that was given.
+        index: u64,
+        /// The index that was applied last.
+        applied: u64,
+        /// Whether the entry that was applied last has this index and another tag.
+        diverged: bool,
+        /// The operation of the batch at fault, counted from 0.
+        op: usize,
+        /// The version of the state in which that was so.
+        version: u64,
+    },
     /// An operation on a message that is not there: the channel has none of this seq. Nothing was written; drop the operation.
     #[error("there is no message {seq}{}, as of version {version}", OpPlace(Some(*op)))]
     #[non_exhaustive]
@@ -237,6 +255,7 @@ impl Error {
             Error::NotMember { .. }
                 | Error::ConditionFailed { .. }
                 | Error::NoMessage { .. }
+                | Error::OutOfOrder { .. }
                 | Error::Retracted { .. }
                 | Error::Conflict { .. }
                 | Error::IdTaken { .. }

@@ -61,6 +61,7 @@ pub use model::ops::join::{HistoryFrom, JoinOptions};
 pub use model::ops::leave::LeaveOptions;
 pub use model::ops::require::Condition;
 pub use model::outcome::{Outcome, Receipt};
+pub use model::position::{MAX_POSITION_TAG, Position};
 pub use model::retention::RetentionPolicy;
 pub use model::set::{MAX_SET_ATTRIBUTES, SetMember};
 pub use model::user::User;
@@ -70,7 +71,7 @@ pub use read::{
     History, List, ListChange, Listing, MemberEntry, MessageChange, ReadMark, SetEntry, SetListing,
     SyncToken, Unread, Update, Versions,
 };
-pub use store::{Commit, NextVersion, Store};
+pub use store::{Applied, Commit, NextVersion, Store};
 pub use upkeep::backup::Backup;
 pub use upkeep::inspect::{Inspection, inspect};
 pub use upkeep::report::{Files, Recovery, Stat};

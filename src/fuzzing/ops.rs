@@ -9,8 +9,9 @@ use bytes::Bytes;
 use super::batch::operation;
 use super::input::Input;
 use super::store::{DIR, Digest, open, options};
-use crate::env::{Op, SimEnv};
+use crate::env::{Op as DiskOp, SimEnv};
 use crate::error::{Error, Result};
+use crate::model::Op;
 use crate::model::batch::{Batch, Durability};
 use crate::model::message::MessageState;
 use crate::model::outcome::Outcome;
@@ -66,8 +67,10 @@ impl Life {
                 self.store = None;
             }
             25 => self.sim.crash_after(input.u8().into()),
-            26 => self.sim.fail_nth(&Op::ALL, 1 + u64::from(input.u8()), ErrorKind::StorageFull),
-            27 => self.sim.fail_nth(&[Op::Write, Op::Sync], 1 + u64::from(input.u8()), ErrorKind::Other),
+            26 => self.sim.fail_nth(&DiskOp::ALL, 1 + u64::from(input.u8()), ErrorKind::StorageFull),
+            27 => {
+                self.sim.fail_nth(&[DiskOp::Write, DiskOp::Sync], 1 + u64::from(input.u8()), ErrorKind::Other)
+            }
             28 | 29 => {
                 drop(store);
                 self.end(|sim| sim.crash());
@@ -143,7 +146,10 @@ impl Life {
         match store.commit(batch.durability(durability)) {
             Ok(receipt) => {
                 assert_eq!(receipt.outcomes().len(), sent.len());
-                for (outcome, (channel, payload)) in receipt.outcomes().iter().zip(sent) {
+                for ((outcome, op), (channel, payload)) in
+                    receipt.outcomes().iter().zip(batch.ops()).zip(sent)
+                {
+                    self.forget(&op);
                     // One that was sent before keeps its own payload.
                     let &Outcome::Appended { seq, .. } = outcome else { continue };
                     let promise = (payload, durability == Durability::Sync);
@@ -152,8 +158,18 @@ impl Life {
                 }
             }
             // Whether it is there will show.
-            Err(Error::Poisoned { .. }) => self.end(|sim| sim.crash()),
+            Err(Error::Poisoned { .. }) => {
+                batch.ops().for_each(|op| self.forget(&op));
+                self.end(|sim| sim.crash());
+            }
             Err(_) => {}
+        }
+    }
+
+    /// Nothing is promised of a channel that was deleted, or perhaps was: its name begins anew.
+    fn forget(&mut self, op: &Op<'_>) {
+        if let Op::DeleteChannel(delete) = op {
+            self.promised.retain(|(channel, _), _| channel != delete.channel);
         }
     }
 

@@ -8,6 +8,10 @@ pub struct ChannelId(pub u32);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserId(pub u32);
 
+/// The server's number of a log of its own, whose entries it applies to the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogId(pub u32);
+
 /// Which of the two kinds of names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Named {

@@ -1,6 +1,6 @@
 //! Keys of small rows. In memory each table has a type of its own; in files every key is a [`Key`] of three numbers.
 
-use super::ids::{ChannelId, EVERYBODY, UserId};
+use super::ids::{ChannelId, EVERYBODY, LogId, UserId};
 
 /// The key of any small row as files order it: by `a`, then `b`, then `c`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -383,3 +383,4 @@ macro_rules! single {
 
 single!(ChannelId: |channel| (Some(channel), None));
 single!(UserId: |user| (None, Some(user)));
+single!(LogId: |_| (None, None));

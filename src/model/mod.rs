@@ -27,6 +27,7 @@ pub mod names;
 pub mod op;
 pub mod ops;
 pub mod outcome;
+pub mod position;
 pub mod retention;
 pub mod sent;
 pub mod set;
@@ -52,6 +53,7 @@ use mention::Mention;
 use message_id::MessageId;
 use op::{Decoder, Encoder, Fields, Limits, Operation};
 use outcome::Outcome;
+use position::Position;
 use sent::Sent;
 use set::{SetMember, by_user::InSet};
 use state::{State, Transaction};
@@ -326,6 +328,7 @@ tables! {
             state.knows(key) && KeptHistory::fits(self, &state.head(key.channel))
         }
     },
+    positions: Position,
 }
 
 /// Makes the enum of all operations.
@@ -423,6 +426,7 @@ operations! {
     Erase in erase,
     Empty in empty,
     Retention in retention,
+    SetPosition in position,
 }
 
 impl<'a> Op<'a> {

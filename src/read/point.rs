@@ -8,11 +8,12 @@ use crate::kernel::View;
 use crate::model::channel::Channel;
 use crate::model::forgotten::{Forgotten, HiddenRanges};
 use crate::model::head::Head;
-use crate::model::ids::{ChannelId, Named};
+use crate::model::ids::{ChannelId, LogId, Named};
 use crate::model::kept::KeptHistory;
 use crate::model::key::{ChannelSetUser, UserChannel};
 use crate::model::member::own::Own;
 use crate::model::membership::{FLOOR, Membership, key};
+use crate::model::position::Position;
 use crate::model::set::SetMember;
 use crate::model::user::User;
 use crate::read::listing::Of;
@@ -147,6 +148,12 @@ impl View {
         let floor = row.floor_in(&self.head_of(channel)).seq;
         let hidden = self.hidden(key, &row, floor + 1)?;
         Ok(hidden.iter().map(|(before, last)| before.seq + 1..=last.seq).collect())
+    }
+
+    /// As [`Store::position`](crate::Store::position), as of this view.
+    pub fn position(&self, log: u32) -> Result<Option<Position>> {
+        self.check()?;
+        self.row::<Position>(LogId(log))
     }
 
     /// As [`Store::conversations`](crate::Store::conversations), as of this view.

@@ -1,5 +1,6 @@
 //! The handle that callers hold.
 
+mod apply;
 mod engine;
 mod threads;
 mod workers;
@@ -33,6 +34,7 @@ use crate::upkeep::backup::Backup;
 use crate::upkeep::report::{Recovery, Stat};
 use crate::upkeep::retention::Retained;
 use crate::write::Submitted;
+pub use apply::Applied;
 use engine::Engine;
 
 /// An open store. Cheap to clone; all clones are one store, which closes when the last one goes.

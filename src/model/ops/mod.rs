@@ -19,6 +19,7 @@ pub mod join;
 pub mod leave;
 pub mod mute;
 pub mod pin;
+pub mod position;
 pub mod read;
 pub mod read_all;
 pub mod read_at;
