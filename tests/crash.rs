@@ -194,7 +194,8 @@ fn recover(sim: &Arc<SimEnv>, witness: &Witness, end: End) {
 fn a_crash_at_any_operation_loses_nothing_that_was_acknowledged() {
     for n in 0..whole_day(mixed).ops() {
         println!("crash after {n} operations");
-        let sim = SimEnv::new(n);
+        // The day of that seed: random keys decide how long some rows are, and so how many operations it takes.
+        let sim = SimEnv::new(0);
         sim.crash_after(n);
         let mut run = Run::default();
         assert!(run.day(&sim, mixed).is_err() || sim.is_down(), "the day was cut");
