@@ -44,6 +44,7 @@ pub struct Options {
     pub(crate) seal_on_close: bool,
     pub(crate) window_versions: u64,
     pub(crate) window_time: Duration,
+    pub(crate) lock_timeout: Duration,
     pub(crate) retention: RetentionPolicy,
 }
 
@@ -68,6 +69,7 @@ impl Options {
             seal_on_close: false,
             window_versions: 1 << 20,
             window_time: Duration::from_secs(7 * 24 * 3600),
+            lock_timeout: Duration::ZERO,
             retention: RetentionPolicy::new(),
         }
     }
@@ -183,6 +185,24 @@ impl Options {
     /// for ever, unless told otherwise.
     pub fn retention(mut self, policy: RetentionPolicy) -> Self {
         self.retention = policy;
+        self
+    }
+
+    /// How long opening waits for another process that has the store open, before it answers
+    /// [`Error::Locked`](crate::Error::Locked): for a rolling restart, in which the old server still closes while the new one
+    /// starts. None by default. Opening for reading takes no lock and does not wait.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// use chanlog::{Options, Store};
+    /// use std::{thread, time::Duration};
+    /// let old = Store::open(dir.path())?;
+    /// thread::spawn(move || old.close());
+    /// let new = Options::new().lock_timeout(Duration::from_secs(30)).open(dir.path())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn lock_timeout(mut self, timeout: Duration) -> Self {
+        self.lock_timeout = timeout;
         self
     }
 

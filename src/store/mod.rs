@@ -1,6 +1,7 @@
 //! The handle that callers hold.
 
 mod apply;
+mod commit;
 mod engine;
 mod threads;
 mod workers;
@@ -33,8 +34,8 @@ use crate::read::{
 use crate::upkeep::backup::Backup;
 use crate::upkeep::report::{Recovery, Stat};
 use crate::upkeep::retention::Retained;
-use crate::write::Submitted;
 pub use apply::Applied;
+pub use commit::Commit;
 use engine::Engine;
 
 /// An open store. Cheap to clone; all clones are one store, which closes when the last one goes.
@@ -53,65 +54,6 @@ impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         if let Err(error) = self.engine.close() {
             tracing::error!(%error, "the store did not close cleanly");
-        }
-    }
-}
-
-/// A commit that was submitted. It may or may not be waited for; dropping it takes nothing back.
-///
-/// ```
-/// # let dir = tempfile::tempdir()?;
-/// # let store = chanlog::Store::open(dir.path())?;
-/// use chanlog::{Batch, Draft};
-/// let first = store.submit(Batch::new().append("general", Draft::new("alice", 0, "one")))?;
-/// let second = store.submit(Batch::new().append("general", Draft::new("alice", 0, "two")))?;
-/// second.wait()?; // One sync for both.
-/// assert!(first.is_done());
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Debug)]
-#[must_use = "a commit's outcome is known only after waiting for it"]
-pub struct Commit {
-    engine: Arc<Engine>,
-    submitted: Submitted,
-}
-
-impl Commit {
-    /// Whether [`Commit::wait`] would return at once.
-    #[must_use]
-    pub fn is_done(&self) -> bool {
-        self.engine.syncer().is_done(self.submitted.lsn, self.submitted.wait)
-    }
-
-    /// Waits until the commit is as durable as was asked, and visible to readers.
-    ///
-    /// # Errors
-    /// [`Error::Poisoned`](crate::Error::Poisoned) if the log can't be synced: whether the commit survives is unknown.
-    pub fn wait(self) -> Result<Receipt> {
-        self.engine.syncer().wait(self.submitted.lsn, self.submitted.wait)?;
-        Ok(self.submitted.receipt)
-    }
-}
-
-/// Awaiting a commit is the same as [`Commit::wait`], under any runtime: no thread is blocked, and a background thread of
-/// the store syncs for all that are awaited. (Without background threads, the task that polls syncs.)
-///
-/// The waker is called while the store holds locks: it may schedule its task, as wakers do, but not call the store.
-impl Future for Commit {
-    type Output = Result<Receipt>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Receipt>> {
-        let this = self.get_mut();
-        let (lsn, wait) = (this.submitted.lsn, this.submitted.wait);
-        let mut reached = this.engine.syncer().poll(lsn, wait, context.waker());
-        if reached.is_none() {
-            this.engine.sync_for_task();
-            reached = this.engine.syncer().poll(lsn, wait, context.waker());
-        }
-        match reached {
-            Some(Ok(())) => Poll::Ready(Ok(std::mem::take(&mut this.submitted.receipt))),
-            Some(Err(error)) => Poll::Ready(Err(error)),
-            None => Poll::Pending,
         }
     }
 }
@@ -136,7 +78,7 @@ impl Options {
     /// Opens the store in `dir`, or makes one if the directory is absent or empty.
     ///
     /// # Errors
-    /// [`Error::Locked`] if it is open elsewhere, [`Error::NotAStore`] if the directory holds something else,
+    /// [`Error::Locked`] if it is open elsewhere, after [`Options::lock_timeout`]; [`Error::NotAStore`] if the directory holds something else,
     /// [`Error::Unsupported`] if a newer release wrote it, [`Error::Corruption`] if it is damaged; in all these cases
     /// nothing was changed.
     ///
@@ -207,7 +149,7 @@ impl Store {
     /// [`Error::Closed`]: crate::Error::Closed
     pub fn submit(&self, batch: &Batch) -> Result<Commit> {
         let submitted = self.handle.engine.submit(batch).map_err(|error| self.complete(error, batch))?;
-        Ok(Commit { engine: self.handle.engine.clone(), submitted })
+        Ok(Commit::new(self.handle.engine.clone(), submitted))
     }
 
     /// Fills in what a refusal could not tell under the writer's lock: the channel of the message that has an id.

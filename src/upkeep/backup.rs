@@ -98,7 +98,7 @@ impl<'u> Target<'u> {
     fn open(upkeep: &'u Upkeep, to: &Path) -> Result<Target<'u>> {
         let env = &upkeep.options.env;
         let dir = env.open_dir(to, true).map_err(|e| Error::io("create", to, e))?;
-        let lock = lock(&*dir)?;
+        let lock = lock(&*dir, upkeep.options.lock_timeout)?;
         let survey = survey(&*dir)?;
         check_ours(&*dir, &survey)?;
         let before = Manifest::load(&*dir)?;

@@ -13,8 +13,8 @@
 //! * D3. After a failed sync nothing is synced or published any more: what the failed sync left is unknown.
 
 use std::collections::VecDeque;
-use std::task::Waker;
-use std::time::Duration;
+use std::task::{Wake, Waker};
+use std::time::{Duration, Instant};
 
 use crate::env::sync::{Arc, Condvar, Mutex, MutexGuard};
 use crate::error::{Error, Result};
@@ -95,10 +95,10 @@ pub enum Wait {
 struct Waiter {
     lsn: u64,
     wait: Wait,
-    wake: Wake,
+    sleeper: Sleeper,
 }
 
-enum Wake {
+enum Sleeper {
     Thread(Arc<Parking>),
     Task(Waker),
 }
@@ -118,9 +118,28 @@ impl Parking {
         }
     }
 
+    /// Sleeps for as long as that, or until the deadline. Whether it was woken; it may sleep again then.
+    fn sleep_until(&self, deadline: Option<Instant>) -> bool {
+        let mut awake = self.awake.lock();
+        while !*awake {
+            match deadline {
+                Some(deadline) if self.changed.wait_until(&mut awake, deadline).timed_out() => break,
+                Some(_) => {}
+                None => self.changed.wait(&mut awake),
+            }
+        }
+        std::mem::take(&mut awake)
+    }
+
     fn wake(&self) {
         *self.awake.lock() = true;
         self.changed.notify_one();
+    }
+}
+
+impl Wake for Parking {
+    fn wake(self: Arc<Self>) {
+        Parking::wake(&self);
     }
 }
 
@@ -205,7 +224,7 @@ impl Syncer {
     /// Whether some task waits, which can't sync for itself.
     pub fn tasks_wait(&self) -> bool {
         let state = self.state.lock();
-        state.waiters.iter().any(|waiter| matches!(waiter.wake, Wake::Task(_)))
+        state.waiters.iter().any(|waiter| matches!(waiter.sleeper, Sleeper::Task(_)))
     }
 
     /// Whether all that was written is published, or will never be.
@@ -268,7 +287,7 @@ impl Syncer {
             let published_soon = state.publishing && (wait == Wait::Published || state.durable.lsn >= lsn);
             if state.syncing || state.alone || published_soon {
                 let parking = Arc::new(Parking::default());
-                state.waiters.push(Waiter { lsn, wait, wake: Wake::Thread(parking.clone()) });
+                state.waiters.push(Waiter { lsn, wait, sleeper: Sleeper::Thread(parking.clone()) });
                 MutexGuard::unlocked(&mut state, || parking.sleep());
             } else {
                 self.sync_once(&mut state);
@@ -285,14 +304,43 @@ impl Syncer {
         if let Err(error) = self.health.check() {
             return Some(Err(error));
         }
-        let same = |waiter: &&mut Waiter| match &waiter.wake {
-            Wake::Task(other) => waiter.lsn == lsn && other.will_wake(waker),
-            Wake::Thread(_) => false,
+        let same = |waiter: &&mut Waiter| match &waiter.sleeper {
+            Sleeper::Task(other) => waiter.lsn == lsn && other.will_wake(waker),
+            Sleeper::Thread(_) => false,
         };
         if state.waiters.iter_mut().find(same).is_none() {
-            state.waiters.push(Waiter { lsn, wait, wake: Wake::Task(waker.clone()) });
+            state.waiters.push(Waiter { lsn, wait, sleeper: Sleeper::Task(waker.clone()) });
         }
         None
+    }
+
+    /// Waits for a commit until a deadline, as a task does: somebody else syncs, whom `call` calls. `None` if time ran out.
+    pub fn wait_until(
+        &self,
+        lsn: u64,
+        wait: Wait,
+        deadline: Option<Instant>,
+        call: impl FnOnce(),
+    ) -> Option<Result<()>> {
+        let parking = Arc::new(Parking::default());
+        let waker = Waker::from(parking.clone());
+        let mut call = Some(call);
+        loop {
+            let reached = self.poll(lsn, wait, &waker);
+            if reached.is_some() {
+                return reached;
+            }
+            match call.take() {
+                Some(call) => call(),
+                None if parking.sleep_until(deadline) => {}
+                None => {
+                    let mut state = self.state.lock();
+                    let own = |waiter: &Waiter| matches!(&waiter.sleeper, Sleeper::Task(task) if task.will_wake(&waker));
+                    state.waiters.retain(|waiter| !own(waiter));
+                    return (state.reached(wait) >= lsn).then_some(Ok(()));
+                }
+            }
+        }
     }
 
     /// Whether waiting for a commit would return at once.
@@ -410,15 +458,15 @@ impl Syncer {
         let mut at = 0;
         while at < state.waiters.len() {
             let waiter = &state.waiters[at];
-            let leads = !leader && matches!(waiter.wake, Wake::Thread(_));
+            let leads = !leader && matches!(waiter.sleeper, Sleeper::Thread(_));
             if !failed && !reached(waiter) && !leads {
                 at += 1;
                 continue;
             }
             leader |= !failed && !reached(waiter);
-            match state.waiters.swap_remove(at).wake {
-                Wake::Thread(parking) => parking.wake(),
-                Wake::Task(waker) => waker.wake(),
+            match state.waiters.swap_remove(at).sleeper {
+                Sleeper::Thread(parking) => parking.wake(),
+                Sleeper::Task(waker) => waker.wake(),
             }
         }
     }

@@ -19,6 +19,7 @@ mod survey;
 mod tests;
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::env::sync::Arc;
 use crate::env::{Dir, Env};
@@ -97,7 +98,7 @@ pub fn open(options: &Options, path: &Path) -> Result<Opened> {
         return open_for_reading(options, path);
     }
     let disk = Arc::new(Disk::new(open_dir(&*options.env, path)?));
-    let lock = lock(&*disk)?;
+    let lock = lock(&*disk, options.lock_timeout)?;
     let survey = survey(&*disk)?;
     check_ours(&*disk, &survey)?;
     let cache = Arc::new(BlockCache::new(options.block_cache));
@@ -151,7 +152,7 @@ fn open_for_reading(options: &Options, path: &Path) -> Result<Opened> {
 
 /// How far a writer has published. Where nobody holds the lock, all of the log counts.
 fn published(disk: &Disk) -> Option<Note> {
-    match lock(disk) {
+    match lock(disk, Duration::ZERO) {
         Err(Error::Locked { .. }) => Note::read(disk),
         _ => None,
     }

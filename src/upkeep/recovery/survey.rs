@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::env::sync::Arc;
 use crate::env::{Dir, Env};
@@ -16,10 +17,11 @@ use crate::files::sealed::Kind;
 /// The name of the file that is locked where a directory can't be. Older stores have it in any case.
 pub const LOCK: &str = "chanlog.lock";
 
-/// So often a lock that is taken is tried.
-const LOCK_TRIES: u32 = 3;
-/// The time between two tries.
-const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
+/// A lock that is taken is tried again for as long in any case: a reader takes it for a moment, to find out whether there is
+/// a writer.
+const LOCK_LEAST: Duration = Duration::from_millis(4);
+/// The time between two tries, at first and at most.
+const LOCK_PAUSES: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(50)];
 
 /// What a directory holds.
 #[derive(Debug, Default)]
@@ -101,18 +103,19 @@ pub fn open_dir(env: &dyn Env, path: &Path) -> Result<Arc<dyn Dir>> {
     env.open_dir(path, true).map_err(|e| Error::io("create", path, e))
 }
 
-/// Takes the lock of the store in `dir`.
-pub fn lock(dir: &dyn Dir) -> Result<Box<dyn Send + Sync>> {
-    let mut tries = 0;
+/// Takes the lock of the store in `dir`, which is waited for for a time.
+pub fn lock(dir: &dyn Dir, timeout: Duration) -> Result<Box<dyn Send + Sync>> {
+    let timeout = timeout.max(LOCK_LEAST);
+    let (since, mut pause) = (Instant::now(), LOCK_PAUSES[0]);
     loop {
-        tries += 1;
         match dir.lock() {
-            // A reader takes it for a moment, to find out whether there is a writer.
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock && tries < LOCK_TRIES => {
-                std::thread::sleep(LOCK_PAUSE);
-            }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                return Err(Error::Locked { dir: dir.path().into() });
+                let left = timeout.saturating_sub(since.elapsed());
+                if left.is_zero() {
+                    return Err(Error::Locked { dir: dir.path().into() });
+                }
+                std::thread::sleep(pause.min(left));
+                pause = (pause * 2).min(LOCK_PAUSES[1]);
             }
             locked => return locked.map_err(|e| Error::io("lock", dir.path(), e)),
         }
