@@ -33,6 +33,9 @@
 #[doc = include_str!("../COVERAGE.md")]
 pub mod coverage {}
 
+#[doc = include_str!("../EVENTS.md")]
+pub mod events {}
+
 pub mod env;
 mod error;
 mod files;

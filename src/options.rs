@@ -45,6 +45,7 @@ pub struct Options {
     pub(crate) window_versions: u64,
     pub(crate) window_time: Duration,
     pub(crate) lock_timeout: Duration,
+    pub(crate) slow_commit: Duration,
     pub(crate) retention: RetentionPolicy,
 }
 
@@ -70,6 +71,7 @@ impl Options {
             window_versions: 1 << 20,
             window_time: Duration::from_secs(7 * 24 * 3600),
             lock_timeout: Duration::ZERO,
+            slow_commit: Duration::from_secs(1),
             retention: RetentionPolicy::new(),
         }
     }
@@ -203,6 +205,13 @@ impl Options {
     /// ```
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.lock_timeout = timeout;
+        self
+    }
+
+    /// How long a commit may take, from [`Store::submit`](crate::Store::submit) to its acknowledgement, before subscribers of
+    /// `tracing` are warned ([`events`](crate::events)). 1 s by default.
+    pub fn slow_commit(mut self, time: Duration) -> Self {
+        self.slow_commit = time;
         self
     }
 

@@ -46,7 +46,9 @@ impl Commit {
     /// # Errors
     /// [`Error::Poisoned`](crate::Error::Poisoned) if the log can't be synced: whether the commit survives is unknown.
     pub fn wait(self) -> Result<Receipt> {
-        self.engine.syncer().wait(self.submitted.lsn, self.submitted.wait)?;
+        let reached = self.engine.syncer().wait(self.submitted.lsn, self.submitted.wait);
+        self.engine.tell_slow();
+        reached?;
         Ok(self.submitted.receipt)
     }
 

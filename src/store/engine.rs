@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::threads::{Signals, Threads};
+use crate::env::Dir;
 use crate::env::sync::atomic::{AtomicI64, Ordering};
 use crate::env::sync::{Arc, Mutex};
 use crate::error::{Error, Result};
@@ -17,7 +18,7 @@ use crate::upkeep::backup::Backup;
 use crate::upkeep::report::{Recovery, Stat, stat};
 use crate::upkeep::retention::Retained;
 use crate::upkeep::{Merges, Upkeep, recovery};
-use crate::write::sync::Syncer;
+use crate::write::sync::{SlowCommits, Syncer};
 use crate::write::{Committer, Help, Submitted};
 
 /// A merge rests as long as it worked, after each so many bytes, while commits come in.
@@ -54,6 +55,7 @@ impl Engine {
     /// Opens the store in `dir`. Nothing runs in the background yet.
     pub fn open(options: Options, dir: &Path) -> Result<Arc<Engine>> {
         options.check()?;
+        let since = options.env.monotonic();
         let opened = recovery::open(&options, dir)?;
         let (disk, kernel, store) = (opened.disk, opened.kernel, opened.manifest.store);
         let engine = Arc::new(Engine {
@@ -72,7 +74,32 @@ impl Engine {
             ending: Mutex::new(None),
         });
         engine.note_opened();
+        engine.tell_opened(since);
         Ok(engine)
+    }
+
+    fn tell_opened(&self, since: Duration) {
+        let Recovery {
+            created,
+            clean,
+            log_segments,
+            commits,
+            log_bytes,
+            torn_bytes,
+            gap,
+            orphans,
+            damaged,
+            ..
+        } = self.recovery;
+        let (dir, read_only, ms) =
+            (Dir::path(&*self.disk).display(), self.options.read_only, self.millis_since(since));
+        tracing::info!(
+            name: "open", target: "chanlog", %dir, read_only, created, clean, log_segments, commits, log_bytes, torn_bytes, gap,
+            orphans, damaged, ms, "a store was opened"
+        );
+        if gap && !read_only {
+            tracing::warn!(name: "loss", target: "chanlog", %dir, "buffered messages may have been lost");
+        }
     }
 
     /// Whether something is to run in the background.
@@ -103,6 +130,7 @@ impl Engine {
             threads.wake_syncer();
             threads.wake_noter();
         }
+        self.tell_slow();
         Ok(submitted)
     }
 
@@ -115,7 +143,10 @@ impl Engine {
     pub fn sync_for_task(&self) {
         match &*self.threads.lock() {
             Some(threads) => threads.wake_syncer(),
-            None => _ = self.syncer().sync(),
+            None => {
+                let _ = self.syncer().sync();
+                self.tell_slow();
+            }
         }
     }
 
@@ -140,7 +171,9 @@ impl Engine {
     /// Makes all that was written durable.
     pub fn sync(&self) -> Result<()> {
         self.check_writable()?;
-        self.syncer().sync()
+        let synced = self.syncer().sync();
+        self.tell_slow();
+        synced
     }
 
     fn check_writable(&self) -> Result<()> {
@@ -193,7 +226,25 @@ impl Engine {
         if !self.options.read_only {
             self.seal()?;
         }
-        self.upkeep.back_up(to)
+        let since = self.options.env.monotonic();
+        let backup = self.upkeep.back_up(to)?;
+        let ms = self.millis_since(since);
+        let Backup { version, linked, copied, kept, bytes } = backup;
+        let to = to.display();
+        tracing::info!(name: "backup", target: "chanlog", %to, version, linked, copied, kept, bytes, ms, "a backup was made");
+        Ok(backup)
+    }
+
+    /// How long ago a time of the monotonic clock was.
+    fn millis_since(&self, since: Duration) -> u64 {
+        self.options.env.monotonic().saturating_sub(since).as_millis() as u64
+    }
+
+    /// Tells subscribers of commits that took long. Called where no lock is held.
+    pub fn tell_slow(&self) {
+        let Some(SlowCommits { commits, longest, sync }) = self.syncer().take_slow() else { return };
+        let (longest_ms, sync_ms) = (longest.as_millis() as u64, sync.as_millis() as u64);
+        tracing::warn!(name: "slow commits", target: "chanlog", commits, longest_ms, sync_ms, "commits took long");
     }
 
     /// Trims channels that hold more than their policies say, of the next `most` channels.
@@ -249,7 +300,7 @@ impl Engine {
             && let Err(error) = self.retain_step()
         {
             // Space comes back by merging all the same; it is tried again by the next step.
-            tracing::warn!(%error, "retention failed");
+            tracing::warn!(name: "retention failed", target: "chanlog", %error, "retention failed");
         }
         if self.after_step(self.upkeep.drop_trimmed(|| self.syncer().sync()))? {
             return Ok(true);
@@ -265,9 +316,10 @@ impl Engine {
         self.after_step(self.upkeep.merge_runs(Merges::Worthwhile, &mut |bytes| rest.pause(bytes)))
     }
 
-    /// Frees what a step of upkeep replaced, and wakes whoever waits for a commit if it poisoned the store.
+    /// Frees what a step of upkeep replaced, tells what it did, and wakes whoever waits for a commit if it poisoned the store.
     fn after_step<T>(&self, result: Result<T>) -> Result<T> {
         self.kernel.collect();
+        self.upkeep.take_done().iter().for_each(|(step, took)| step.tell(*took));
         if let Err(Error::Poisoned { .. }) = &result {
             self.syncer().poisoned();
         }
@@ -292,8 +344,19 @@ impl Engine {
         if let Some(outcome) = &*ending {
             return outcome.clone();
         }
+        let since = self.options.env.monotonic();
         let outcome = self.end();
         *ending = Some(outcome.clone());
+        drop(ending);
+        let ms = self.millis_since(since);
+        match &outcome {
+            // While a thread unwinds, a subscriber that panics too would end the process.
+            _ if std::thread::panicking() => {}
+            Ok(()) => tracing::info!(name: "close", target: "chanlog", ms, "a store was closed"),
+            Err(error) => {
+                tracing::error!(name: "close failed", target: "chanlog", %error, ms, "a store did not close cleanly");
+            }
+        }
         outcome
     }
 

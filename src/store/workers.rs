@@ -91,11 +91,11 @@ fn repeat(engine: &Engine, what: &str, step: impl Fn(&Engine) -> Result<bool>) {
             Ok(false) => return,
             Err(_) if engine.signals.closed() => return,
             Err(error @ Error::Poisoned { .. }) => {
-                tracing::error!(%error, what, "upkeep stops");
+                tracing::error!(name: "upkeep stopped", target: "chanlog", %error, what, "upkeep stops");
                 return;
             }
             Err(error) => {
-                tracing::warn!(%error, what, "upkeep failed and will be tried again");
+                tracing::warn!(name: "upkeep failed", target: "chanlog", %error, what, "upkeep failed and will be tried again");
                 engine.signals.doze(pause);
                 pause = (pause * 2).min(RETRY_MOST);
             }
@@ -115,6 +115,7 @@ fn sync_after(engine: &Engine) {
         if engine.signals.closed() || syncer.sync().is_err() {
             return;
         }
+        engine.tell_slow();
     }
 }
 

@@ -10,7 +10,9 @@
 //!   what was there; so sealing, merges of segments and merges of runs may run at the same time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use super::step::Step;
 use crate::env::Dir;
 use crate::env::sync::{Arc, Mutex};
 use crate::error::{Error, Result};
@@ -41,6 +43,8 @@ pub struct Upkeep {
     damaged: Mutex<BTreeSet<u64>>,
     /// A message of each segment that was not trimmed when that was looked at last.
     pub(super) counting: Mutex<BTreeMap<u64, (ChannelId, u64)>>,
+    /// Steps that are done and not yet told.
+    done: Mutex<Vec<(Step, Duration)>>,
 }
 
 struct Held {
@@ -68,6 +72,7 @@ impl Upkeep {
             merging_runs: Mutex::new(()),
             damaged: Mutex::default(),
             counting: Mutex::default(),
+            done: Mutex::default(),
         }
     }
 
@@ -142,6 +147,21 @@ impl Upkeep {
     pub(super) fn open_run(&self, entry: FileEntry) -> Result<Arc<Run>> {
         let key = self.kernel.moment().files.key;
         Run::open(&*self.disk, self.kernel.store, entry.id, entry.len, key).map(Arc::new)
+    }
+
+    /// The time of the monotonic clock.
+    pub(super) fn now(&self) -> Duration {
+        self.options.env.monotonic()
+    }
+
+    /// Notes a step that began at that time.
+    pub(super) fn did(&self, step: Step, since: Duration) {
+        self.done.lock().push((step, self.now().saturating_sub(since)));
+    }
+
+    /// The steps that were done since this was asked last, and how long each took: to be told when no lock is held.
+    pub fn take_done(&self) -> Vec<(Step, Duration)> {
+        std::mem::take(&mut *self.done.lock())
     }
 
     /// Remembers which of a step's inputs made it fail, if one did by damage, so that it is not tried again for ever. Tells

@@ -6,9 +6,11 @@
 //!   far below the cap may merge again.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use super::dead::Dead;
 use super::files::{Pace, Upkeep};
+use super::step::Step;
 use super::tombstones::{self, SendsOver};
 use super::withheld::Withheld;
 use crate::error::{Error, Result};
@@ -46,6 +48,7 @@ impl Upkeep {
     pub fn merge_runs(&self, due: Merges, pace: &mut Pace<'_>) -> Result<bool> {
         let _alone = self.merging_runs.lock();
         self.check()?;
+        let since = self.now();
         let (files, manifest) = self.lists();
         let entries = &manifest.runs[..files.runs.len()];
         let Some(range) = due_runs(entries, due, |entry| self.is_damaged(entry)) else { return Ok(false) };
@@ -75,7 +78,7 @@ impl Upkeep {
             )
         };
         install().inspect_err(|error| self.discard_refused(error, Kind::Run, Some(entry)))?;
-        self.replaced(Kind::Run, inputs, entry);
+        self.replaced(Kind::Run, inputs, entry, since);
         Ok(true)
     }
 
@@ -89,6 +92,7 @@ impl Upkeep {
     ) -> Result<bool> {
         let _alone = self.merging_segments.lock();
         self.check()?;
+        let since = self.now();
         let (files, manifest) = self.lists();
         let cap = self.options.message_segment;
         let Some(range) = due_segments(&files.segments, cap, due, |entry| self.is_damaged(entry)) else {
@@ -118,7 +122,7 @@ impl Upkeep {
             )
         };
         install().inspect_err(|error| self.discard_refused(error, Kind::Segment, Some(entry)))?;
-        self.replaced(Kind::Segment, inputs, entry);
+        self.replaced(Kind::Segment, inputs, entry, since);
         Ok(true)
     }
 
@@ -143,16 +147,16 @@ impl Upkeep {
                 Ok(Some(FileEntry { id, versions, len, level }))
             }
             Err(error @ Error::Corruption { .. }) if self.note_damage(&error, kind, inputs) => {
-                tracing::error!(%error, "a sealed file is damaged, merges leave it alone");
+                self.did(Step::Damaged { fault: error }, self.now());
                 Ok(None)
             }
             Err(error) => Err(error),
         }
     }
 
-    fn replaced(&self, kind: Kind, inputs: &[FileEntry], output: FileEntry) {
+    fn replaced(&self, kind: Kind, inputs: &[FileEntry], output: FileEntry, since: Duration) {
         inputs.iter().for_each(|entry| self.discard(kind, entry.id));
-        tracing::debug!(?kind, files = inputs.len(), bytes = output.len, "files were merged");
+        self.did(Step::Merged { kind, files: inputs.len(), bytes: output.len }, since);
     }
 }
 

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::files::{Pace, Upkeep};
+use super::step::Step;
 use crate::env::Dir;
 use crate::env::sync::Arc;
 use crate::error::Result;
@@ -25,6 +26,7 @@ impl Upkeep {
     pub fn seal(&self, pace: &mut Pace<'_>) -> Result<bool> {
         let _alone = self.sealing.lock();
         self.check()?;
+        let since = self.now();
         let moment = self.kernel.moment();
         let Some(frozen) = moment.files.frozen.first() else { return Ok(false) };
         let next = moment.files.frozen.get(1).unwrap_or(&moment.active);
@@ -37,7 +39,9 @@ impl Upkeep {
         })?;
         // If it stays, the next opening removes it.
         let _ = self.disk.remove(&log::name(frozen.log.header.segment));
-        tracing::debug!(segment = frozen.log.header.segment, "a log segment was sealed");
+        let messages = frozen.look(|content| content.chains.messages());
+        let bytes = segment.iter().chain(&run).map(|entry| entry.len).sum();
+        self.did(Step::Sealed { segment: frozen.log.header.segment, messages, bytes }, since);
         Ok(true)
     }
 

@@ -5,6 +5,7 @@
 //! segment's directory is read about once in the segment's life.
 
 use super::files::Upkeep;
+use super::step::Step;
 use crate::error::Result;
 use crate::files::sealed::Kind;
 use crate::files::segment::Segment;
@@ -31,7 +32,9 @@ impl Upkeep {
                     return Ok(true);
                 }
                 // It is remembered, and the others go on.
-                Err(error) if self.note_damage(&error, Kind::Segment, &[part.entry]) => {}
+                Err(error) if self.note_damage(&error, Kind::Segment, &[part.entry]) => {
+                    self.did(Step::Damaged { fault: error }, self.now());
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -65,7 +68,7 @@ impl Upkeep {
             |files| files.segments.retain(|part| part.entry.id != id),
         )?;
         self.discard(Kind::Segment, id);
-        tracing::debug!(file = id, messages, "a segment of trimmed messages was removed");
+        self.did(Step::Dropped { file: id, messages }, self.now());
         Ok(())
     }
 }

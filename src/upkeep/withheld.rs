@@ -11,6 +11,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::ops::{ControlFlow, RangeInclusive};
 
 use super::files::{Pace, Upkeep};
+use super::step::Step;
 use crate::env::sync::Arc;
 use crate::error::Result;
 use crate::files::manifest::FileEntry;
@@ -116,6 +117,7 @@ impl Upkeep {
         sync: &dyn Fn() -> Result<()>,
         pace: &mut Pace<'_>,
     ) -> Result<()> {
+        let since = self.now();
         let is_last = |channel, seq| self.kernel.newest_head(channel).last.seq == seq;
         let is_withheld = |channel, seqs| withheld.holds(channel, seqs);
         let ask = Ask { is_last: &is_last, is_withheld: &is_withheld };
@@ -140,7 +142,7 @@ impl Upkeep {
         };
         install().inspect_err(|error| self.discard_refused(error, Kind::Segment, Some(entry)))?;
         self.discard(Kind::Segment, old);
-        tracing::debug!(file = old, "a segment was written anew without what nobody reads");
+        self.did(Step::Rewritten { file: old }, since);
         Ok(())
     }
 }

@@ -14,6 +14,7 @@
 //! * C4. A refusal is told only after all that it rests on is durable, and not at all if that was not written.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::overlay::Overlay;
 use super::prepare::{Prepared, Slate, Staging, Trial, Wanted};
@@ -160,9 +161,10 @@ impl Committer {
     /// Checks, stages and writes a batch.
     pub fn submit(&self, batch: &Batch, help: &dyn Help) -> Result<Submitted> {
         let mut wanted = Wanted::default();
+        let since = self.options.env.monotonic();
         loop {
             self.disk.health().check()?;
-            let request = Arc::new(self.prepare(batch, &wanted)?);
+            let request = Arc::new(self.prepare(batch, &wanted, since)?);
             self.queue.push(request.clone());
             match self.turn(&request, help) {
                 Answer::Written(submitted) => return Ok(submitted),
@@ -176,7 +178,7 @@ impl Committer {
         }
     }
 
-    fn prepare(&self, batch: &Batch, wanted: &Wanted) -> Result<Request> {
+    fn prepare(&self, batch: &Batch, wanted: &Wanted, since: Duration) -> Result<Request> {
         if batch.len() > MAX_OPS {
             let (what, len, limit) = ("a batch's number of operations", batch.len() as u64, MAX_OPS as u64);
             return Err(Error::TooLarge { what, len, limit, op: None });
@@ -195,7 +197,7 @@ impl Committer {
         };
         let prepared = Prepared::new(self.kernel.view()?, batch, &limits, wanted, now, slate)?;
         let durability = batch.durability.unwrap_or(self.options.durability);
-        Ok(Request::new(batch.clone(), durability, prepared, bound))
+        Ok(Request::new(batch.clone(), durability, prepared, bound, since))
     }
 
     /// Waits for the answer, or leads to get it. A group takes about as long as a few looks at the lock, so that sleeping
@@ -365,6 +367,7 @@ impl Committer {
                 early,
                 promised: !buffered,
                 end: writer.end + group.buffer.len() as u64,
+                since: request.since,
             });
         }
         let wait = if buffered { Wait::Published } else { Wait::Durable };

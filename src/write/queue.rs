@@ -2,6 +2,8 @@
 //! them before it lets go of the lock. So a caller that queued its request and then gets the lock finds either its answer
 //! or its request still in the queue, and nobody sleeps but for the lock.
 
+use std::time::Duration;
+
 use super::prepare::{Prepared, Trial, Wanted};
 use super::sync::Wait;
 use crate::env::sync::{Arc, Mutex};
@@ -21,6 +23,8 @@ pub struct Request {
     pub trial: Mutex<Option<Trial>>,
     /// The most bytes that it takes in the log.
     pub bound: u64,
+    /// When it was submitted, by the monotonic clock.
+    pub since: Duration,
     slot: Mutex<Option<Answer>>,
 }
 
@@ -54,8 +58,17 @@ impl Request {
         durability: Durability,
         (prepared, trial): (Prepared, Option<Trial>),
         bound: u64,
+        since: Duration,
     ) -> Request {
-        Request { batch, durability, prepared, trial: Mutex::new(trial), bound, slot: Mutex::default() }
+        Request {
+            batch,
+            durability,
+            prepared,
+            trial: Mutex::new(trial),
+            bound,
+            since,
+            slot: Mutex::default(),
+        }
     }
 
     /// Gives the answer; the first one counts.

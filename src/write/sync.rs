@@ -16,6 +16,7 @@ use std::collections::VecDeque;
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
+use crate::env::sync::atomic::{AtomicBool, Ordering};
 use crate::env::sync::{Arc, Condvar, Mutex, MutexGuard};
 use crate::error::{Error, Result};
 use crate::files::disk::{Health, PanicGuard};
@@ -36,6 +37,8 @@ pub struct Syncer {
     state: Mutex<Progress>,
     /// Told when a sync ends.
     idle: Condvar,
+    /// Whether `slow` holds anything, quick to look at.
+    any_slow: AtomicBool,
 }
 
 struct Progress {
@@ -55,6 +58,9 @@ struct Progress {
     publishing: bool,
     waiters: Vec<Waiter>,
     syncs: u64,
+    /// How long the last sync took.
+    synced_in: Duration,
+    slow: Option<SlowCommits>,
 }
 
 /// A place in the log of this session.
@@ -80,6 +86,19 @@ pub struct Pending {
     pub promised: bool,
     /// Where its frame ends.
     pub end: u64,
+    /// When it was submitted, by the monotonic clock.
+    pub since: Duration,
+}
+
+/// Commits that took longer than they should.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SlowCommits {
+    /// How many.
+    pub commits: u64,
+    /// From its submission to its acknowledgement, the one that took longest.
+    pub longest: Duration,
+    /// The longest sync that one of them had to wait for.
+    pub sync: Duration,
 }
 
 /// How far a caller wants to wait.
@@ -185,8 +204,17 @@ impl Syncer {
             publishing: false,
             waiters: Vec::new(),
             syncs: 0,
+            synced_in: Duration::ZERO,
+            slow: None,
         };
-        Syncer { kernel, health, session, state: Mutex::new(progress), idle: Condvar::default() }
+        Syncer {
+            kernel,
+            health,
+            session,
+            state: Mutex::new(progress),
+            idle: Condvar::default(),
+            any_slow: AtomicBool::new(false),
+        }
     }
 
     /// The offset in the active segment up to which it is durable.
@@ -400,7 +428,7 @@ impl Syncer {
             return;
         };
         state.syncing = true;
-        let (log, target) = (state.log.clone(), state.written);
+        let (log, target, since) = (state.log.clone(), state.written, self.now());
         let synced = MutexGuard::unlocked(state, || {
             let _guard = PanicGuard::new(&self.health, "sync");
             log.sync(&right)
@@ -409,6 +437,7 @@ impl Syncer {
         self.idle.notify_all();
         state.right = Some(right);
         state.syncs += 1;
+        state.synced_in = self.now().saturating_sub(since);
         match synced {
             Ok(proof) if self.health.check().is_ok() && !state.alone => {
                 state.became_durable(target, proof);
@@ -419,7 +448,9 @@ impl Syncer {
         self.wake(state);
         if let Err(error) = self.health.check() {
             // Told after the state changed, and without its lock: a subscriber may do what it likes.
-            MutexGuard::unlocked(state, || tracing::error!(%error, "the log can't be synced, writing stops"));
+            MutexGuard::unlocked(state, || {
+                tracing::error!(name: "poisoned", target: "chanlog", %error, "the log can't be synced, writing stops");
+            });
         }
     }
 
@@ -443,7 +474,37 @@ impl Syncer {
             state.publishing = false;
             state.published = lsn;
             state.published_end = end;
+            self.measure(state, &ready);
         }
+    }
+
+    fn now(&self) -> Duration {
+        self.kernel.options.env.monotonic()
+    }
+
+    /// Notes how long commits took that were published now.
+    fn measure(&self, state: &mut Progress, published: &[Pending]) {
+        let now = self.now();
+        for commit in published {
+            let took = now.saturating_sub(commit.since);
+            if took > self.kernel.options.slow_commit {
+                let slow = state.slow.get_or_insert_default();
+                slow.commits += 1;
+                slow.longest = slow.longest.max(took);
+                slow.sync = if commit.early { slow.sync } else { slow.sync.max(state.synced_in) };
+                self.any_slow.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The commits since this was asked last that took long.
+    pub fn take_slow(&self) -> Option<SlowCommits> {
+        if !self.any_slow.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut state = self.state.lock();
+        self.any_slow.store(false, Ordering::Relaxed);
+        state.slow.take()
     }
 
     /// Wakes everybody who is reached, or all if nothing will be reached any more; and one who is not, to lead.

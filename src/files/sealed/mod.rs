@@ -46,6 +46,14 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// What users call it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Segment => "segments",
+            Kind::Run => "runs",
+        }
+    }
+
     /// The name of file `id` of this kind in a store's directory.
     pub fn name(self, id: u64) -> String {
         match self {

@@ -117,7 +117,6 @@ pub fn open(options: &Options, path: &Path) -> Result<Opened> {
         }
     };
     let (manifest, kernel, start, recovery) = opened;
-    tracing::info!(dir = %disk.path().display(), ?recovery, "a store was opened");
     Ok(Opened { manifest, kernel, start, recovery, cache, disk, lock: Some(lock) })
 }
 
@@ -270,6 +269,8 @@ impl Reading {
             self.recovery.log_segments += 1;
             self.recovery.log_bytes += scan.end;
             self.recovery.commits += scan.commits;
+            let (segment, bytes, commits, torn) = (log.header.segment, scan.end, scan.commits, scan.torn);
+            tracing::debug!(name: "replay", target: "chanlog", segment, bytes, commits, torn, "a log segment was read");
             if upto < u64::MAX {
                 // What comes later is not published yet.
                 return Ok(());
@@ -325,7 +326,7 @@ impl Reading {
 
     /// The parts, for somebody who only reads.
     fn parts(self) -> Result<Parts> {
-        self.faults.found.iter().for_each(|fault| tracing::error!(%fault, "a part of the store is damaged"));
+        self.faults.found.iter().for_each(|fault| tracing::error!(name: "damage", target: "chanlog", %fault, "a part of the store is damaged"));
         let start = Start { log: self.log, end: self.scan.end, begun: false, session: self.session };
         Ok((self.manifest, Arc::new(self.kernel), start, self.recovery))
     }
@@ -367,6 +368,8 @@ impl Reading {
         }
         // A file that can't be removed now is tried again at the next opening.
         self.recovery.orphans = orphans.iter().filter(|name| disk.remove(name).is_ok()).count() as u64;
+        let files = self.recovery.orphans;
+        tracing::debug!(name: "orphans", target: "chanlog", files, "files of unfinished work were removed");
         Ok(())
     }
 }

@@ -1,0 +1,47 @@
+//! What a step of upkeep did. It is noted where it was done, and told to subscribers of `tracing` once no lock is held: a
+//! subscriber may do what it likes (EVENTS.md lists what is told).
+
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::files::sealed::Kind;
+
+/// What was done.
+#[derive(Debug)]
+pub enum Step {
+    /// A log segment became sealed files, of so many bytes.
+    Sealed { segment: u64, messages: u64, bytes: u64 },
+    /// Files of a kind became one.
+    Merged { kind: Kind, files: usize, bytes: u64 },
+    /// A message segment of which nothing was left was removed.
+    Dropped { file: u64, messages: u64 },
+    /// A message segment was written anew, without what nobody reads.
+    Rewritten { file: u64 },
+    /// A sealed file turned out to be damaged, and is left alone from now on.
+    Damaged { fault: Error },
+}
+
+impl Step {
+    /// Tells subscribers.
+    pub fn tell(&self, took: Duration) {
+        let ms = took.as_millis() as u64;
+        match self {
+            Step::Sealed { segment, messages, bytes } => {
+                tracing::debug!(name: "seal", target: "chanlog", segment, messages, bytes, ms, "a log segment was sealed");
+            }
+            Step::Merged { kind, files, bytes } => {
+                let kind = kind.word();
+                tracing::debug!(name: "merge", target: "chanlog", kind, files, bytes, ms, "files were merged");
+            }
+            Step::Dropped { file, messages } => {
+                tracing::debug!(name: "trim", target: "chanlog", file, messages, "a message segment was removed");
+            }
+            Step::Rewritten { file } => {
+                tracing::debug!(name: "erase", target: "chanlog", file, ms, "a segment was written anew without what nobody reads");
+            }
+            Step::Damaged { fault } => {
+                tracing::error!(name: "damage", target: "chanlog", %fault, "a sealed file is damaged, merges leave it alone");
+            }
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! What a store tells through `tracing`: each event has the name, the level and the fields that EVENTS.md lists.
+
+#![cfg(feature = "sim")]
+
+mod hooks;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io::ErrorKind;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chanlog::env::{Op as Disk, PowerLoss, SimEnv};
+use chanlog::{Batch, Draft, Durability, Options, Store};
+use hooks::{DIR, Hooked, append, long, options};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Metadata, span};
+
+/// An event, as it was told.
+#[derive(Clone, Debug)]
+struct Told {
+    level: String,
+    fields: BTreeMap<String, String>,
+}
+
+/// Notes all events.
+#[derive(Clone, Default)]
+struct Notes(Arc<Mutex<Vec<(String, Told)>>>);
+
+impl Notes {
+    /// The events of a name so far.
+    fn of(&self, name: &str) -> Vec<Told> {
+        let notes = self.0.lock().unwrap();
+        notes.iter().filter(|(other, _)| other == name).map(|(_, told)| told.clone()).collect()
+    }
+
+    /// The one event of a name; its value of a field.
+    fn value(&self, name: &str, field: &str) -> String {
+        let told = self.of(name);
+        assert_eq!(told.len(), 1, "{name}: {told:?}");
+        told[0].fields[field].clone()
+    }
+
+    fn clear(&self) {
+        self.0.lock().unwrap().clear();
+    }
+}
+
+struct Values<'a>(&'a mut BTreeMap<String, String>);
+
+impl Visit for Values<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.insert(field.name().into(), format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name().into(), value.into());
+    }
+}
+
+impl tracing::Subscriber for Notes {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("chanlog")
+    }
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn event(&self, event: &Event<'_>) {
+        let mut fields = BTreeMap::new();
+        event.record(&mut Values(&mut fields));
+        assert_eq!(event.metadata().target(), "chanlog", "{fields:?}");
+        assert!(fields.remove("message").is_some_and(|text| !text.is_empty()));
+        let told = Told { level: event.metadata().level().as_str().to_lowercase(), fields };
+        self.0.lock().unwrap().push((event.metadata().name().into(), told));
+    }
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// The table of EVENTS.md: names with level and fields.
+fn listed() -> BTreeMap<String, (String, BTreeSet<String>)> {
+    let text = include_str!("../EVENTS.md");
+    let rows = text.lines().filter(|line| line.starts_with("| `"));
+    let ticked = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    rows.map(|row| {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        // What stands in brackets are values.
+        let fields = cells[3].split('(').map(|part| part.split_once(')').map_or(part, |(_, rest)| rest));
+        let fields = fields.flat_map(ticked).collect();
+        (ticked(cells[1]).remove(0), (cells[2].to_owned(), fields))
+    })
+    .collect()
+}
+
+fn fill(store: &Store) {
+    for text in ["one", "two", "three", "four"] {
+        append(store, "c", text, Durability::Sync).unwrap();
+        store.seal().unwrap();
+    }
+}
+
+/// A day with all that can be told.
+fn day(notes: &Notes) {
+    let sim = SimEnv::new(1);
+    let store = options(sim.clone()).open(DIR).unwrap();
+    fill(&store);
+    while store.maintain().unwrap() {}
+    store.backup("/backup").unwrap();
+    store.commit(Batch::new().erase("c", 2)).unwrap();
+    store.erase_now().unwrap();
+    store.commit(Batch::new().trim("c", u64::MAX)).unwrap();
+    store.seal().unwrap();
+    while store.maintain().unwrap() {}
+    store.close().unwrap();
+    assert_eq!(notes.of("seal").len(), 6);
+    assert_eq!(notes.value("backup", "to"), "/backup");
+
+    // A crash, with work half done.
+    let store = options(sim.clone()).open(DIR).unwrap();
+    append(&store, "c", "x", Durability::Buffered).unwrap();
+    append(&store, "c", "x", Durability::Sync).unwrap();
+    sim.write_file("/store/seg-00000000000000ff", "half done").unwrap();
+    sim.power_loss_with(PowerLoss::Drop);
+    drop(store);
+    notes.clear();
+    let slow = sim.clone();
+    let env = Hooked::new(&sim, move |op, name| {
+        if op == Disk::Sync && name.starts_with("log-") {
+            slow.advance(Duration::from_secs(3));
+        }
+        Ok(())
+    });
+    let store = options(env).open(DIR).unwrap();
+    assert_eq!(notes.value("orphans", "files"), "1");
+    assert_eq!(notes.value("open", "clean"), "false");
+    assert_eq!(notes.value("open", "gap"), "true");
+    append(&store, "c", "y", Durability::Sync).unwrap();
+    assert!(notes.of("slow commits").iter().all(|told| told.fields["commits"] == "1"));
+
+    sim.fail_nth(&[Disk::Sync], 1, ErrorKind::Other);
+    append(&store, "c", "z", Durability::Sync).unwrap_err();
+    store.close().unwrap_err();
+
+    // A reader goes on without what is damaged.
+    let run = sim.files().into_iter().rfind(|path| path.to_str().unwrap().contains("/run-")).unwrap();
+    sim.corrupt(run, 8, 1).unwrap();
+    options(sim.clone()).read_only(true).open(DIR).unwrap();
+}
+
+#[test]
+fn are_those_that_the_list_has() {
+    let notes = Notes::default();
+    let all = Notes::default();
+    let listed = listed();
+    assert!(listed.len() > 15, "the list was not read: {listed:?}");
+    struct Both(Notes, Notes);
+    impl tracing::Subscriber for Both {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            self.0.enabled(metadata)
+        }
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+        fn event(&self, event: &Event<'_>) {
+            self.0.event(event);
+            self.1.event(event);
+        }
+        fn enter(&self, _: &span::Id) {}
+        fn exit(&self, _: &span::Id) {}
+    }
+    tracing::subscriber::with_default(Both(notes.clone(), all.clone()), || day(&notes));
+    let mut seen = BTreeSet::new();
+    for (name, told) in &*all.0.lock().unwrap() {
+        let (level, fields) = listed.get(name).unwrap_or_else(|| panic!("{name} is not in the list"));
+        assert_eq!(&told.level, level, "{name}");
+        assert_eq!(&told.fields.keys().cloned().collect::<BTreeSet<_>>(), fields, "{name}");
+        seen.insert(name.clone());
+    }
+    // These need threads.
+    let missing: Vec<_> = listed.keys().filter(|name| !seen.contains(*name)).collect();
+    assert_eq!(missing, ["retention failed", "upkeep failed", "upkeep stopped"]);
+}
+
+#[test]
+fn of_slow_commits_tell_how_many_and_what_they_waited_for() {
+    let sim = SimEnv::new(1);
+    let slow = sim.clone();
+    let env = Hooked::new(&sim, move |op, name| {
+        if op == Disk::Sync && name.starts_with("log-") {
+            slow.advance(Duration::from_millis(300));
+        }
+        Ok(())
+    });
+    let store =
+        Options::new().env(env).background(false).slow_commit(Duration::from_millis(200)).open(DIR).unwrap();
+    let notes = Notes::default();
+    tracing::subscriber::with_default(notes.clone(), || {
+        let send = |durability| {
+            let mut batch = Batch::new();
+            store.submit(batch.append("c", Draft::new("u", 0, "x")).durability(durability)).unwrap()
+        };
+        send(Durability::Sync).wait().unwrap();
+        // This one begins a segment that allows for it.
+        send(Durability::Buffered).wait().unwrap();
+        notes.clear();
+        send(Durability::Buffered).wait().unwrap();
+        assert!(notes.of("slow commits").is_empty(), "a buffered commit waits for no sync");
+        let commits = [send(Durability::Sync), send(Durability::Sync)];
+        commits.map(|commit| commit.wait().unwrap());
+    });
+    let told = notes.of("slow commits");
+    assert_eq!(told.len(), 1, "{told:?}");
+    let wanted = [("commits", "2"), ("longest_ms", "300"), ("sync_ms", "300")];
+    assert_eq!(told[0].fields, wanted.map(|(name, value)| (name.into(), value.into())).into());
+}
