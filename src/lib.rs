@@ -52,6 +52,7 @@ mod write;
 
 pub use error::{Error, Result};
 pub use kernel::View;
+pub use kernel::measures::{Histogram, Latencies};
 pub use model::annotation::{Annotation, MAX_ANNOTATION};
 pub use model::batch::{Argument, Batch, Durability};
 pub use model::blob::Blob;
@@ -77,7 +78,7 @@ pub use read::{
 pub use store::{Applied, Commit, NextVersion, Store};
 pub use upkeep::backup::Backup;
 pub use upkeep::inspect::{Inspection, inspect};
-pub use upkeep::report::{Files, Recovery, Stat};
+pub use upkeep::report::{CacheUse, Files, Queues, Recovery, Stat};
 pub use upkeep::retention::Retained;
 pub use upkeep::verify::{Verification, verify};
 

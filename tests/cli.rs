@@ -642,6 +642,8 @@ fn stat_is_one_object() {
     assert!(stat["write_amplification"].as_f64().unwrap() >= 1.0);
     assert!(stat["files"]["logs"]["bytes"].as_u64().unwrap() > 0);
     assert!(stat["bytes_written"]["log"].as_u64().unwrap() > 0);
+    assert!(stat["memory"]["layers"].as_u64().unwrap() > 0);
+    assert_eq!(stat["memory"]["filters"], 0);
     assert_eq!(stat["recovery"]["created"], false);
     assert_eq!(stat["recovery"]["gap"], false);
     let ran = place.run("stat", &[]);

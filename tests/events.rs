@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use chanlog::env::{Op as Disk, PowerLoss, SimEnv};
 use chanlog::{Batch, Draft, Durability, Options, Store};
-use hooks::{DIR, Hooked, append, long, options};
+use hooks::{DIR, Hooked, append, options};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, span};
 
@@ -210,7 +210,7 @@ fn of_slow_commits_tell_how_many_and_what_they_waited_for() {
         send(Durability::Buffered).wait().unwrap();
         assert!(notes.of("slow commits").is_empty(), "a buffered commit waits for no sync");
         let commits = [send(Durability::Sync), send(Durability::Sync)];
-        commits.map(|commit| commit.wait().unwrap());
+        commits.into_iter().for_each(|commit| drop(commit.wait().unwrap()));
     });
     let told = notes.of("slow commits");
     assert_eq!(told.len(), 1, "{told:?}");

@@ -54,6 +54,7 @@ struct Object {
     bytes_written: Written,
     user_bytes: u64,
     write_amplification: f64,
+    memory: Memory,
     recovery: Opening,
 }
 
@@ -76,6 +77,13 @@ struct Written {
     log: u64,
     sealed: u64,
     merged: u64,
+}
+
+/// What the store takes in memory as it is open, in bytes.
+#[derive(Serialize)]
+struct Memory {
+    layers: u64,
+    filters: u64,
 }
 
 /// What opening found.
@@ -107,6 +115,7 @@ impl Object {
             },
             user_bytes: stat.user_bytes,
             write_amplification: stat.write_amplification(),
+            memory: Memory { layers: stat.layers, filters: stat.filters },
             recovery: recovery.into(),
         }
     }
@@ -135,7 +144,9 @@ impl From<&Recovery> for Opening {
 }
 
 fn people(stat: &Stat, recovery: &Recovery) -> String {
-    [counts(stat), files(stat), written(stat), opening(recovery)].map(|table| table.to_string()).join("\n\n")
+    [counts(stat), files(stat), written(stat), memory(stat), opening(recovery)]
+        .map(|table| table.to_string())
+        .join("\n\n")
 }
 
 fn counts(stat: &Stat) -> comfy_table::Table {
@@ -164,6 +175,14 @@ fn written(stat: &Stat) -> comfy_table::Table {
         table.add_row([by.into(), HumanBytes(bytes).to_string()]);
     }
     table.add_row(["write amplification".into(), format!("{:.2}", stat.write_amplification())]);
+    table
+}
+
+fn memory(stat: &Stat) -> comfy_table::Table {
+    let mut table = output::table(&["memory", ">bytes"]);
+    for (what, bytes) in [("what is not sealed", stat.layers), ("filters", stat.filters)] {
+        table.add_row([what.into(), HumanBytes(bytes).to_string()]);
+    }
     table
 }
 

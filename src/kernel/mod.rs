@@ -2,7 +2,7 @@
 //!
 //! `rows`, `names`, `chains`: what a layer holds in memory. `layer`: one unsealed log segment. `heads`: the end of every
 //! channel. `fileset`: sealed files and frozen layers. `view`: the published state and views of it. `scan`: the one merge.
-//! `values`: long bytes of rows, which lie beside them.
+//! `values`: long bytes of rows, which lie beside them. `measures`: how long things took.
 
 pub mod chains;
 mod chunks;
@@ -10,6 +10,7 @@ pub mod effects;
 pub mod fileset;
 pub mod heads;
 pub mod layer;
+pub mod measures;
 pub mod messages;
 pub mod names;
 pub mod rows;

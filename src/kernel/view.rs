@@ -21,6 +21,7 @@ use super::effects::Effects;
 use super::fileset::FileSet;
 use super::heads::Heads;
 use super::layer::{Counts, Layer};
+use super::measures::{Measured, Measures};
 use super::watch::Watchers;
 use crate::env::sync::atomic::{AtomicBool, Ordering};
 use crate::env::sync::{Arc, RwLock, RwLockWriteGuard};
@@ -43,6 +44,8 @@ pub struct Kernel {
     heads: RwLock<Heads>,
     closed: AtomicBool,
     watchers: Watchers,
+    /// How long things took.
+    pub measures: Measures,
     /// What the store was opened with.
     pub options: Options,
     /// The store's id, by which tokens know it.
@@ -204,6 +207,7 @@ impl Kernel {
             heads: RwLock::new(heads),
             closed: AtomicBool::new(false),
             watchers: Watchers::default(),
+            measures: Measures::default(),
             options,
             store,
             sessions,
@@ -260,6 +264,23 @@ impl Kernel {
     /// The same for a task.
     pub fn poll_for(&self, version: u64, waker: &Waker) -> Option<Result<u64>> {
         self.watchers.poll(waker, || self.newer(version))
+    }
+
+    /// Does something, and records how long it took.
+    pub fn timed<R>(&self, what: Measured, work: impl FnOnce() -> R) -> R {
+        let since = self.options.env.monotonic();
+        let done = work();
+        self.measures.record(what, self.options.env.monotonic().saturating_sub(since));
+        done
+    }
+
+    /// What views hold at the moment: how many a caller keeps, and the bytes of memory that all need.
+    pub fn held(&self) -> (usize, usize) {
+        let current = self.current.read();
+        let views =
+            current.older.iter().filter(|moment| moment.held && Arc::strong_count(moment) > 1).count();
+        let undo = self.heads.read().undo_memory() + current.moment.active.undo_memory();
+        (views, undo + self.pinned(&current))
     }
 
     /// The newest head of a channel, for the writer.

@@ -14,6 +14,7 @@ use super::token::{Continuation, Cut, Gap, Seen, SyncToken};
 use super::{At, Classes, Senders};
 use crate::error::{Error, Result};
 use crate::kernel::View;
+use crate::kernel::measures::Measured;
 use crate::model::head::Head;
 use crate::model::ids::{ChannelId, Named, UserId};
 use crate::model::key::UserChannel;
@@ -232,6 +233,10 @@ impl<'a> Conversations<'a> {
     /// [`Error::InvalidArgument`] for a continuation of a `since` answer, of another store or of a state that was lost: then
     /// start over.
     pub fn list(self) -> Result<List> {
+        self.at.kernel().timed(Measured::List, || self.answer_list())
+    }
+
+    fn answer_list(self) -> Result<List> {
         let view = self.at.view()?;
         let (seen, below) = match self.after.as_ref().map(|continuation| continuation.0) {
             None => (Seen::of(&view), u64::MAX),
@@ -283,6 +288,10 @@ impl<'a> Conversations<'a> {
     /// # Errors
     /// [`Error::InvalidArgument`] for a continuation of a list.
     pub fn since(self, token: &SyncToken) -> Result<Update> {
+        self.at.kernel().timed(Measured::Since, || self.answer_since(token))
+    }
+
+    fn answer_since(self, token: &SyncToken) -> Result<Update> {
         let view = self.at.view()?;
         let from = match self.after.as_ref().map(|continuation| continuation.0) {
             None => token.0,

@@ -10,6 +10,7 @@ use super::{At, Senders};
 use crate::error::Result;
 use crate::files::record::Record;
 use crate::kernel::View;
+use crate::kernel::measures::Measured;
 use crate::model::ids::{ChannelId, UserId};
 use crate::model::member::own::Own;
 use crate::model::membership::key;
@@ -143,12 +144,15 @@ impl<'a> History<'a> {
     /// Costs one look-up for each file that holds a part of the range, a number of look-ups that is logarithmic in the number
     /// of files in order to find the first of them, and then the messages.
     pub fn list(self) -> Result<Vec<Message>> {
-        let mut messages = Vec::new();
-        self.visit(&mut |message| {
-            messages.push(message);
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(messages)
+        let kernel = self.at.kernel();
+        kernel.timed(Measured::History, || {
+            let mut messages = Vec::new();
+            self.visit(&mut |message| {
+                messages.push(message);
+                Ok(ControlFlow::Continue(()))
+            })?;
+            Ok(messages)
+        })
     }
 
     /// Hands the messages of the range to `visit`, one by one, until it breaks.

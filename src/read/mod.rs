@@ -50,6 +50,14 @@ pub(crate) enum At<'a> {
 }
 
 impl At<'_> {
+    /// What the store keeps of how long things took goes there.
+    fn kernel(&self) -> Arc<Kernel> {
+        match self {
+            At::Now(kernel) => Arc::clone(kernel),
+            At::View(view) => view.kernel.clone(),
+        }
+    }
+
     fn view(&self) -> Result<View> {
         match self {
             At::Now(kernel) => kernel.view(),

@@ -15,7 +15,7 @@ use crate::model::batch::Batch;
 use crate::model::ids::ChannelId;
 use crate::options::Options;
 use crate::upkeep::backup::Backup;
-use crate::upkeep::report::{Recovery, Stat, stat};
+use crate::upkeep::report::{Queues, Recovery, Stat, stat};
 use crate::upkeep::retention::Retained;
 use crate::upkeep::{Merges, Upkeep, recovery};
 use crate::write::sync::{SlowCommits, Syncer};
@@ -319,7 +319,10 @@ impl Engine {
     /// Frees what a step of upkeep replaced, tells what it did, and wakes whoever waits for a commit if it poisoned the store.
     fn after_step<T>(&self, result: Result<T>) -> Result<T> {
         self.kernel.collect();
-        self.upkeep.take_done().iter().for_each(|(step, took)| step.tell(*took));
+        for (step, took) in self.upkeep.take_done() {
+            step.measured().inspect(|what| self.kernel.measures.record(*what, took));
+            step.tell(took);
+        }
         if let Err(Error::Poisoned { .. }) = &result {
             self.syncer().poisoned();
         }
@@ -384,6 +387,17 @@ impl Engine {
         let counts = (self.syncer().syncs(), self.committer.adopted());
         let mut stat = stat(&manifest, &self.kernel.moment(), self.syncer().end(), counts);
         stat.channels = stat.channels.saturating_sub(self.kernel.dead_count());
+        stat.latencies = self.kernel.measures.latencies();
+        stat.cache = self.upkeep.cache_use();
+        let ((unacknowledged, waiters), (views, view_memory)) = (self.syncer().waiting(), self.kernel.held());
+        stat.queues = Queues {
+            unwritten: self.committer.queued() as u64,
+            unacknowledged: unacknowledged as u64,
+            waiters: waiters as u64,
+            unsealed: self.kernel.moment().files.frozen.len() as u64,
+            views: views as u64,
+            view_memory: view_memory as u64,
+        };
         Ok(stat)
     }
 }

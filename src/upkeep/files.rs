@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::report::CacheUse;
 use super::step::Step;
 use crate::env::Dir;
 use crate::env::sync::{Arc, Mutex};
@@ -74,6 +75,12 @@ impl Upkeep {
             counting: Mutex::default(),
             done: Mutex::default(),
         }
+    }
+
+    /// How the block cache is used.
+    pub fn cache_use(&self) -> CacheUse {
+        let (hits, misses) = (self.cache.hits(), self.cache.misses());
+        CacheUse { hits, misses, bytes: self.cache.weight(), capacity: self.options.block_cache }
     }
 
     /// The present manifest.

@@ -3,6 +3,7 @@
 use crate::env::sync::Arc;
 use crate::files::manifest::{FileEntry, Manifest};
 use crate::kernel::layer::Content;
+use crate::kernel::measures::Latencies;
 use crate::kernel::{Layer, Moment};
 
 /// What opening a store found and did.
@@ -67,6 +68,49 @@ pub struct Stat {
     /// Commits since then that were made ready before they had the log to themselves, and written as they were: nothing else
     /// was committed meanwhile.
     pub adopted: u64,
+    /// The memory of layers, in bytes: rows, names and indexes of what is not sealed.
+    pub layers: u64,
+    /// What waits, and what is held for readers, at the moment.
+    pub queues: Queues,
+    /// The cache of decompressed blocks.
+    pub cache: CacheUse,
+    /// How long commits, syncs, seals, merges and reads took since the store was opened.
+    pub latencies: Latencies,
+}
+
+/// What waits in a store, and what is held for readers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Queues {
+    /// Batches that were submitted and are not written.
+    pub unwritten: u64,
+    /// Commits that are written and not yet acknowledged.
+    pub unacknowledged: u64,
+    /// Threads and tasks that wait for commits.
+    pub waiters: u64,
+    /// Full log segments that await sealing. Writers wait when they are [`Options::unsealed`](crate::Options::unsealed).
+    pub unsealed: u64,
+    /// Views that callers hold.
+    pub views: u64,
+    /// The memory of what readers may still look at though it was replaced, in bytes: at most
+    /// [`Options::view_memory`](crate::Options::view_memory).
+    pub view_memory: u64,
+}
+
+/// How a cache is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct CacheUse {
+    /// How often something was asked for and there, since the store was opened.
+    pub hits: u64,
+    /// How often it was not there, and had to be read and decompressed.
+    pub misses: u64,
+    /// The memory in use, in bytes.
+    pub bytes: u64,
+    /// How much it may become.
+    pub capacity: u64,
 }
 
 /// A number of files and the sum of their bytes.
@@ -119,5 +163,7 @@ pub(crate) fn stat(manifest: &Manifest, moment: &Moment, end: u64, (syncs, adopt
         filters: moment.files.runs.iter().map(|run| run.filter_memory() as u64).sum(),
         syncs,
         adopted,
+        layers: layers().map(|layer| layer.memory() as u64).sum(),
+        ..Stat::default()
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::files::sealed::Kind;
+use crate::kernel::measures::Measured;
 
 /// What was done.
 #[derive(Debug)]
@@ -22,6 +23,15 @@ pub enum Step {
 }
 
 impl Step {
+    /// As what its time counts.
+    pub fn measured(&self) -> Option<Measured> {
+        match self {
+            Step::Sealed { .. } => Some(Measured::Seal),
+            Step::Merged { .. } | Step::Rewritten { .. } => Some(Measured::Merge),
+            Step::Dropped { .. } | Step::Damaged { .. } => None,
+        }
+    }
+
     /// Tells subscribers.
     pub fn tell(&self, took: Duration) {
         let ms = took.as_millis() as u64;

@@ -153,6 +153,11 @@ impl Committer {
         }
     }
 
+    /// How many requests wait for the writer.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
     /// How many requests were adopted as they were prepared.
     pub fn adopted(&self) -> u64 {
         self.adopted.load(Ordering::Relaxed)

@@ -99,6 +99,11 @@ impl Queue {
         self.requests.lock().push(request);
     }
 
+    /// How many requests nobody took yet.
+    pub fn len(&self) -> usize {
+        self.requests.lock().len()
+    }
+
     /// Takes all requests, under the writer's lock.
     pub fn lead(&self) -> Lead {
         Lead { requests: std::mem::take(&mut self.requests.lock()) }

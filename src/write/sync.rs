@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::files::disk::{Health, PanicGuard};
 use crate::files::log::{LogFile, SyncRight, Synced};
 use crate::files::note::Note;
+use crate::kernel::measures::Measured;
 use crate::kernel::{Effects, Kernel};
 
 /// So often bytes are written again that may have found the disk full.
@@ -268,6 +269,12 @@ impl Syncer {
         Note { session: self.session, segment: state.log.header.segment, end, version }
     }
 
+    /// How many commits are written and not yet acknowledged, and how many threads and tasks wait for some.
+    pub fn waiting(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.pending.len(), state.waiters.len())
+    }
+
     /// How often the log was synced.
     pub fn syncs(&self) -> u64 {
         self.state.lock().syncs
@@ -438,6 +445,7 @@ impl Syncer {
         state.right = Some(right);
         state.syncs += 1;
         state.synced_in = self.now().saturating_sub(since);
+        self.kernel.measures.record(Measured::Sync, state.synced_in);
         match synced {
             Ok(proof) if self.health.check().is_ok() && !state.alone => {
                 state.became_durable(target, proof);
@@ -487,6 +495,7 @@ impl Syncer {
         let now = self.now();
         for commit in published {
             let took = now.saturating_sub(commit.since);
+            self.kernel.measures.record(Measured::Commit, took);
             if took > self.kernel.options.slow_commit {
                 let slow = state.slow.get_or_insert_default();
                 slow.commits += 1;

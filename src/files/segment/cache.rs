@@ -43,6 +43,16 @@ impl BlockCache {
         self.blocks.weight()
     }
 
+    /// How often a block was asked for and there.
+    pub fn hits(&self) -> u64 {
+        self.blocks.hits()
+    }
+
+    /// How often one was not.
+    pub fn misses(&self) -> u64 {
+        self.blocks.misses()
+    }
+
     /// A cached block.
     pub fn get(&self, segment: u64, block: u64) -> Option<Arc<Block>> {
         self.blocks.get(&(segment, block))
