@@ -28,6 +28,7 @@
 //!
 //! - `sim`: `env::SimEnv`, a simulated disk that crashes, tears, fails and fills up, for tests.
 //! - `serde`: `Serialize` and `Deserialize` for what the store answers.
+//! - `metrics`: `Stat::publish`, for the `metrics` facade.
 //! - `cli`: the `chanlog` binary.
 
 #[doc = include_str!("../COVERAGE.md")]

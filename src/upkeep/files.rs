@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::report::CacheUse;
-use super::step::Step;
+use super::step::Done;
 use crate::env::Dir;
 use crate::env::sync::{Arc, Mutex};
 use crate::error::{Error, Result};
@@ -45,7 +45,7 @@ pub struct Upkeep {
     /// A message of each segment that was not trimmed when that was looked at last.
     pub(super) counting: Mutex<BTreeMap<u64, (ChannelId, u64)>>,
     /// Steps that are done and not yet told.
-    done: Mutex<Vec<(Step, Duration)>>,
+    done: Mutex<Vec<(Done, Duration)>>,
 }
 
 struct Held {
@@ -162,12 +162,12 @@ impl Upkeep {
     }
 
     /// Notes a step that began at that time.
-    pub(super) fn did(&self, step: Step, since: Duration) {
+    pub(super) fn did(&self, step: Done, since: Duration) {
         self.done.lock().push((step, self.now().saturating_sub(since)));
     }
 
     /// The steps that were done since this was asked last, and how long each took: to be told when no lock is held.
-    pub fn take_done(&self) -> Vec<(Step, Duration)> {
+    pub fn take_done(&self) -> Vec<(Done, Duration)> {
         std::mem::take(&mut *self.done.lock())
     }
 

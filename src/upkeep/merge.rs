@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::dead::Dead;
 use super::files::{Pace, Upkeep};
-use super::step::Step;
+use super::step::Done;
 use super::tombstones::{self, SendsOver};
 use super::withheld::Withheld;
 use crate::error::{Error, Result};
@@ -147,7 +147,7 @@ impl Upkeep {
                 Ok(Some(FileEntry { id, versions, len, level }))
             }
             Err(error @ Error::Corruption { .. }) if self.note_damage(&error, kind, inputs) => {
-                self.did(Step::Damaged { fault: error }, self.now());
+                self.did(Done::Damaged { fault: error }, self.now());
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -156,7 +156,7 @@ impl Upkeep {
 
     fn replaced(&self, kind: Kind, inputs: &[FileEntry], output: FileEntry, since: Duration) {
         inputs.iter().for_each(|entry| self.discard(kind, entry.id));
-        self.did(Step::Merged { kind, files: inputs.len(), bytes: output.len }, since);
+        self.did(Done::Merged { kind, files: inputs.len(), bytes: output.len }, since);
     }
 }
 

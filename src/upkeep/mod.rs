@@ -1,7 +1,7 @@
 //! What keeps a store in shape: opening it, sealing, merging, and checking every byte.
 //!
 //! `backup` makes a second directory of a store; `files` owns the set of files and the manifest; `seal` and `merge` are its steps; `tombstones` says what a merge drops; `trimmed` removes
-//! segments that nobody reads any more; `step` is what was done, to be told;
+//! segments that nobody reads any more; `step` is what was done, to be told; `publish` gives numbers to the `metrics` facade;
 //! `recovery` opens a store; `verify` reads all of one; `inspect` shows the parts of one file; `report` holds the numbers that are told about a store.
 
 pub mod backup;
@@ -9,6 +9,8 @@ mod dead;
 mod files;
 pub mod inspect;
 mod merge;
+#[cfg(feature = "metrics")]
+mod publish;
 pub mod recovery;
 pub mod report;
 pub mod retention;

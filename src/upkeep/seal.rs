@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::files::{Pace, Upkeep};
-use super::step::Step;
+use super::step::Done;
 use crate::env::Dir;
 use crate::env::sync::Arc;
 use crate::error::Result;
@@ -41,7 +41,7 @@ impl Upkeep {
         let _ = self.disk.remove(&log::name(frozen.log.header.segment));
         let messages = frozen.look(|content| content.chains.messages());
         let bytes = segment.iter().chain(&run).map(|entry| entry.len).sum();
-        self.did(Step::Sealed { segment: frozen.log.header.segment, messages, bytes }, since);
+        self.did(Done::Sealed { segment: frozen.log.header.segment, messages, bytes }, since);
         Ok(true)
     }
 

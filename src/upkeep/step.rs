@@ -9,7 +9,7 @@ use crate::kernel::measures::Measured;
 
 /// What was done.
 #[derive(Debug)]
-pub enum Step {
+pub enum Done {
     /// A log segment became sealed files, of so many bytes.
     Sealed { segment: u64, messages: u64, bytes: u64 },
     /// Files of a kind became one.
@@ -22,13 +22,13 @@ pub enum Step {
     Damaged { fault: Error },
 }
 
-impl Step {
+impl Done {
     /// As what its time counts.
     pub fn measured(&self) -> Option<Measured> {
         match self {
-            Step::Sealed { .. } => Some(Measured::Seal),
-            Step::Merged { .. } | Step::Rewritten { .. } => Some(Measured::Merge),
-            Step::Dropped { .. } | Step::Damaged { .. } => None,
+            Done::Sealed { .. } => Some(Measured::Seal),
+            Done::Merged { .. } | Done::Rewritten { .. } => Some(Measured::Merge),
+            Done::Dropped { .. } | Done::Damaged { .. } => None,
         }
     }
 
@@ -36,20 +36,20 @@ impl Step {
     pub fn tell(&self, took: Duration) {
         let ms = took.as_millis() as u64;
         match self {
-            Step::Sealed { segment, messages, bytes } => {
+            Done::Sealed { segment, messages, bytes } => {
                 tracing::debug!(name: "seal", target: "chanlog", segment, messages, bytes, ms, "a log segment was sealed");
             }
-            Step::Merged { kind, files, bytes } => {
+            Done::Merged { kind, files, bytes } => {
                 let kind = kind.word();
                 tracing::debug!(name: "merge", target: "chanlog", kind, files, bytes, ms, "files were merged");
             }
-            Step::Dropped { file, messages } => {
+            Done::Dropped { file, messages } => {
                 tracing::debug!(name: "trim", target: "chanlog", file, messages, "a message segment was removed");
             }
-            Step::Rewritten { file } => {
+            Done::Rewritten { file } => {
                 tracing::debug!(name: "erase", target: "chanlog", file, ms, "a segment was written anew without what nobody reads");
             }
-            Step::Damaged { fault } => {
+            Done::Damaged { fault } => {
                 tracing::error!(name: "damage", target: "chanlog", %fault, "a sealed file is damaged, merges leave it alone");
             }
         }

@@ -5,7 +5,7 @@
 //! segment's directory is read about once in the segment's life.
 
 use super::files::Upkeep;
-use super::step::Step;
+use super::step::Done;
 use crate::error::Result;
 use crate::files::sealed::Kind;
 use crate::files::segment::Segment;
@@ -33,7 +33,7 @@ impl Upkeep {
                 }
                 // It is remembered, and the others go on.
                 Err(error) if self.note_damage(&error, Kind::Segment, &[part.entry]) => {
-                    self.did(Step::Damaged { fault: error }, self.now());
+                    self.did(Done::Damaged { fault: error }, self.now());
                 }
                 Err(error) => return Err(error),
             }
@@ -68,7 +68,7 @@ impl Upkeep {
             |files| files.segments.retain(|part| part.entry.id != id),
         )?;
         self.discard(Kind::Segment, id);
-        self.did(Step::Dropped { file: id, messages }, self.now());
+        self.did(Done::Dropped { file: id, messages }, self.now());
         Ok(())
     }
 }

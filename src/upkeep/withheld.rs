@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::ops::{ControlFlow, RangeInclusive};
 
 use super::files::{Pace, Upkeep};
-use super::step::Step;
+use super::step::Done;
 use crate::env::sync::Arc;
 use crate::error::Result;
 use crate::files::manifest::FileEntry;
@@ -142,7 +142,7 @@ impl Upkeep {
         };
         install().inspect_err(|error| self.discard_refused(error, Kind::Segment, Some(entry)))?;
         self.discard(Kind::Segment, old);
-        self.did(Step::Rewritten { file: old }, since);
+        self.did(Done::Rewritten { file: old }, since);
         Ok(())
     }
 }
