@@ -79,7 +79,7 @@ pub use read::{
 pub use store::{Applied, Commit, NextVersion, Store};
 pub use upkeep::backup::Backup;
 pub use upkeep::inspect::{Inspection, inspect};
-pub use upkeep::report::{CacheUse, Files, Queues, Recovery, Stat};
+pub use upkeep::report::{CacheUse, Files, Queues, Recovery, Scrubbed, Stat};
 pub use upkeep::retention::Retained;
 pub use upkeep::verify::{Verification, verify};
 

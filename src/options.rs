@@ -46,6 +46,7 @@ pub struct Options {
     pub(crate) window_time: Duration,
     pub(crate) lock_timeout: Duration,
     pub(crate) slow_commit: Duration,
+    pub(crate) scrub_interval: Duration,
     pub(crate) retention: RetentionPolicy,
 }
 
@@ -72,6 +73,7 @@ impl Options {
             window_time: Duration::from_secs(7 * 24 * 3600),
             lock_timeout: Duration::ZERO,
             slow_commit: Duration::from_secs(1),
+            scrub_interval: Duration::from_secs(30 * 24 * 3600),
             retention: RetentionPolicy::new(),
         }
     }
@@ -212,6 +214,15 @@ impl Options {
     /// `tracing` are warned ([`events`](crate::events)). 1 s by default.
     pub fn slow_commit(mut self, time: Duration) -> Self {
         self.slow_commit = time;
+        self
+    }
+
+    /// How often each sealed file is read again, so that damage is found while there still is a backup without it. 30 days by
+    /// default; zero turns it off. A background thread reads, at most 16 MiB/s, spread over the interval;
+    /// [`Store::maintain`](crate::Store::maintain) does so too. What is found is told by [`Stat::scrubbed`](crate::Stat) and by an
+    /// event, and the file is left alone by merges; what is whole in it is served as before.
+    pub fn scrub_interval(mut self, interval: Duration) -> Self {
+        self.scrub_interval = interval;
         self
     }
 

@@ -113,8 +113,13 @@ fn day(notes: &Notes) {
     store.commit(Batch::new().trim("c", u64::MAX)).unwrap();
     store.seal().unwrap();
     while store.maintain().unwrap() {}
+    append(&store, "d", "x", Durability::Sync).unwrap();
+    store.seal().unwrap();
+    sim.advance(Duration::from_secs(31 * 24 * 3600));
+    while store.maintain().unwrap() {}
+    assert!(!notes.of("scrub").is_empty());
     store.close().unwrap();
-    assert_eq!(notes.of("seal").len(), 6);
+    assert_eq!(notes.of("seal").len(), 7);
     assert_eq!(notes.value("backup", "to"), "/backup");
 
     // A crash, with work half done.

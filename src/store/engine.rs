@@ -24,6 +24,9 @@ use crate::write::{Committer, Help, Submitted};
 /// A merge rests as long as it worked, after each so many bytes, while commits come in.
 const STRIDE: u64 = 1 << 20;
 
+/// How much scrubbing reads in a second, in bytes.
+const SCRUB_RATE: u64 = 16 << 20;
+
 /// How many channels retention looks at between commits.
 const RETAIN: usize = 256;
 /// How far beyond the last commit the clock is trusted by retention in the background, in milliseconds.
@@ -185,10 +188,10 @@ impl Engine {
         self.disk.health()
     }
 
-    /// Seals or merges once, in the caller's thread.
+    /// Seals, merges or scrubs once, in the caller's thread.
     pub fn maintain(&self) -> Result<bool> {
         self.check_writable()?;
-        Ok(self.seal_step()? || self.merge_runs()? || self.merge_segments()?)
+        Ok(self.seal_step()? || self.merge_runs()? || self.merge_segments()? || self.scrub_step()?)
     }
 
     /// Ends the present log segment and seals all there is.
@@ -316,6 +319,17 @@ impl Engine {
         self.after_step(self.upkeep.merge_runs(Merges::Worthwhile, &mut |bytes| rest.pause(bytes)))
     }
 
+    /// Reads one sealed file again, if one is due.
+    pub fn scrub_step(&self) -> Result<bool> {
+        let pace = &mut |bytes: u64| {
+            if self.options.background {
+                self.signals.doze(Duration::from_nanos(bytes * 1_000_000_000 / SCRUB_RATE));
+            }
+            self.check_pace()
+        };
+        self.after_step(self.upkeep.scrub(pace))
+    }
+
     /// Frees what a step of upkeep replaced, tells what it did, and wakes whoever waits for a commit if it poisoned the store.
     fn after_step<T>(&self, result: Result<T>) -> Result<T> {
         self.kernel.collect();
@@ -389,6 +403,7 @@ impl Engine {
         stat.channels = stat.channels.saturating_sub(self.kernel.dead_count());
         stat.latencies = self.kernel.measures.latencies();
         stat.cache = self.upkeep.cache_use();
+        stat.scrubbed = self.upkeep.scrubs.found();
         let ((unacknowledged, waiters), (views, view_memory)) = (self.syncer().waiting(), self.kernel.held());
         stat.queues = Queues {
             unwritten: self.committer.queued() as u64,

@@ -524,7 +524,7 @@ impl Store {
         self.handle.engine.sync()
     }
 
-    /// Does one step of sealing or merging, if there is one to do, and tells whether it did. Background threads do the
+    /// Does one step of sealing, merging or scrubbing, if there is one to do, and tells whether it did. Background threads do the
     /// same unless [`Options::background`] turned them off.
     pub fn maintain(&self) -> Result<bool> {
         self.handle.engine.maintain()

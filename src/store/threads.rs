@@ -76,6 +76,7 @@ pub struct Threads {
     pub merges: [Sender<()>; 2],
     pub sync: Sender<()>,
     pub note: Sender<()>,
+    pub scrub: Sender<()>,
     pub handles: Vec<Box<dyn Thread>>,
 }
 
@@ -102,8 +103,8 @@ impl Threads {
 
     /// Waits for all of them to end.
     pub fn join(self) {
-        let Threads { seal, merges, sync, note, handles } = self;
-        drop((seal, merges, sync, note));
+        let Threads { seal, merges, sync, note, scrub, handles } = self;
+        drop((seal, merges, sync, note, scrub));
         handles.into_iter().for_each(Thread::join);
     }
 }

@@ -1,4 +1,5 @@
-//! What the background threads do: sealing, merging, syncing what nobody waits for, and telling readers beside this process.
+//! What the background threads do: sealing, merging, syncing what nobody waits for, telling readers beside this
+//! process, and reading sealed files again.
 
 use std::time::Duration;
 
@@ -16,6 +17,10 @@ const RETRY: Duration = Duration::from_secs(1);
 const RETRY_MOST: Duration = Duration::from_secs(60);
 /// Readers beside this process see what is published after at most about this time.
 const NOTED: Duration = Duration::from_millis(2);
+/// So often in an interval it is looked whether a file is to be read again.
+const SCRUB_LOOKS: u32 = 100;
+/// The longest time between two such looks.
+const SCRUB_LOOK_MOST: Duration = Duration::from_secs(3600);
 /// A Sync commit that nobody waits for is synced after this time.
 const UNWAITED: Duration = Duration::from_millis(2);
 
@@ -31,13 +36,14 @@ pub fn begin(engine: &Arc<Engine>) -> Result<()> {
     Ok(())
 }
 
-/// Starts the threads that seal, merge, sync and note. They end when their wakers are dropped.
+/// Starts the threads that seal, merge, sync, note and scrub. They end when their wakers are dropped.
 fn start(engine: &Arc<Engine>) -> Result<Threads> {
     let (seal, seals) = channel::bounded(1);
     let (segments, segment_merges) = channel::bounded(1);
     let (runs, run_merges) = channel::bounded(1);
     let (sync, syncs) = channel::bounded(1);
     let (note, notes) = channel::bounded(1);
+    let (scrub, scrubs) = channel::bounded(1);
     let merges = [segments, runs];
     let next = merges.clone();
     let mut handles = Vec::new();
@@ -55,7 +61,9 @@ fn start(engine: &Arc<Engine>) -> Result<Threads> {
     handles.push(spawn(engine, "chanlog-rows", run_merges, work)?);
     handles.push(spawn(engine, "chanlog-sync", syncs, sync_after)?);
     handles.push(spawn(engine, "chanlog-note", notes, note_after)?);
-    let threads = Threads { seal, merges, sync, note, handles };
+    handles.push(spawn(engine, "chanlog-scrub", scrubs, scrub_now_and_then)?);
+    let _ = scrub.try_send(());
+    let threads = Threads { seal, merges, sync, note, scrub, handles };
     threads.wake_sealer();
     threads.wake_mergers();
     Ok(threads)
@@ -116,6 +124,26 @@ fn sync_after(engine: &Engine) {
             return;
         }
         engine.tell_slow();
+    }
+}
+
+/// Reads sealed files again when they are due, until the store closes.
+fn scrub_now_and_then(engine: &Engine) {
+    let pause = (engine.options.scrub_interval / SCRUB_LOOKS).min(SCRUB_LOOK_MOST);
+    if pause.is_zero() {
+        return;
+    }
+    while !engine.signals.closed() {
+        match engine.scrub_step() {
+            Ok(true) => {}
+            Ok(false) => engine.signals.doze(pause),
+            Err(_) if engine.signals.closed() => return,
+            Err(Error::Poisoned { .. }) => return,
+            Err(error) => {
+                tracing::warn!(name: "upkeep failed", target: "chanlog", %error, what = "scrub", "upkeep failed and will be tried again");
+                engine.signals.doze(pause.max(RETRY_MOST));
+            }
+        }
     }
 }
 

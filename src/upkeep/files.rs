@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::report::CacheUse;
 use super::step::Done;
+use super::turns::Scrubs;
 use crate::env::Dir;
 use crate::env::sync::{Arc, Mutex};
 use crate::error::{Error, Result};
@@ -44,6 +45,8 @@ pub struct Upkeep {
     damaged: Mutex<BTreeSet<u64>>,
     /// A message of each segment that was not trimmed when that was looked at last.
     pub(super) counting: Mutex<BTreeMap<u64, (ChannelId, u64)>>,
+    /// When sealed files were read again.
+    pub scrubs: Scrubs,
     /// Steps that are done and not yet told.
     done: Mutex<Vec<(Done, Duration)>>,
 }
@@ -62,7 +65,9 @@ impl Upkeep {
         cache: Arc<BlockCache>,
         manifest: Manifest,
     ) -> Upkeep {
+        let scrubs = Scrubs::new(&manifest, options.env.unix_ms(), options.scrub_interval);
         Upkeep {
+            scrubs,
             disk,
             options,
             kernel,

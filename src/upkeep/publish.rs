@@ -50,7 +50,7 @@ impl Stat {
     /// | `chanlog_files`, `chanlog_file_bytes` | `kind`: `log`, `segment`, `run` |
     /// | `chanlog_memory_bytes` | `of`: `layers`, `filters`, `views`, `cache` |
     /// | `chanlog_waiting` | `what`: `unwritten`, `unacknowledged`, `waiters`, `unsealed` (see [`Queues`](crate::Queues)) |
-    /// | `chanlog_views` | |
+    /// | `chanlog_views`, `chanlog_damaged_files` | |
     /// | `chanlog_latency_seconds` | `of`: `commit`, `sync`, `seal`, `merge`, `list`, `since`, `history`; `quantile`: `0.5`, `0.9`, `0.99`, `0.999`, `1` |
     /// | `chanlog_latency_seconds_sum` | `of` |
     ///
@@ -58,7 +58,7 @@ impl Stat {
     /// |---|---|
     /// | `chanlog_latency_seconds_count` | `of` |
     /// | `chanlog_bytes_total` | `by`: `callers`, `log`, `sealing`, `merging` |
-    /// | `chanlog_syncs_total`, `chanlog_adopted_total` | |
+    /// | `chanlog_syncs_total`, `chanlog_adopted_total`, `chanlog_scrubbed_bytes_total` | |
     /// | `chanlog_cache_total` | `outcome`: `hit`, `miss` |
     ///
     /// ```
@@ -105,6 +105,8 @@ impl Stat {
             to.gauge("chanlog_waiting", "What waits at the moment", &[("what", what)], count as f64);
         }
         to.gauge("chanlog_views", "Views that are held", &[], self.queues.views as f64);
+        let damaged = self.scrubbed.damaged as f64;
+        to.gauge("chanlog_damaged_files", "Files in which scrubbing found damage", &[], damaged);
         let bytes = [
             ("callers", self.user_bytes),
             ("log", self.log_bytes),
@@ -115,6 +117,13 @@ impl Stat {
             to.counter("chanlog_bytes_total", "Bytes given or written, ever", &[("by", by)], bytes);
         }
         to.counter("chanlog_syncs_total", "Syncs of the log", &[], self.syncs);
+        let scrubbed = self.scrubbed.bytes;
+        to.counter(
+            "chanlog_scrubbed_bytes_total",
+            "Bytes of sealed files that were read again",
+            &[],
+            scrubbed,
+        );
         to.counter("chanlog_adopted_total", "Commits written as they were prepared", &[], self.adopted);
         for (outcome, count) in [("hit", self.cache.hits), ("miss", self.cache.misses)] {
             to.counter("chanlog_cache_total", "Look-ups in the block cache", &[("outcome", outcome)], count);

@@ -74,8 +74,25 @@ pub struct Stat {
     pub queues: Queues,
     /// The cache of decompressed blocks.
     pub cache: CacheUse,
+    /// What scrubbing found.
+    pub scrubbed: Scrubbed,
     /// How long commits, syncs, seals, merges and reads took since the store was opened.
     pub latencies: Latencies,
+}
+
+/// What reading sealed files again found since the store was opened ([`Options::scrub_interval`](crate::Options::scrub_interval)).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Scrubbed {
+    /// Files that were read.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Files in which something was wrong.
+    pub damaged: u64,
+    /// The first faults, each with file and offset: at most 16.
+    pub faults: Vec<String>,
 }
 
 /// What waits in a store, and what is held for readers.

@@ -18,6 +18,8 @@ pub enum Done {
     Dropped { file: u64, messages: u64 },
     /// A message segment was written anew, without what nobody reads.
     Rewritten { file: u64 },
+    /// A sealed file was read again.
+    Scrubbed { file: u64, kind: Kind, bytes: u64 },
     /// A sealed file turned out to be damaged, and is left alone from now on.
     Damaged { fault: Error },
 }
@@ -28,7 +30,7 @@ impl Done {
         match self {
             Done::Sealed { .. } => Some(Measured::Seal),
             Done::Merged { .. } | Done::Rewritten { .. } => Some(Measured::Merge),
-            Done::Dropped { .. } | Done::Damaged { .. } => None,
+            Done::Dropped { .. } | Done::Scrubbed { .. } | Done::Damaged { .. } => None,
         }
     }
 
@@ -48,6 +50,10 @@ impl Done {
             }
             Done::Rewritten { file } => {
                 tracing::debug!(name: "erase", target: "chanlog", file, ms, "a segment was written anew without what nobody reads");
+            }
+            Done::Scrubbed { file, kind, bytes } => {
+                let kind = kind.word();
+                tracing::debug!(name: "scrub", target: "chanlog", file, kind, bytes, ms, "a sealed file was read again");
             }
             Done::Damaged { fault } => {
                 tracing::error!(name: "damage", target: "chanlog", %fault, "a sealed file is damaged, merges leave it alone");

@@ -16,9 +16,11 @@
 //! its trailer, so that it may one day lie in an object store.
 
 mod reader;
+mod scrub;
 mod writer;
 
 pub use reader::Sealed;
+pub use scrub::scrub;
 pub use writer::SealedWriter;
 
 use crate::model::codec::crc;

@@ -56,13 +56,8 @@ impl Sealed {
         check_header(&path, kind, store, id, &bytes[..HEADER])?;
         let start = bytes.len() - TRAILER;
         let trailer = Trailer::decode(&path, kind, id, &bytes[start..], start as u64)?;
+        trailer.check_places(&path, start as u64)?;
         let pages = trailer.content_end.div_ceil(PAGE as u64);
-        let placed = trailer.content_end >= HEADER as u64
-            && trailer.content_end.checked_add(4 * pages) == Some(trailer.footer_start)
-            && trailer.footer_start.checked_add(u64::from(trailer.footer_len)) == Some(start as u64);
-        if !placed {
-            return Err(Error::corrupt(&path, start as u64, "the trailer's offsets contradict each other"));
-        }
         let footer = trailer.footer_start as usize..start;
         if crc(&[&store, &bytes[footer.clone()]]) != trailer.footer_crc {
             return Err(Error::corrupt(&path, trailer.footer_start, "the footer's checksum is wrong"));
@@ -188,7 +183,7 @@ impl std::fmt::Debug for Sealed {
     }
 }
 
-fn check_header(path: &Path, kind: Kind, store: StoreId, id: u64, header: &[u8]) -> Result<()> {
+pub(super) fn check_header(path: &Path, kind: Kind, store: StoreId, id: u64, header: &[u8]) -> Result<()> {
     let mut r = Reader::new(header);
     let mut decode = || Some((r.bytes(8)?, r.u32()?, r.u32()?, r.id()?, r.u64()?));
     let fault = |what: &str| Err(Error::corrupt(path, 0, what));
@@ -210,16 +205,28 @@ fn check_header(path: &Path, kind: Kind, store: StoreId, id: u64, header: &[u8])
     Ok(())
 }
 
-struct Trailer {
-    content_end: u64,
-    footer_start: u64,
+pub(super) struct Trailer {
+    pub(super) content_end: u64,
+    pub(super) footer_start: u64,
     footer_len: u32,
-    pages_crc: u32,
-    footer_crc: u32,
+    pub(super) pages_crc: u32,
+    pub(super) footer_crc: u32,
 }
 
 impl Trailer {
-    fn decode(path: &Path, kind: Kind, id: u64, bytes: &[u8], offset: u64) -> Result<Trailer> {
+    /// Checks that content, page checksums and footer follow each other up to the trailer, which begins at `start`.
+    pub(super) fn check_places(&self, path: &Path, start: u64) -> Result<()> {
+        let pages = self.content_end.div_ceil(PAGE as u64);
+        let placed = self.content_end >= HEADER as u64
+            && self.content_end.checked_add(4 * pages) == Some(self.footer_start)
+            && self.footer_start.checked_add(u64::from(self.footer_len)) == Some(start);
+        match placed {
+            true => Ok(()),
+            false => Err(Error::corrupt(path, start, "the trailer's offsets contradict each other")),
+        }
+    }
+
+    pub(super) fn decode(path: &Path, kind: Kind, id: u64, bytes: &[u8], offset: u64) -> Result<Trailer> {
         let fault = |what: &str| Error::corrupt(path, offset, what);
         if crc(&[&bytes[..TRAILER - 4]]).to_le_bytes() != bytes[TRAILER - 4..] {
             return Err(fault("the trailer's checksum is wrong"));
