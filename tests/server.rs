@@ -56,12 +56,25 @@ fn newest(folder: &Path) -> SystemTime {
     fs::read_dir(folder).unwrap().map(|entry| changed(entry.unwrap())).max().unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
+/// A running server, which ends with it: also when a test fails.
+#[derive(Default)]
+struct Running(Option<Child>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+}
+
 /// A server that may be killed and started again. Clients share it.
 #[derive(Clone)]
 struct Server {
     dir: PathBuf,
     address: Arc<Mutex<String>>,
-    child: Arc<Mutex<Option<Child>>>,
+    child: Arc<Mutex<Running>>,
     /// What all runs printed.
     printed: Arc<Mutex<Vec<String>>>,
 }
@@ -82,7 +95,7 @@ impl Server {
         let mut command = Command::new(program());
         let mut child = command.arg(&self.dir).arg("127.0.0.1:0").stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        *self.child.lock().unwrap() = Some(child);
+        self.child.lock().unwrap().0 = Some(child);
         let printed = self.printed.clone();
         // The worker may print something before.
         let mut take = move || {
@@ -101,14 +114,12 @@ impl Server {
     }
 
     fn kill(&self) {
-        let mut child = self.child.lock().unwrap().take().unwrap();
-        child.kill().unwrap();
-        child.wait().unwrap();
+        *self.child.lock().unwrap() = Running::default();
     }
 
     /// Asks it to stop, and waits until it has.
     fn stop(&self) {
-        let mut child = self.child.lock().unwrap().take().unwrap();
+        let mut child = self.child.lock().unwrap().0.take().unwrap();
         assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
         assert!(child.wait().unwrap().success());
     }
@@ -449,6 +460,10 @@ fn begin(dir: &TempDir) -> Server {
 fn messages_are_sent_read_and_changed() {
     let dir = TempDir::new().unwrap();
     let server = begin(&dir);
+    assert_eq!(
+        server.get("bob", "/unread"),
+        json!({ "messages": 1, "conversations": 1, "mentions": 1, "flagged": 0 })
+    );
     let messages = "POST /channels/general/messages";
     let conflict = server.expect(409, "alice", messages, &json!({ "text": "other", "client_id": "c1" }));
     assert_eq!(conflict["seq"], 1);
@@ -469,10 +484,6 @@ fn messages_are_sent_read_and_changed() {
             (200, "bob", "PUT /channels/general/messages/1/reaction", json!({ "text": ":)" })),
             (400, "bob", "PUT /channels/general/messages/one/reaction", json!({ "text": ":)" })),
         ],
-    );
-    assert_eq!(
-        server.get("bob", "/unread"),
-        json!({ "messages": 1, "conversations": 1, "mentions": 1, "flagged": 0 })
     );
     let page = server.get("bob", "/channels/general/messages?limit=2&around=1");
     assert_eq!(page["messages"][0]["reactions"], json!({ "bob": ":)" }));
@@ -612,13 +623,14 @@ fn lists_follow_what_users_set() {
     server.expect(400, "bob", "GET /sync?since=nonsense", &Value::Null);
     let token = server.get("bob", "/conversations?limit=0")["token"].take();
 
-    // A backup is a store of its own: clients of the one start over at the other.
+    // A backup opens as a store, and knows the tokens of what it holds.
     server.expect(200, "alice", "POST /admin/backup", &Value::Null);
     server.stop();
     let restored = TempDir::new().unwrap();
     fs::rename(dir.path().join("store.backup"), restored.path().join("store")).unwrap();
     let server = Server::start(restored.path());
     assert_eq!(server.list("bob"), synced.entries);
-    println!("{}", server.get("bob", &format!("/sync?since={}", token.as_str().unwrap())));
+    let update = server.get("bob", &format!("/sync?since={}", token.as_str().unwrap()));
+    assert_eq!(update["changes"][0]["entry"], synced.entries["general"]);
     server.stop();
 }

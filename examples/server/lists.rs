@@ -55,7 +55,7 @@ pub fn changes(view: &View, user: &str, token: &str) -> Result<Value, Failure> {
             let changes: Value = changes.iter().map(change).collect();
             Ok(json!({ "changes": changes, "token": as_of.to_string(), "more": next.is_some() }))
         }
-        // Of another store, such as a backup that was restored, or too old: the client starts over with the list.
+        // Of another store, of a state that a restored backup does not hold, or too old: the client starts over.
         _ => Ok(json!({ "reset": true })),
     }
 }
