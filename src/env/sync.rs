@@ -6,7 +6,7 @@ use std::thread::{Builder, JoinHandle};
 
 pub use std::thread::yield_now;
 
-pub use parking_lot::{Condvar, Mutex, MutexGuard, RwLock, RwLockWriteGuard};
+pub use parking_lot::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use std::sync::Arc;
 pub use std::sync::atomic;
 pub use std::sync::atomic::{AtomicU64, Ordering};

@@ -24,7 +24,7 @@ pub struct FileSet {
     pub runs: Vec<Arc<Run>>,
     /// Message segments.
     pub segments: Vec<Part>,
-    /// Full log segments that await sealing.
+    /// Layers that nothing is put into any more, until they are sealed.
     pub frozen: Vec<Arc<Layer>>,
     /// Ends that may have taken buffered messages.
     pub losses: Arc<[Loss]>,

@@ -1,7 +1,10 @@
-//! One unsealed log segment, indexed in memory: rows, heads, names, and where its messages lie. Payloads stay in the log.
+//! A part of an unsealed log segment, indexed in memory: rows, heads, names, and where its messages lie. Payloads stay in the
+//! log.
 //!
-//! The newest layer is *active*: commits are put into it. Once its segment is full it is *frozen*, and nothing is put into
-//! it any more. Its lock is held for memory only, and for a bounded number of images.
+//! The newest layer is *active*: commits are put into it. Once its segment is full, or a large commit comes, it is *frozen*,
+//! and nothing is put into it any more. A large commit is a frozen layer of its own, which was made before anybody could see
+//! it. So a segment has one layer or several, and all are sealed together. A layer's lock is held for memory only, and for a
+//! bounded number of images.
 //!
 //! Invariant: rows and heads are whole images, so that the newest source that has a key is right.
 
@@ -14,7 +17,7 @@ use super::effects::{Changed, Effects};
 use super::names::LayerNames;
 use super::rows::{AllRows, Rows};
 use crate::env::sync::atomic::{AtomicUsize, Ordering};
-use crate::env::sync::{Arc, RwLock, RwLockWriteGuard};
+use crate::env::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::error::Result;
 use crate::files::log::LogFile;
 use crate::model::head::Head;
@@ -50,11 +53,11 @@ impl Counts {
     }
 }
 
-/// A log segment and the index of what it says.
+/// The index of a log segment, or of a part of one.
 pub struct Layer {
     /// The file.
     pub log: Arc<LogFile>,
-    /// How far the store had come before this segment.
+    /// How far the store had come before.
     pub start: Counts,
     content: RwLock<Content>,
     /// About how much memory the content took after the last commit, in bytes.
@@ -79,20 +82,40 @@ pub struct Content {
     pub version: u64,
     /// Bytes of payloads and ids.
     pub user_bytes: u64,
+    /// What to add to the place of a record to get its offset in the log.
+    origin: u32,
 }
 
 impl Content {
+    /// Nothing, after `start`.
+    fn new(start: Counts) -> Content {
+        Content {
+            rows: Tables::default(),
+            rows_memory: 0,
+            chains: Chains::default(),
+            values: Vec::new(),
+            channels: LayerNames::new(start.channels),
+            users: LayerNames::new(start.users),
+            version: start.version,
+            user_bytes: 0,
+            origin: 0,
+        }
+    }
+
+    /// What one commit brings, after `start`.
+    pub fn of(effects: &Effects, start: Counts) -> Content {
+        let mut content = Content::new(start);
+        content.put(effects, 0..usize::MAX, false);
+        content.end(effects);
+        content
+    }
+
     /// The names of a kind.
     pub fn names(&self, named: Named) -> &LayerNames {
         match named {
             Named::Channel => &self.channels,
             Named::User => &self.users,
         }
-    }
-
-    /// Whether nothing was put in.
-    pub fn is_empty(&self, start: &Counts) -> bool {
-        self.version == start.version
     }
 
     /// Puts a part of a commit's images in: of those that [`Effects::len`] counts.
@@ -105,6 +128,17 @@ impl Content {
         walk.each(&effects.values, |value| self.values.push(*value));
         let to = (&mut self.rows, &mut self.rows_memory);
         let _ = effects.rows.each(&mut PutRows { walk, to, version: effects.version, keep });
+    }
+
+    /// Notes that all of a commit was put in.
+    fn end(&mut self, effects: &Effects) {
+        self.version = effects.version;
+        self.user_bytes += effects.user_bytes;
+    }
+
+    /// The offset in the log of a record that was noted with `place`.
+    pub fn offset(&self, place: u64) -> u64 {
+        place + u64::from(self.origin)
     }
 
     fn memory(&self) -> usize {
@@ -129,17 +163,29 @@ impl Content {
 impl Layer {
     /// An empty layer.
     pub fn new(log: Arc<LogFile>, start: Counts) -> Layer {
-        let content = Content {
-            rows: Tables::default(),
-            rows_memory: 0,
-            chains: Chains::default(),
-            values: Vec::new(),
-            channels: LayerNames::new(start.channels),
-            users: LayerNames::new(start.users),
-            version: start.version,
-            user_bytes: 0,
-        };
-        Layer { log, start, content: RwLock::new(content), weight: AtomicUsize::new(0) }
+        Layer { log, start, content: RwLock::new(Content::new(start)), weight: AtomicUsize::new(0) }
+    }
+
+    /// The layer of one commit. The store has come to `start` by now, which may be further than when the content was made, but
+    /// for the version, and for names if it has any. `origin` is to be added to the places of its records.
+    pub fn of(log: Arc<LogFile>, start: Counts, mut content: Content, origin: u64) -> Layer {
+        if content.channels.names().is_empty() && content.users.names().is_empty() {
+            (content.channels, content.users) =
+                (LayerNames::new(start.channels), LayerNames::new(start.users));
+        }
+        content.origin = origin as u32;
+        let weight = AtomicUsize::new(content.memory());
+        Layer { log, start, content: RwLock::new(content), weight }
+    }
+
+    /// The whole content. Only for frozen layers, where nobody waits for the lock.
+    pub fn content(&self) -> RwLockReadGuard<'_, Content> {
+        self.content.read()
+    }
+
+    /// Whether nothing was put in.
+    pub fn is_empty(&self) -> bool {
+        self.content.read().version == self.start.version
     }
 
     /// Looks at the whole content. Only for frozen layers, where nobody waits for the lock, and for a few numbers.
@@ -225,7 +271,10 @@ impl Layer {
         limit: usize,
     ) -> Vec<u64> {
         let content = self.content.read();
-        content.chains.get(channel).map_or_else(Vec::new, |chain| chain.range(range, reverse, limit))
+        let chain = content.chains.get(channel);
+        let mut places = chain.map_or_else(Vec::new, |chain| chain.range(range, reverse, limit));
+        places.iter_mut().for_each(|place| *place = content.offset(*place));
+        places
     }
 
     /// The first message of a channel here, and the version and seq of the one before it in older segments.
@@ -236,14 +285,15 @@ impl Layer {
 
     /// The offset of a channel's message, if it is in this layer.
     pub fn offset(&self, channel: ChannelId, seq: u64) -> Option<u64> {
-        self.content.read().chains.get(channel)?.offset(seq)
+        let content = self.content.read();
+        content.chains.get(channel)?.offset(seq).map(|place| content.offset(place))
     }
 
     /// The offset of the value of a version, if it is in this layer.
     pub fn value(&self, version: u64) -> Option<u64> {
         let content = self.content.read();
         let at = content.values.binary_search_by_key(&version, |(version, _)| *version).ok()?;
-        Some(content.values[at].1.into())
+        Some(content.offset(content.values[at].1.into()))
     }
 
     /// Puts a commit's images in, heads of the store apart: at most `slice` of them at once, after which whoever waits for
@@ -255,8 +305,7 @@ impl Layer {
             content.put(effects, start..(start + slice).min(images), keep);
             RwLockWriteGuard::bump(&mut content);
         }
-        content.version = effects.version;
-        content.user_bytes += effects.user_bytes;
+        content.end(effects);
         self.weight.store(content.memory(), Ordering::Relaxed);
     }
 

@@ -33,11 +33,6 @@ impl LayerNames {
         LayerNames { first, ..LayerNames::default() }
     }
 
-    /// The first id of the range.
-    pub fn first(&self) -> u32 {
-        self.first
-    }
-
     /// The newest id of a name, of those below `end`.
     pub fn find(&self, name: &[u8], end: u32) -> Option<u32> {
         let places = self.by_hash.iter_hash(self.hasher.hash_one(name));

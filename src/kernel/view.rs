@@ -6,8 +6,9 @@
 //! nothing when nobody looks.
 //!
 //! Locks, in the order in which they are taken: `current`, then `heads`, then the active layer's. Each is held for memory
-//! only, for at most [`SLICE`] images, and never to free a layer. Small commits are put in and published under `current`;
-//! large ones are put in slice by slice above the published version and become visible by one store of the moment.
+//! only, for at most [`SLICE`] images, and never to free a layer. Small commits are put in and published under `current`.
+//! Of larger ones the heads are put in slice by slice above the published version, and so are the rows; those of the
+//! largest are a layer of their own. All become visible by one store of the moment.
 //!
 //! Invariant V1: a commit is published whole, in log order. Readers see a prefix of the log.
 
@@ -20,7 +21,7 @@ use bytes::Bytes;
 use super::effects::Effects;
 use super::fileset::FileSet;
 use super::heads::Heads;
-use super::layer::{Counts, Layer};
+use super::layer::{Content, Counts, Layer};
 use super::measures::{Measured, Measures};
 use super::watch::Watchers;
 use crate::env::sync::atomic::{AtomicBool, Ordering};
@@ -37,6 +38,8 @@ use crate::options::Options;
 
 /// How many images are put in under one hold of a lock: well below a millisecond.
 const SLICE: usize = 256;
+/// A commit of so many images becomes a layer of its own. Each layer costs a probe in every read until it is sealed.
+pub const OWN_LAYER: usize = 8 << 10;
 
 /// The published state of a store.
 pub struct Kernel {
@@ -109,12 +112,35 @@ impl Moment {
             expired: AtomicBool::new(false),
         }
     }
+
+    /// The moment at which the layer of a large commit becomes visible: what is written to goes on in a new one.
+    fn after(&self, own: Arc<Layer>, counts: Counts) -> Moment {
+        let mut files = (*self.files).clone();
+        if !self.active.is_empty() {
+            files.frozen.push(self.active.clone());
+        }
+        files.frozen.push(own);
+        let active = Arc::new(Layer::new(self.active.log.clone(), counts));
+        Moment { files: Arc::new(files), active, ..self.next(counts) }
+    }
 }
 
 impl Moment {
     /// The layers, newest first.
     pub fn layers(&self) -> impl Iterator<Item = &Arc<Layer>> {
         [&self.active].into_iter().chain(self.files.frozen.iter().rev())
+    }
+
+    /// The layers of the log segment that is written to, newest first.
+    pub fn written(&self) -> impl Iterator<Item = &Arc<Layer>> {
+        let segment = self.active.log.header.segment;
+        self.layers().take_while(move |layer| layer.log.header.segment == segment)
+    }
+
+    /// The layers of each log segment that awaits sealing, oldest first.
+    pub fn full(&self) -> impl Iterator<Item = &[Arc<Layer>]> {
+        let same = |a: &Arc<Layer>, b: &Arc<Layer>| a.log.header.segment == b.log.header.segment;
+        self.files.frozen.chunk_by(same).filter(move |layers| !same(&layers[0], &self.active))
     }
 
     /// The row of a key as of `version`.
@@ -310,11 +336,15 @@ impl Kernel {
         next
     }
 
-    /// Makes a commit visible. Only one thread may do this at a time.
-    pub fn publish(&self, effects: &Effects) {
+    /// Makes a commit visible, with its layer if it has one of its own. Only one thread may do this at a time.
+    pub fn publish(&self, effects: &Effects, own: Option<Arc<Layer>>) {
         let images = effects.len();
+        let own = match own {
+            None if images >= OWN_LAYER => Some(Arc::new(self.layer_of(effects))),
+            own => own,
+        };
         if images > SLICE {
-            self.put_in_slices(effects);
+            self.put_in_slices(effects, own.is_none());
         }
         let mut current = self.current.write();
         if images <= SLICE {
@@ -328,7 +358,10 @@ impl Kernel {
             channels: current.moment.counts.channels + effects.channels.len() as u32,
             users: current.moment.counts.users + effects.users.len() as u32,
         };
-        let next = current.moment.next(counts);
+        let next = match own {
+            Some(own) => current.moment.after(own, counts),
+            None => current.moment.next(counts),
+        };
         current.advance(next);
         current.undo |= images > SLICE;
         if current.undo {
@@ -343,14 +376,23 @@ impl Kernel {
         self.watchers.wake();
     }
 
-    fn put_in_slices(&self, effects: &Effects) {
+    /// Makes a layer of a commit that is large and was not run ahead.
+    fn layer_of(&self, effects: &Effects) -> Layer {
+        let moment = self.moment();
+        let start = Counts { version: effects.first - 1, ..moment.counts };
+        Layer::of(moment.active.log.clone(), start, Content::of(effects, start), 0)
+    }
+
+    fn put_in_slices(&self, effects: &Effects, rows: bool) {
         let mut heads = self.heads.write();
         for start in (0..effects.heads.len()).step_by(SLICE) {
             put_heads(&mut heads, effects, start..start + SLICE, true);
             RwLockWriteGuard::bump(&mut heads);
         }
         drop(heads);
-        self.moment().active.put(effects, SLICE, true);
+        if rows {
+            self.moment().active.put(effects, SLICE, true);
+        }
     }
 
     /// Forgets old images that no view needs, and lets views go that need too many.

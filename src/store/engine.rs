@@ -126,7 +126,7 @@ impl Engine {
     fn write(&self, batch: &Batch) -> Result<Submitted> {
         let submitted = self.committer.submit(batch, self)?;
         if let Some(threads) = &*self.threads.lock() {
-            if !self.kernel.moment().files.frozen.is_empty() {
+            if self.kernel.moment().full().next().is_some() {
                 threads.wake_sealer();
             }
             // Also for a commit that nobody waits for.
@@ -409,7 +409,7 @@ impl Engine {
             unwritten: self.committer.queued() as u64,
             unacknowledged: unacknowledged as u64,
             waiters: waiters as u64,
-            unsealed: self.kernel.moment().files.frozen.len() as u64,
+            unsealed: self.kernel.moment().full().count() as u64,
             views: views as u64,
             view_memory: view_memory as u64,
         };
@@ -428,7 +428,7 @@ impl Help for Engine {
         }
         self.signals.wait_for_room(|| {
             self.health().check()?;
-            Ok(self.kernel.moment().files.frozen.len() < self.options.unsealed)
+            Ok(self.kernel.moment().full().count() < self.options.unsealed)
         })
     }
 

@@ -154,8 +154,9 @@ impl Stat {
 pub(crate) fn stat(manifest: &Manifest, moment: &Moment, end: u64, (syncs, adopted): (u64, u64)) -> Stat {
     let layers = || moment.files.frozen.iter().chain([&moment.active]);
     let live = |layer: &&Arc<Layer>| layer.log.header.segment >= manifest.first_log;
-    let ends = layers().skip(1).map(|layer| layer.log.header.previous_end).chain([end]);
-    let logged = layers().zip(ends).filter(|(layer, _)| live(layer)).map(|(_, end)| end).sum::<u64>();
+    let logs = || moment.full().map(|layers| &layers[0]).chain([&moment.active]);
+    let ends = logs().skip(1).map(|layer| layer.log.header.previous_end).chain([end]);
+    let logged = logs().zip(ends).filter(|(layer, _)| live(layer)).map(|(_, end)| end).sum::<u64>();
     let unsealed =
         |pick: fn(&Content) -> u64| layers().filter(live).map(|layer| layer.look(pick)).sum::<u64>();
     let files = |entries: &[FileEntry]| Files {
@@ -168,8 +169,8 @@ pub(crate) fn stat(manifest: &Manifest, moment: &Moment, end: u64, (syncs, adopt
         users: moment.counts.users.into(),
         messages: manifest.totals.messages + unsealed(|content| content.chains.messages()),
         logs: Files {
-            count: layers().count() as u64,
-            bytes: layers().map(|layer| layer.log.header.capacity).sum(),
+            count: logs().count() as u64,
+            bytes: logs().map(|layer| layer.log.header.capacity).sum(),
         },
         segments: files(&manifest.segments),
         runs: files(&manifest.runs),

@@ -3,7 +3,7 @@
 //! A caller prepares its batch without a lock, queues it, and takes the writer's lock to lead, unless another leader was
 //! quicker and did its batch too. The leader stages all that is queued, one frame each, writes them with one call,
 //! publishes what may be seen at once, and answers everybody. What was run on trial when it was prepared is adopted if
-//! nothing was committed since. Syncing happens after that, in [`Syncer`], while the next leader stages and writes.
+//! nothing was committed since, and what was run ahead ([`super::ahead`]) if nothing that it read was changed since. Syncing happens after that, in [`Syncer`], while the next leader stages and writes.
 //!
 //! Invariants:
 //! * C1. The log's end moves only over bytes whose write returned. What a failed write left after it is zeroed before
@@ -16,6 +16,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::ahead::{LARGE, Recent, RunAhead};
 use super::overlay::Overlay;
 use super::prepare::{Prepared, Slate, Staging, Trial, Wanted};
 use super::queue::{Answer, Queue, Request, Submitted};
@@ -28,7 +29,7 @@ use crate::files::change::OVERHEAD;
 use crate::files::disk::{Disk, PanicGuard};
 use crate::files::log::{FrameHeader, FrameKind, HEADER, Header, LogFile, finish_frame, start_frame};
 use crate::files::sealed::StoreId;
-use crate::kernel::{Effects, Kernel, Layer};
+use crate::kernel::{Counts, Effects, Kernel, Layer};
 use crate::model::batch::{Batch, Durability};
 use crate::model::head::BUFFERED_WINDOW;
 use crate::model::op::Limits;
@@ -72,6 +73,8 @@ struct Writer {
     lsn: u64,
     /// Commits that the overlay still holds.
     staged: VecDeque<(u64, Arc<Effects>)>,
+    /// What was written while large batches are run ahead.
+    recent: Recent,
     /// The number of this session.
     session: u64,
     /// Whether the log segment is this session's.
@@ -133,6 +136,7 @@ impl Committer {
             end,
             lsn: 0,
             staged: VecDeque::new(),
+            recent: Recent::default(),
             session,
             begun,
             clean: false,
@@ -195,14 +199,22 @@ impl Committer {
         }
         let limits = Limits { payload: self.options.payload_limit };
         let now = self.options.env.unix_ms();
+        let ahead = (batch.len() >= LARGE).then(|| self.run_ahead(batch.len()));
         let slate = || {
             let mut slate = self.slate.lock().take().unwrap_or_else(Slate::new);
             slate.frame.reserve(bound as usize);
             slate
         };
-        let prepared = Prepared::new(self.kernel.view()?, batch, &limits, wanted, now, slate)?;
+        let when = (now, ahead.as_ref().map(|ahead| ahead.base));
+        let prepared = Prepared::new(self.kernel.view()?, batch, &limits, wanted, when, slate)?;
         let durability = batch.durability.unwrap_or(self.options.durability);
-        Ok(Request::new(batch.clone(), durability, prepared, bound, since))
+        Ok(Request::new(batch.clone(), durability, prepared, (bound, ahead), since))
+    }
+
+    /// A large batch is about to be run ahead. A view that is taken then shows all but what is remembered from now on.
+    fn run_ahead(&self, ops: usize) -> RunAhead {
+        let Writer { recent, overlay, staged, .. } = &mut *self.writer.lock();
+        recent.begin(ops, overlay.counts().version, staged.iter().map(|(_, effects)| effects))
     }
 
     /// Waits for the answer, or leads to get it. A group takes about as long as a few looks at the lock, so that sleeping
@@ -229,33 +241,49 @@ impl Committer {
         }
         let _guard = PanicGuard::new(self.disk.health(), "commit");
         let lead = self.queue.lead();
-        self.forget_published(&mut writer);
+        let garbage = self.forget_published(&mut writer);
         let mut group = Group { buffer: std::mem::take(&mut writer.spare), ..Group::default() };
         for request in &lead.requests {
             self.stage(&mut writer, &mut group, request, help);
         }
-        let answers = self.flush(&mut writer, &mut group);
+        self.write_group(&mut writer, &mut group);
+        drop(writer);
+        drop(garbage);
+    }
+
+    /// Writes the group, publishes what may be seen, and answers: nobody may be answered before their commit can be seen.
+    fn write_group(&self, writer: &mut Writer, group: &mut Group) {
+        let answers = self.flush(writer, group);
         self.syncer.settle();
         answers.into_iter().for_each(|(request, answer)| request.answer(answer));
     }
 
-    /// Forgets in the overlay what is published by now.
-    fn forget_published(&self, writer: &mut Writer) {
-        let Some(last) = writer.staged.back() else { return };
+    /// Forgets in the overlay what is published by now. Returns what is to be freed without the lock.
+    fn forget_published(&self, writer: &mut Writer) -> Vec<(u64, Box<Overlay>)> {
+        let Some(last) = writer.staged.back() else { return Vec::new() };
         let published = self.syncer.published();
+        let below = writer.overlay.laid_over();
+        let garbage = writer.overlay.take_published(published);
         if last.0 <= published {
             writer.overlay.forget_all();
-            return writer.staged.clear();
+            writer.staged.clear();
+            return garbage;
         }
-        while let Some((_, effects)) = writer.staged.pop_front_if(|staged| staged.0 <= published) {
-            writer.overlay.forget(&effects);
+        while let Some((lsn, effects)) = writer.staged.pop_front_if(|staged| staged.0 <= published) {
+            if lsn > below {
+                writer.overlay.forget(&effects);
+            }
         }
+        garbage
     }
 
     /// Adds a request's frame to the group, or answers it.
     fn stage(&self, writer: &mut Writer, group: &mut Group, request: &Arc<Request>, help: &dyn Help) {
         if writer.closed {
             return request.answer(Answer::Failed(Error::Closed));
+        }
+        if request.ahead.is_some() && self.stage_ahead(writer, group, request, help) {
+            return;
         }
         let again = || request.answer(Answer::Again(Box::default()));
         let Some(mut staging) = Staging::new(&self.kernel, &request.prepared) else { return again() };
@@ -277,7 +305,7 @@ impl Committer {
         let at = start_frame(&mut group.buffer);
         writer.overlay.begin_request();
         match self.run(writer, group, request, &mut staging) {
-            Ok(ran) => self.finish(writer, group, request, at, ran),
+            Ok(ran) => self.finish(writer, group, request, at, ran, None),
             Err(error) => {
                 writer.overlay.take_request_back();
                 group.buffer.truncate(at);
@@ -287,6 +315,50 @@ impl Committer {
                 }
             }
         }
+    }
+
+    /// Writes a request that was run ahead just as it is, in a group of its own. False if it has to run again.
+    fn stage_ahead(
+        &self,
+        writer: &mut Writer,
+        group: &mut Group,
+        request: &Arc<Request>,
+        help: &dyn Help,
+    ) -> bool {
+        // What is not adopted here must not be adopted elsewhere: its versions are for this.
+        let Some(Trial { mut ran, own, slate }) = request.trial.lock().take() else { return false };
+        if ran.count == 0 || self.is_overtaken(writer, request, &ran) {
+            return false;
+        }
+        let weight = self.kernel.moment().written().map(|layer| layer.weight()).sum();
+        if let Err(error) = self.fit(writer, group, request, weight, help) {
+            request.answer(Answer::Failed(error));
+            return true;
+        }
+        self.write_group(writer, group);
+        let (alone, end) = (writer.staged.is_empty(), writer.end);
+        let start = Counts { version: ran.effects.first - 1, ..writer.overlay.counts() };
+        let own = own.map(|content| Layer::of(writer.log.clone(), start, content, end));
+        if own.is_none() {
+            ran.effects.move_records(end);
+        }
+        let mut large = Group { buffer: slate.frame, ..Group::default() };
+        self.finish(writer, &mut large, request, 0, ran, own);
+        let answers = self.flush(writer, &mut large);
+        if writer.end > end {
+            writer.overlay.lay_over(slate.overlay, writer.lsn, alone);
+            self.adopted.fetch_add(1, Ordering::Relaxed);
+        }
+        self.syncer.settle();
+        answers.into_iter().for_each(|(request, answer)| request.answer(answer));
+        true
+    }
+
+    /// Whether a commit since its view changed what a request that was run ahead had read, or took its versions (A1).
+    fn is_overtaken(&self, writer: &Writer, request: &Request, ran: &Ran) -> bool {
+        let Some(footprint) = &request.prepared.footprint else { return true };
+        writer.overlay.counts().version >= ran.effects.first
+            || writer.recent.meets(footprint, request.prepared.counts.version)
     }
 
     /// Whether a request may be written to the present segment, if there is room.
@@ -320,7 +392,7 @@ impl Committer {
     /// Makes what came of a request on trial the next frame. Its overlay takes the place of the writer's, which is empty, and
     /// takes the request back by its own journal should the group not be written.
     fn adopt(&self, writer: &mut Writer, group: &mut Group, request: &Arc<Request>, trial: Trial) {
-        let Trial { mut ran, mut slate } = trial;
+        let Trial { mut ran, mut slate, .. } = trial;
         let at = group.buffer.len();
         if at == 0 {
             std::mem::swap(&mut group.buffer, &mut slate.frame);
@@ -334,7 +406,7 @@ impl Committer {
             *self.slate.lock() = Some(slate);
         }
         self.adopted.fetch_add(1, Ordering::Relaxed);
-        self.finish(writer, group, request, at, ran);
+        self.finish(writer, group, request, at, ran, None);
     }
 
     /// Runs a request's operations.
@@ -352,7 +424,15 @@ impl Committer {
     }
 
     /// Completes a request's frame, or drops it if nothing changed.
-    fn finish(&self, writer: &mut Writer, group: &mut Group, request: &Arc<Request>, at: usize, ran: Ran) {
+    fn finish(
+        &self,
+        writer: &mut Writer,
+        group: &mut Group,
+        request: &Arc<Request>,
+        at: usize,
+        ran: Ran,
+        own: Option<Layer>,
+    ) {
         let buffered = request.durability == Durability::Buffered;
         if ran.count == 0 {
             group.buffer.truncate(at);
@@ -365,10 +445,12 @@ impl Committer {
             writer.lsn += 1;
             let effects = Arc::new(ran.effects);
             writer.staged.push_back((writer.lsn, effects.clone()));
+            writer.recent.push(&effects);
             group.early += if early { messages } else { 0 };
             group.pending.push(Pending {
                 lsn: writer.lsn,
                 effects,
+                own: own.map(Arc::new),
                 early,
                 promised: !buffered,
                 end: writer.end + group.buffer.len() as u64,
@@ -409,10 +491,7 @@ impl Committer {
         if self.may_go_on(writer, request) && !full && weight <= self.options.memtable {
             return Ok(false);
         }
-        let answers = self.flush(writer, group);
-        // Nobody may be answered before their commit can be seen.
-        self.syncer.settle();
-        answers.into_iter().for_each(|(request, answer)| request.answer(answer));
+        self.write_group(writer, group);
         self.disk.health().check()?;
         self.roll(writer, request.bound, buffered, help)?;
         Ok(true)
@@ -423,7 +502,7 @@ impl Committer {
         self.scrub(writer)?;
         self.syncer.sync()?;
         self.forget_published(writer);
-        if self.kernel.moment().files.frozen.len() >= self.options.unsealed {
+        if self.kernel.moment().full().count() >= self.options.unsealed {
             help.make_room()?;
         }
         if !writer.begun {
@@ -563,8 +642,7 @@ impl Committer {
         self.disk.health().check()?;
         self.syncer.sync()?;
         self.forget_published(&mut writer);
-        let active = self.kernel.moment().active.clone();
-        if active.look(|content| content.is_empty(&active.start)) {
+        if self.kernel.moment().written().all(|layer| layer.is_empty()) {
             return Ok(());
         }
         self.roll(&mut writer, 0, false, help)

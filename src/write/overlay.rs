@@ -1,5 +1,8 @@
 //! What is written but not yet published, laid over what is. Memory only, under the writer's lock.
 //!
+//! Below it may lie others: that of a large commit that was run ahead, and what was unpublished before that. What is not found
+//! in the newest is looked for in those, and each goes as a whole once all of it is published.
+//!
 //! Each entry knows its commit, by that one's first version, so that publishing that commit forgets it, unless a later one
 //! replaced it. A journal holds
 //! what each change replaced: a refused request is taken back to where it began, and a group that could not be written to
@@ -35,6 +38,8 @@ pub struct Overlay {
     counts: Counts,
     group: Savepoint,
     request: Savepoint,
+    /// What lies below, oldest first, each with the lsn of its last commit.
+    below: Vec<(u64, Box<Overlay>)>,
 }
 
 /// The unpublished ids of a name, ascending. There are several if what had it was deleted meanwhile.
@@ -167,6 +172,7 @@ impl Overlay {
             counts,
             group: point,
             request: point,
+            below: Vec::new(),
         }
     }
 
@@ -188,9 +194,43 @@ impl Overlay {
         self.counts.version
     }
 
+    /// Lays the overlay of a large commit, whose lsn is `lsn`, over all that is unpublished so far, which is nothing if
+    /// `alone`.
+    pub fn lay_over(&mut self, large: Box<Overlay>, lsn: u64, alone: bool) {
+        let Counts { version, channels, users } = large.counts;
+        let (channels, users) = (channels.max(self.counts.channels), users.max(self.counts.users));
+        let mut before = std::mem::replace(self, Overlay::new(Counts { version, channels, users }));
+        self.below = std::mem::take(&mut before.below);
+        if !alone {
+            self.below.push((lsn - 1, Box::new(before)));
+        }
+        self.below.push((lsn, large));
+    }
+
+    /// The last commit that lies below.
+    pub fn laid_over(&self) -> u64 {
+        self.below.last().map_or(0, |(lsn, _)| *lsn)
+    }
+
+    /// Takes out what lies below and is published. Freeing it takes long.
+    pub fn take_published(&mut self, published: u64) -> Vec<(u64, Box<Overlay>)> {
+        let after = self.below.partition_point(|(lsn, _)| *lsn <= published);
+        self.below.drain(..after).collect()
+    }
+
+    /// This and what lies below, newest first.
+    fn all(&self) -> impl Iterator<Item = &Overlay> {
+        [self].into_iter().chain(self.below.iter().rev().map(|(_, below)| &**below))
+    }
+
     /// An unpublished head.
     pub fn head(&self, channel: ChannelId) -> Option<Head> {
-        self.heads.get(&channel).copied()
+        self.all().find_map(|overlay| overlay.heads.get(&channel)).copied()
+    }
+
+    /// All unpublished heads, each once, but for what lies below.
+    pub fn heads(&self) -> impl Iterator<Item = (ChannelId, Head)> {
+        self.heads.map.iter().map(|(channel, (_, head))| (*channel, *head))
     }
 
     /// Replaces a head, in the commit that begins with version `first`.
@@ -200,15 +240,22 @@ impl Overlay {
 
     /// An unpublished row.
     pub fn row<T: Table>(&self, key: T::Key) -> Option<&T> {
-        self.rows.get::<T>()?.get(&key)
+        self.all().find_map(|overlay| overlay.rows.get::<T>()?.get(&key))
     }
 
     /// Visits the unpublished rows of `from`'s group from there on, in any order. Costs a step for each row of the table.
     pub fn each_after<T: Table>(&self, from: T::Key, visit: &mut dyn FnMut(T::Key, &T)) {
-        let Some(rows) = self.rows.get::<T>() else { return };
-        for (key, (_, row)) in &rows.map {
-            if *key >= from && key.group() == from.group() {
-                visit(*key, row);
+        for (depth, overlay) in self.all().enumerate() {
+            let Some(rows) = overlay.rows.get::<T>() else { continue };
+            let newer = |key| {
+                self.all()
+                    .take(depth)
+                    .any(|newer| newer.rows.get::<T>().is_some_and(|rows| rows.get(key).is_some()))
+            };
+            for (key, (_, row)) in &rows.map {
+                if *key >= from && key.group() == from.group() && !newer(key) {
+                    visit(*key, row);
+                }
             }
         }
     }
@@ -220,10 +267,10 @@ impl Overlay {
 
     /// The newest id of an unpublished name.
     pub fn find(&self, named: Named, name: &[u8]) -> Option<u32> {
-        match named {
-            Named::Channel => self.channels.get(name)?.last().copied(),
-            Named::User => self.users.get(name)?.last().copied(),
-        }
+        self.all().find_map(|overlay| match named {
+            Named::Channel => overlay.channels.get(name)?.last().copied(),
+            Named::User => overlay.users.get(name)?.last().copied(),
+        })
     }
 
     /// Gives the next id to a name.
@@ -244,9 +291,11 @@ impl Overlay {
 
     /// The mark of the last unpublished message of a channel up to `seq`.
     pub fn mark_at(&self, channel: ChannelId, seq: u64) -> Option<Mark> {
-        let marks = self.marks.get(&channel)?;
-        let after = marks.partition_point(|mark| mark.seq <= seq);
-        marks.get(after.checked_sub(1)?).copied()
+        self.all().find_map(|overlay| {
+            let marks = overlay.marks.get(&channel)?;
+            let after = marks.partition_point(|mark| mark.seq <= seq);
+            marks.get(after.checked_sub(1)?).copied()
+        })
     }
 
     /// Notes the mark of a new message.

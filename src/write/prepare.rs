@@ -6,15 +6,20 @@
 //! view, and what the trial read stands for the rest. If something else turns out to be needed, because a commit meanwhile
 //! changed the course, it is noted and the batch is prepared again with it. No file is read under the lock.
 
+use std::cell::RefCell;
+
 use hashbrown::HashMap;
 
+use super::ahead::Footprint;
 use super::overlay::Overlay;
 use super::transaction::{Name, OpNames, Ran, Source, Transact};
 use crate::env::sync::Arc;
 use crate::error::{Error, Result};
 use crate::files::log::start_frame;
 use crate::files::table::HashKey;
+use crate::kernel::layer::Content;
 use crate::kernel::messages;
+use crate::kernel::view::OWN_LAYER;
 use crate::kernel::{Counts, Kernel, Moment, View};
 use crate::model::batch::Batch;
 use crate::model::head::{Head, Loss};
@@ -42,12 +47,16 @@ pub struct Prepared {
     rows: SomeOf<Read>,
     ranges: SomeOf<ReadRanges>,
     marks: Vec<((ChannelId, u64), Mark)>,
+    /// What it read, if it was run ahead.
+    pub footprint: Option<Footprint>,
 }
 
 /// What running a batch on top of a view gave.
 pub struct Trial {
     /// Outcomes and effects. Records lie by their places in the frame.
     pub ran: Ran,
+    /// The index of the effects, if it was run ahead and there are many.
+    pub own: Option<Content>,
     /// The frame for the log, its header still missing, and the effects over that view.
     pub slate: Slate,
 }
@@ -131,13 +140,13 @@ impl Family for WantedRows {
 impl Prepared {
     /// Checks a batch's fields, looks its names up, and reads what it needs, also what is `wanted`. If it needs anything, it
     /// is run on trial, on a slate; there is no trial if it was refused, which counts for nothing: the state may be another by
-    /// the time that decides.
+    /// the time that decides. With `ahead` it is run on trial in any case, with versions after that one.
     pub fn new(
         view: View,
         batch: &Batch,
         limits: &Limits,
         wanted: &Wanted,
-        now: i64,
+        (now, ahead): (i64, Option<u64>),
         slate: impl FnOnce() -> Slate,
     ) -> Result<(Prepared, Option<Trial>)> {
         let LookedUp { names, listed, reads } = look_up(&view, batch, limits)?;
@@ -151,11 +160,18 @@ impl Prepared {
                 rows: SomeOf::default(),
                 ranges: SomeOf::default(),
                 marks: Vec::new(),
+                footprint: None,
             },
             view,
+            footprint: ahead.map(|_| RefCell::default()),
         };
         reading.read_wanted(wanted)?;
-        let trial = if reads { reading.try_out(batch, slate())? } else { None };
+        let version = ahead.unwrap_or(reading.prepared.counts.version);
+        let mut trial =
+            if reads || ahead.is_some() { reading.try_out(batch, slate(), version)? } else { None };
+        if let Some(footprint) = reading.footprint.take() {
+            reading.end_ahead(footprint.into_inner(), trial.as_mut());
+        }
         Ok((reading.prepared, trial))
     }
 }
@@ -207,6 +223,8 @@ fn look_up(view: &View, batch: &Batch, limits: &Limits) -> Result<LookedUp> {
 struct BatchReading {
     view: View,
     prepared: Prepared,
+    /// What is read, if it is run ahead.
+    footprint: Option<RefCell<Footprint>>,
 }
 
 impl BatchReading {
@@ -229,10 +247,10 @@ impl BatchReading {
     }
 
     /// Runs the batch. After a refusal it goes on for what is read.
-    fn try_out(&mut self, batch: &Batch, mut slate: Slate) -> Result<Option<Trial>> {
+    fn try_out(&mut self, batch: &Batch, mut slate: Slate, version: u64) -> Result<Option<Trial>> {
         let names = std::mem::take(&mut self.prepared.names);
         let now = self.prepared.now;
-        slate.overlay.begin_at(self.view.moment.counts);
+        slate.overlay.begin_at(Counts { version, ..self.view.moment.counts });
         start_frame(&mut slate.frame);
         let mut txn = Transact::new(&mut *self, &mut slate.overlay, &mut slate.frame, now);
         let mut outcomes = Vec::with_capacity(batch.len());
@@ -246,7 +264,19 @@ impl BatchReading {
         }
         let ran = txn.end(outcomes);
         self.prepared.names = names;
-        Ok((!refused).then_some(Trial { ran, slate }))
+        Ok((!refused).then_some(Trial { ran, own: None, slate }))
+    }
+
+    /// Completes what was run ahead: keeps what it read, and indexes its effects.
+    fn end_ahead(&mut self, footprint: Footprint, trial: Option<&mut Trial>) {
+        self.prepared.footprint = Some(footprint);
+        let Some(Trial { ran, own, slate }) = trial else { return };
+        // Each head once: what is published under a lock should be little.
+        ran.effects.heads = slate.overlay.heads().collect();
+        if ran.effects.len() >= OWN_LAYER {
+            let start = Counts { version: ran.effects.first - 1, ..self.prepared.counts };
+            *own = Some(Content::of(&ran.effects, start));
+        }
     }
 }
 
@@ -264,10 +294,16 @@ impl Source for &mut BatchReading {
     }
 
     fn head(&self, channel: ChannelId) -> Head {
+        if let Some(footprint) = &self.footprint {
+            footprint.borrow_mut().head(channel);
+        }
         self.view.head_of(channel)
     }
 
     fn find(&mut self, named: Named, name: &[u8]) -> Result<Option<u32>> {
+        if let Some(footprint) = &self.footprint {
+            footprint.borrow_mut().name();
+        }
         self.view.find(named, name)
     }
 
@@ -288,12 +324,18 @@ impl Source for &mut BatchReading {
 impl BatchReading {
     fn row<T: Table>(&mut self, key: T::Key) -> Result<Option<T>> {
         let row = self.view.row::<T>(key)?;
+        if let Some(footprint) = &mut self.footprint {
+            footprint.get_mut().row::<T>(key);
+        }
         self.prepared.rows.get_mut::<T>().push((key, row.clone()));
         Ok(row)
     }
 
     /// The rows of a group from a key on, which are read once.
     fn range<T: Table>(&mut self, from: T::Key) -> Result<&[(T::Key, T)]> {
+        if let Some(footprint) = &mut self.footprint {
+            footprint.get_mut().range::<T>(from);
+        }
         let ranges = self.prepared.ranges.get_mut::<T>();
         let known = ranges.iter().position(|(start, _)| *start == from);
         let at = match known {
@@ -334,9 +376,9 @@ pub struct Staging<'a> {
 }
 
 impl<'a> Staging<'a> {
-    /// The memory of the layer that commits are put into.
+    /// The memory of the layers of the log segment that is written to.
     pub fn weight(&self) -> usize {
-        self.moment.active.weight()
+        self.moment.written().map(|layer| layer.weight()).sum()
     }
 
     /// Goes back to the beginning of what was read.

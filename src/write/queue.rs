@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::ahead::RunAhead;
 use super::prepare::{Prepared, Trial, Wanted};
 use super::sync::Wait;
 use crate::env::sync::{Arc, Mutex};
@@ -23,6 +24,8 @@ pub struct Request {
     pub trial: Mutex<Option<Trial>>,
     /// The most bytes that it takes in the log.
     pub bound: u64,
+    /// Set if it was run ahead.
+    pub ahead: Option<RunAhead>,
     /// When it was submitted, by the monotonic clock.
     pub since: Duration,
     slot: Mutex<Option<Answer>>,
@@ -57,7 +60,7 @@ impl Request {
         batch: Batch,
         durability: Durability,
         (prepared, trial): (Prepared, Option<Trial>),
-        bound: u64,
+        (bound, ahead): (u64, Option<RunAhead>),
         since: Duration,
     ) -> Request {
         Request {
@@ -66,6 +69,7 @@ impl Request {
             prepared,
             trial: Mutex::new(trial),
             bound,
+            ahead,
             since,
             slot: Mutex::default(),
         }

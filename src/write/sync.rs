@@ -23,7 +23,7 @@ use crate::files::disk::{Health, PanicGuard};
 use crate::files::log::{LogFile, SyncRight, Synced};
 use crate::files::note::Note;
 use crate::kernel::measures::Measured;
-use crate::kernel::{Effects, Kernel};
+use crate::kernel::{Effects, Kernel, Layer};
 
 /// So often bytes are written again that may have found the disk full.
 const TRIES: usize = 8;
@@ -81,6 +81,8 @@ pub struct Pending {
     pub lsn: u64,
     /// What it changes.
     pub effects: Arc<Effects>,
+    /// Its layer, if it has one of its own.
+    pub own: Option<Arc<Layer>>,
     /// Whether it may be published before it is durable.
     pub early: bool,
     /// Whether its caller asked for durability.
@@ -477,7 +479,7 @@ impl Syncer {
             state.publishing = true;
             MutexGuard::unlocked(state, || {
                 let _guard = PanicGuard::new(&self.health, "publish");
-                ready.iter().for_each(|commit| self.kernel.publish(&commit.effects));
+                ready.iter().for_each(|commit| self.kernel.publish(&commit.effects, commit.own.clone()));
             });
             state.publishing = false;
             state.published = lsn;

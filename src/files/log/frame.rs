@@ -7,6 +7,8 @@ use crate::model::codec::{Put, Reader};
 pub const FRAME_HEADER: usize = 40;
 /// Frames begin at multiples of this.
 pub const ALIGN: usize = 8;
+/// The most versions that may lie unused before a commit's frame.
+pub const GAP: u64 = 128 << 10;
 /// The place of the kind in the header.
 const KIND: usize = 12;
 

@@ -39,7 +39,7 @@ mod pages;
 mod scan;
 
 pub use file::{LogFile, SyncRight, Synced};
-pub use frame::{Frame, FrameHeader, FrameKind, finish as finish_frame, start as start_frame};
+pub use frame::{Frame, FrameHeader, FrameKind, GAP, finish as finish_frame, start as start_frame};
 pub use header::{HEADER, Header};
 pub use scan::{LogScan, check, scan};
 
