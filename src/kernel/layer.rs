@@ -16,7 +16,7 @@ use super::chains::Chains;
 use super::effects::{Changed, Effects};
 use super::names::LayerNames;
 use super::rows::{AllRows, Rows};
-use crate::env::sync::atomic::{AtomicUsize, Ordering};
+use crate::env::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::env::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::error::Result;
 use crate::files::log::LogFile;
@@ -62,6 +62,8 @@ pub struct Layer {
     content: RwLock<Content>,
     /// About how much memory the content took after the last commit, in bytes.
     weight: AtomicUsize,
+    /// Whether names of each kind were made here, quick to look at: in most layers none were.
+    named: [AtomicBool; 2],
 }
 
 /// What a layer holds.
@@ -163,7 +165,7 @@ impl Content {
 impl Layer {
     /// An empty layer.
     pub fn new(log: Arc<LogFile>, start: Counts) -> Layer {
-        Layer { log, start, content: RwLock::new(Content::new(start)), weight: AtomicUsize::new(0) }
+        Layer::with(log, start, Content::new(start))
     }
 
     /// The layer of one commit. The store has come to `start` by now, which may be further than when the content was made, but
@@ -174,8 +176,17 @@ impl Layer {
                 (LayerNames::new(start.channels), LayerNames::new(start.users));
         }
         content.origin = origin as u32;
-        let weight = AtomicUsize::new(content.memory());
-        Layer { log, start, content: RwLock::new(content), weight }
+        Layer::with(log, start, content)
+    }
+
+    fn with(log: Arc<LogFile>, start: Counts, content: Content) -> Layer {
+        let named = [Named::Channel, Named::User].map(|of| !content.names(of).names().is_empty());
+        let (weight, named) = (AtomicUsize::new(content.memory()), named.map(AtomicBool::new));
+        Layer { log, start, content: RwLock::new(content), weight, named }
+    }
+
+    fn note_names(&self, named: Named) {
+        self.named[named as usize].store(true, Ordering::Release);
     }
 
     /// The whole content. Only for frozen layers, where nobody waits for the lock.
@@ -230,6 +241,9 @@ impl Layer {
 
     /// The newest id of a name that was made in this layer, of those below `end`.
     pub fn find(&self, named: Named, name: &[u8], end: u32) -> Option<u32> {
+        if !self.named[named as usize].load(Ordering::Acquire) {
+            return None;
+        }
         self.content.read().names(named).find(name, end)
     }
 
@@ -299,6 +313,12 @@ impl Layer {
     /// Puts a commit's images in, heads of the store apart: at most `slice` of them at once, after which whoever waits for
     /// the lock gets it. With `keep`, views older than the commit find what was there before.
     pub fn put(&self, effects: &Effects, slice: usize, keep: bool) {
+        if !effects.channels.is_empty() {
+            self.note_names(Named::Channel);
+        }
+        if !effects.users.is_empty() {
+            self.note_names(Named::User);
+        }
         let mut content = self.content.write();
         let images = effects.len();
         for start in (0..images).step_by(slice) {
@@ -311,6 +331,7 @@ impl Layer {
 
     /// Puts a replayed name in.
     pub fn put_name(&self, named: Named, name: Bytes) {
+        self.note_names(named);
         let mut content = self.content.write();
         match named {
             Named::Channel => content.channels.push(name),

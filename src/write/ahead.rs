@@ -8,15 +8,15 @@
 //! Invariant A1: a batch that was run ahead is written only if no commit after its view changed a head, a row or the names
 //! that it read, and none took a version at or above its first.
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashSet;
 
+use super::reads::Reads;
 use crate::env::sync::Arc;
 use crate::env::sync::atomic::{AtomicUsize, Ordering};
 use crate::error::Result;
 use crate::files::log::GAP;
 use crate::kernel::Effects;
 use crate::kernel::effects::Changed;
-use crate::model::ids::ChannelId;
 use crate::model::key::TableKey;
 use crate::model::{EachTable, Family, SomeOf, Table};
 
@@ -76,77 +76,59 @@ impl Recent {
     }
 
     /// Whether one of the commits after `version` changed what was read.
-    pub fn meets(&self, footprint: &Footprint, version: u64) -> bool {
-        let later = |effects: &&Arc<Effects>| effects.version > version;
-        version < self.since || self.commits.iter().filter(later).any(|effects| footprint.meets(effects))
+    pub fn meet(&self, reads: &Reads, version: u64) -> bool {
+        if version < self.since {
+            return true;
+        }
+        let mut changes = Changes::default();
+        let mut later = self.commits.iter().filter(|effects| effects.version > version);
+        later.any(|effects| changes.meet_others(reads, effects)) || changes.meet_rows(reads)
     }
 }
 
-struct RowsRead;
+/// What some commits changed.
+#[derive(Default)]
+struct Changes {
+    rows: SomeOf<RowsChanged>,
+}
 
-impl Family for RowsRead {
+struct RowsChanged;
+
+impl Family for RowsChanged {
     type Of<T: Table> = HashSet<T::Key>;
 }
 
-/// For each group the least key from which on it was read.
-struct RangesRead;
-
-impl Family for RangesRead {
-    type Of<T: Table> = HashMap<u32, T::Key>;
-}
-
-/// What a batch read.
-#[derive(Default)]
-pub struct Footprint {
-    heads: HashSet<ChannelId>,
-    /// Whether it looked for a name that it had no id of.
-    names: bool,
-    rows: SomeOf<RowsRead>,
-    ranges: SomeOf<RangesRead>,
-}
-
-impl Footprint {
-    /// Notes a head.
-    pub fn head(&mut self, channel: ChannelId) {
-        self.heads.insert(channel);
-    }
-
-    /// Notes that a name was looked for.
-    pub fn name(&mut self) {
-        self.names = true;
-    }
-
-    /// Notes a row.
-    pub fn row<T: Table>(&mut self, key: T::Key) {
-        self.rows.get_mut::<T>().insert(key);
-    }
-
-    /// Notes the rows of a group from a key on.
-    pub fn range<T: Table>(&mut self, from: T::Key) {
-        let least = self.ranges.get_mut::<T>().entry(from.group()).or_insert(from);
-        *least = (*least).min(from);
-    }
-
-    fn meets(&self, effects: &Effects) -> bool {
-        struct Meet<'f>(&'f Footprint, bool);
-        impl EachTable<Changed> for Meet<'_> {
+impl Changes {
+    /// Adds a commit's rows. Tells whether something else of it was read.
+    fn meet_others(&mut self, reads: &Reads, effects: &Effects) -> bool {
+        struct Add<'c>(&'c mut Changes);
+        impl EachTable<Changed> for Add<'_> {
             fn table<T: Table>(&mut self, changed: &Vec<(T::Key, T)>) -> Result<()> {
-                let (rows, ranges) = (self.0.rows.get::<T>(), self.0.ranges.get::<T>());
-                let start = |key: &T::Key| ranges.and_then(|ranges| ranges.get(&key.group()));
-                self.1 |= changed.iter().any(|(key, _)| {
-                    rows.is_some_and(|rows| rows.contains(key))
-                        || start(key).is_some_and(|start| start <= key)
-                });
+                self.0.rows.get_mut::<T>().extend(changed.iter().map(|(key, _)| *key));
                 Ok(())
             }
         }
-        if effects.heads.iter().any(|(channel, _)| self.heads.contains(channel))
-            || self.names && !(effects.channels.is_empty() && effects.users.is_empty())
-        {
-            return true;
+        let _ = effects.rows.each(&mut Add(self));
+        let made = !(effects.channels.is_empty() && effects.users.is_empty());
+        reads.names && made || effects.heads.iter().any(|(channel, _)| reads.heads.contains(channel))
+    }
+
+    /// Whether any of the rows was read.
+    fn meet_rows(&self, reads: &Reads) -> bool {
+        struct Meet<'c>(&'c Reads, bool);
+        impl EachTable<RowsChanged> for Meet<'_> {
+            fn table<T: Table>(&mut self, changed: &HashSet<T::Key>) -> Result<()> {
+                let rows = self.0.rows.get::<T>().map_or(&[][..], Vec::as_slice);
+                let ranges = self.0.ranges.get::<T>().map_or(&[][..], Vec::as_slice);
+                let in_range =
+                    |from: &T::Key| changed.iter().any(|key| key.group() == from.group() && *key >= *from);
+                self.1 |= rows.iter().any(|(key, _)| changed.contains(key))
+                    || ranges.iter().any(|(from, _)| in_range(from));
+                Ok(())
+            }
         }
-        let mut meet = Meet(self, false);
-        let _ = effects.rows.each(&mut meet);
+        let mut meet = Meet(reads, false);
+        let _ = self.rows.each(&mut meet);
         meet.1
     }
 }

@@ -356,9 +356,8 @@ impl Committer {
 
     /// Whether a commit since its view changed what a request that was run ahead had read, or took its versions (A1).
     fn is_overtaken(&self, writer: &Writer, request: &Request, ran: &Ran) -> bool {
-        let Some(footprint) = &request.prepared.footprint else { return true };
-        writer.overlay.counts().version >= ran.effects.first
-            || writer.recent.meets(footprint, request.prepared.counts.version)
+        let Prepared { reads, counts, .. } = &request.prepared;
+        writer.overlay.counts().version >= ran.effects.first || writer.recent.meet(reads, counts.version)
     }
 
     /// Whether a request may be written to the present segment, if there is room.

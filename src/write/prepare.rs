@@ -8,10 +8,10 @@
 
 use std::cell::RefCell;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
-use super::ahead::Footprint;
 use super::overlay::Overlay;
+use super::reads::{Reads, find_again};
 use super::transaction::{Name, OpNames, Ran, Source, Transact};
 use crate::env::sync::Arc;
 use crate::error::{Error, Result};
@@ -44,11 +44,8 @@ pub struct Prepared {
     pub names: Vec<OpNames>,
     /// The users of names in lists, as far as they were known.
     listed: HashMap<Vec<u8>, u32>,
-    rows: SomeOf<Read>,
-    ranges: SomeOf<ReadRanges>,
-    marks: Vec<((ChannelId, u64), Mark)>,
-    /// What it read, if it was run ahead.
-    pub footprint: Option<Footprint>,
+    /// What was read.
+    pub reads: Reads,
 }
 
 /// What running a batch on top of a view gave.
@@ -69,6 +66,19 @@ pub struct Slate {
     pub frame: Vec<u8>,
 }
 
+impl Trial {
+    /// Indexes what a batch changes that was run ahead on top of a state with these names.
+    fn index(&mut self, names: Counts) {
+        let effects = &mut self.ran.effects;
+        // Each head once: what is published under a lock should be little.
+        effects.heads = self.slate.overlay.heads().collect();
+        if effects.len() >= OWN_LAYER {
+            let start = Counts { version: effects.first - 1, ..names };
+            self.own = Some(Content::of(effects, start));
+        }
+    }
+}
+
 impl Slate {
     /// A new one.
     pub fn new() -> Slate {
@@ -76,33 +86,11 @@ impl Slate {
     }
 }
 
-/// Rows that were read, by table, in the order of reading; `None` for those that don't exist.
-struct Read;
-
-impl Family for Read {
-    type Of<T: Table> = Vec<(T::Key, Option<T>)>;
-}
-
-/// Ranges of rows that were read, by table: each from a key on.
-struct ReadRanges;
-
-impl Family for ReadRanges {
-    type Of<T: Table> = Vec<(T::Key, Vec<(T::Key, T)>)>;
-}
-
 /// How far the rows were read again, by table.
 struct Again;
 
 impl Family for Again {
     type Of<T: Table> = usize;
-}
-
-/// Finds what was read. It is wanted again in nearly the same order, so that it nearly always stands at `next`.
-fn find_again<'r, K: PartialEq, V>(read: &'r [(K, V)], next: &mut usize, key: &K) -> Option<&'r V> {
-    let from = (*next).min(read.len());
-    let at = (from..read.len()).chain(0..from).find(|at| read[*at].0 == *key)?;
-    *next = at + 1;
-    Some(&read[at].1)
 }
 
 /// What was found to be missing under the lock.
@@ -157,20 +145,18 @@ impl Prepared {
                 segment: view.moment.active.log.header.segment,
                 names,
                 listed,
-                rows: SomeOf::default(),
-                ranges: SomeOf::default(),
-                marks: Vec::new(),
-                footprint: None,
+                reads: Reads::default(),
             },
             view,
-            footprint: ahead.map(|_| RefCell::default()),
+            heads: ahead.map(|_| RefCell::default()),
         };
         reading.read_wanted(wanted)?;
         let version = ahead.unwrap_or(reading.prepared.counts.version);
         let mut trial =
             if reads || ahead.is_some() { reading.try_out(batch, slate(), version)? } else { None };
-        if let Some(footprint) = reading.footprint.take() {
-            reading.end_ahead(footprint.into_inner(), trial.as_mut());
+        if let Some(heads) = reading.heads.take() {
+            reading.prepared.reads.heads = heads.into_inner();
+            trial.iter_mut().for_each(|trial| trial.index(reading.prepared.counts));
         }
         Ok((reading.prepared, trial))
     }
@@ -223,8 +209,8 @@ fn look_up(view: &View, batch: &Batch, limits: &Limits) -> Result<LookedUp> {
 struct BatchReading {
     view: View,
     prepared: Prepared,
-    /// What is read, if it is run ahead.
-    footprint: Option<RefCell<Footprint>>,
+    /// The heads that are read, if it is run ahead.
+    heads: Option<RefCell<HashSet<ChannelId>>>,
 }
 
 impl BatchReading {
@@ -266,18 +252,6 @@ impl BatchReading {
         self.prepared.names = names;
         Ok((!refused).then_some(Trial { ran, own: None, slate }))
     }
-
-    /// Completes what was run ahead: keeps what it read, and indexes its effects.
-    fn end_ahead(&mut self, footprint: Footprint, trial: Option<&mut Trial>) {
-        self.prepared.footprint = Some(footprint);
-        let Some(Trial { ran, own, slate }) = trial else { return };
-        // Each head once: what is published under a lock should be little.
-        ran.effects.heads = slate.overlay.heads().collect();
-        if ran.effects.len() >= OWN_LAYER {
-            let start = Counts { version: ran.effects.first - 1, ..self.prepared.counts };
-            *own = Some(Content::of(&ran.effects, start));
-        }
-    }
 }
 
 impl Source for &mut BatchReading {
@@ -294,16 +268,14 @@ impl Source for &mut BatchReading {
     }
 
     fn head(&self, channel: ChannelId) -> Head {
-        if let Some(footprint) = &self.footprint {
-            footprint.borrow_mut().head(channel);
+        if let Some(heads) = &self.heads {
+            heads.borrow_mut().insert(channel);
         }
         self.view.head_of(channel)
     }
 
     fn find(&mut self, named: Named, name: &[u8]) -> Result<Option<u32>> {
-        if let Some(footprint) = &self.footprint {
-            footprint.borrow_mut().name();
-        }
+        self.prepared.reads.names = true;
         self.view.find(named, name)
     }
 
@@ -324,19 +296,13 @@ impl Source for &mut BatchReading {
 impl BatchReading {
     fn row<T: Table>(&mut self, key: T::Key) -> Result<Option<T>> {
         let row = self.view.row::<T>(key)?;
-        if let Some(footprint) = &mut self.footprint {
-            footprint.get_mut().row::<T>(key);
-        }
-        self.prepared.rows.get_mut::<T>().push((key, row.clone()));
+        self.prepared.reads.rows.get_mut::<T>().push((key, row.clone()));
         Ok(row)
     }
 
     /// The rows of a group from a key on, which are read once.
     fn range<T: Table>(&mut self, from: T::Key) -> Result<&[(T::Key, T)]> {
-        if let Some(footprint) = &mut self.footprint {
-            footprint.get_mut().range::<T>(from);
-        }
-        let ranges = self.prepared.ranges.get_mut::<T>();
+        let ranges = self.prepared.reads.ranges.get_mut::<T>();
         let known = ranges.iter().position(|(start, _)| *start == from);
         let at = match known {
             Some(at) => at,
@@ -355,7 +321,7 @@ impl BatchReading {
 
     fn mark(&mut self, channel: ChannelId, seq: u64) -> Result<Mark> {
         let mark = messages::mark_at(&self.view, channel, seq)?;
-        self.prepared.marks.push(((channel, seq), mark));
+        self.prepared.reads.marks.push(((channel, seq), mark));
         Ok(mark)
     }
 }
@@ -474,7 +440,7 @@ impl Source for &mut Staging<'_> {
         if !self.prepared.counts.know(key) {
             return Ok(None);
         }
-        let read = self.prepared.rows.get::<T>().map_or(&[][..], Vec::as_slice);
+        let read = self.prepared.reads.rows.get::<T>().map_or(&[][..], Vec::as_slice);
         let next = self.again_rows.get_mut::<T>();
         match find_again(read, next, &key) {
             Some(row) => Ok(row.clone()),
@@ -489,7 +455,7 @@ impl Source for &mut Staging<'_> {
         let newer = self.newer_rows::<T>(from);
         // A name that was made since has no row in any file.
         if self.prepared.counts.know(from) {
-            let ranges = self.prepared.ranges.get::<T>().map_or(&[][..], Vec::as_slice);
+            let ranges = self.prepared.reads.ranges.get::<T>().map_or(&[][..], Vec::as_slice);
             let Some((_, rows)) = ranges.iter().find(|(start, _)| *start == from) else {
                 self.wanted.ranges.get_mut::<T>().push(from);
                 return Err(self.miss());
@@ -502,7 +468,7 @@ impl Source for &mut Staging<'_> {
     }
 
     fn mark(&mut self, channel: ChannelId, seq: u64) -> Result<Mark> {
-        match find_again(&self.prepared.marks, &mut self.again_marks, &(channel, seq)) {
+        match find_again(&self.prepared.reads.marks, &mut self.again_marks, &(channel, seq)) {
             Some(mark) => Ok(*mark),
             None => {
                 self.wanted.marks.push((channel, seq));
