@@ -81,6 +81,11 @@ pub use upkeep::backup::Backup;
 pub use upkeep::inspect::{Inspection, inspect};
 pub use upkeep::report::{CacheUse, Files, Queues, Recovery, Scrubbed, Stat};
 pub use upkeep::retention::Retained;
+pub use upkeep::transfer::export::Export;
+pub use upkeep::transfer::import::{Import, Imported};
+pub use upkeep::transfer::{
+    Fact, FieldFact, MessageFact, MissingMessages, MissingValue, RowFact, StoreFact, UnknownTable, ValueFact,
+};
 pub use upkeep::verify::{Verification, verify};
 
 /// The examples of README.md, compiled and run.

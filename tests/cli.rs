@@ -1182,3 +1182,106 @@ fn mentions_come_in_with_a_send_and_all_can_be_marked_as_read() {
     place.import(&[r#"{"op":"read_all","user":"bob"}"#]);
     assert_eq!((unread()["messages"].as_u64(), unread()["mentions"].as_u64()), (Some(0), Some(0)));
 }
+
+mod exports {
+    use super::*;
+
+    fn filled(place: &Place) -> Store {
+        let store = Store::open(place.store()).unwrap();
+        let mut batch = Batch::new();
+        batch
+            .join("general", "bob")
+            .append("general", Draft::new("ana", -5, "hi \u{202e}").client_id("c").id(u64::MAX));
+        batch
+            .append("general", Draft::new(b"\xff\x01", 6, vec![0xff, 0]).quiet())
+            .pin("general", "bob", true);
+        batch
+            .attributes("general", "bob", [7; 2000])
+            .annotate("general", 1, "k", "v")
+            .user_attributes("ana", "text");
+        store.commit(&batch).unwrap();
+        store
+    }
+
+    fn import(place: &Place, to: &str, input: &[u8]) -> Ran {
+        let to = place.dir.path().join(to);
+        run_with(&["import".as_ref(), "--json".as_ref(), "--store".as_ref(), to.as_ref()], input)
+    }
+
+    #[test]
+    fn an_export_makes_a_store_that_exports_the_same_bytes() {
+        let place = Place::new();
+        // Beside who writes it.
+        let open = filled(&place);
+        let first = place.run("export", &[]);
+        let lines = first.lines();
+        let end: Value = serde_json::from_str(lines.last().unwrap()).unwrap();
+        assert_eq!(end["facts"], lines.len() - 1);
+        let message = r#""channel":"general","channel_id":0,"seq":1,"ordinal":1,"version":2,"sender":"ana","sender_id":1,"ts":-5,"#;
+        assert!(lines.iter().any(|line| line.contains(message)), "{}", first.out);
+        assert!(
+            first.out.contains(r#""table":"memberships","key":[0,0,0],"channel":"general","user":"bob""#),
+            "{}",
+            first.out
+        );
+        let told = import(&place, "copy", first.out.as_bytes());
+        assert_eq!(told.out, format!("{{\"lines\":{}}}\n", lines.len()));
+        let (copy, file) = (place.dir.path().join("copy"), place.dir.path().join("dump"));
+        let args: [&OsStr; 4] = ["export".as_ref(), "--store".as_ref(), copy.as_ref(), file.as_ref()];
+        assert_eq!(run_with(&args, b"").lines(), [""; 0]);
+        assert_eq!(fs::read(&file).unwrap(), first.out.as_bytes());
+        open.close().unwrap();
+        assert_eq!(place.run("export", &["-"]).out, first.out);
+        // What is there is not added to.
+        assert!(import(&place, "copy", first.out.as_bytes()).failed(1).contains("empty"));
+        // Packed, too.
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(first.out.as_bytes()).unwrap();
+        assert_eq!(import(&place, "packed", &encoder.finish().unwrap()).status, 0);
+    }
+
+    #[test]
+    fn a_bad_line_of_an_export_is_named_and_nothing_is_left() {
+        let place = Place::new();
+        filled(&place).close().unwrap();
+        let good = place.run("export", &[]).out;
+        let count = good.lines().count();
+        let bad = |change: &dyn Fn(&mut Vec<String>)| {
+            let mut lines: Vec<String> = good.lines().map(String::from).collect();
+            change(&mut lines);
+            lines.join("\n")
+        };
+        let replace = |from: &str, to: &str| {
+            assert!(good.contains(from), "{from}: {good}");
+            good.replacen(from, to, 1)
+        };
+        let row = good.lines().position(|line| line.contains("memberships")).unwrap() + 1;
+        let message = good.lines().position(|line| line.contains(r#""fact":"message""#)).unwrap() + 1;
+        let cases = [
+            (bad(&|lines| drop(lines.pop())), count, "ends without"),
+            (bad(&|lines| lines.push("{}".into())), count + 1, "after the last line"),
+            (bad(&|lines| lines[2] = "nonsense".into()), 3, "expected"),
+            (bad(&|lines| lines[2] = r#"{"fact":"wonder"}"#.into()), 3, "wonder"),
+            (bad(&|lines| lines[1] = lines[0].clone()), 2, "once"),
+            (replace(r#""format":1"#, r#""format":9"#), 1, "format 9"),
+            (replace(r#""hash_key":""#, r#""hash_key":"A"#), 1, "hash_key"),
+            (replace(r#""losses":[]"#, r#""losses":[[1]]"#), 1, "losses"),
+            (replace(r#""table":"memberships""#, r#""table":"members_of""#), row, "members_of"),
+            (replace(r#""pinned":1"#, r#""pinned":7"#), row, "pinned"),
+            (replace(r#""pinned":1"#, r#""pinned":1,"color":2"#), row, "color"),
+            (replace(r#""pinned":1"#, r#""pinned":[]"#), row, "pinned"),
+            (replace(r#""sender":"ana""#, r#""sender":"eve""#), message, "called"),
+            (replace(r#""ordinal":1,"version""#, r#""ordinal":-1,"version""#), message, "ordinal"),
+            (replace(r#","ts":-5"#, ""), message, "no ts"),
+            (replace(r#","ts":-5"#, r#","ts":-5,"color":2"#), message, "color"),
+        ];
+        for (input, line, cause) in cases {
+            let ran = import(&place, "copy", input.as_bytes());
+            let told = ran.failed(1);
+            assert!(told.contains(&format!("line {line}: ")), "line {line}, {cause}: {told}");
+            assert!(told.contains(cause), "{cause}: {told}");
+            assert!(!place.dir.path().join("copy").exists(), "{cause}");
+        }
+        assert_eq!(import(&place, "copy", good.as_bytes()).status, 0);
+    }
+}

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chanlog::env::SimEnv;
-use chanlog::{Condition, Durability, HistoryFrom, Options, Store, SyncToken, Update, View};
+use chanlog::{Condition, Durability, Fact, HistoryFrom, Import, Options, Store, SyncToken, Update, View};
 use model::client::Client;
 use model::witness::{End, Witness};
 use model::{Model, Name, Op, Post, Range, check};
@@ -830,6 +830,19 @@ impl Machine {
         assert!(exact || kept.shaken || forgotten, "told to start over without cause");
     }
 
+    /// Makes a store of facts that were told before sealing: it is the model too, and tells the same.
+    fn copy(&self, store: &Store, told: Vec<Fact>) {
+        assert!(facts(store) == told, "files tell what the log told");
+        let mut import = Import::new("/copy", self.options.clone()).unwrap();
+        told.iter().for_each(|fact| import.put(fact.clone()).unwrap());
+        import.finish().unwrap();
+        let verification = chanlog::verify("/copy", &self.options).unwrap();
+        assert!(verification.faults.is_empty(), "{:?}", verification.faults);
+        let copy = self.options.clone().open("/copy").unwrap();
+        check::everything(&copy, &self.witness.model);
+        assert!(facts(&copy) == told, "the copy tells the same");
+    }
+
     fn finish(&mut self) {
         let store = self.store();
         self.views.iter().for_each(|(view, model)| check::reads(view, model));
@@ -838,7 +851,9 @@ impl Machine {
                 client.drain(&store, &self.witness.model, limit);
             }
         }
+        let facts = facts(&store);
         store.seal().unwrap();
+        self.copy(&store, facts);
         while store.maintain().unwrap() {}
         check::everything(&store, &self.witness.model);
         drop(store);
@@ -848,6 +863,11 @@ impl Machine {
         let verification = chanlog::verify(DIR, &self.options).unwrap();
         assert!(verification.faults.is_empty(), "{:?}", verification.faults);
     }
+}
+
+/// All that a store tells of itself.
+fn facts(store: &Store) -> Vec<Fact> {
+    store.view().unwrap().export().map(Result::unwrap).collect()
 }
 
 /// So many cases, the same at each run. With `PROPTEST_CASES=n`, n new ones at each run.

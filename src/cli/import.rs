@@ -21,6 +21,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::export;
+use crate::facts;
 use crate::failure::{Failure, Result};
 use crate::lines::{Lines, Next};
 use crate::output::{self, Output};
@@ -28,6 +30,9 @@ use crate::progress;
 use crate::text;
 
 /// Write JSON lines to a store, which is made if need be.
+///
+/// The lines of an `export` make a store that holds the same, in a directory that is absent or empty; one bad line stops that, and
+/// nothing is left of it. What follows is of other lines.
 ///
 /// A line is a commit: {"channel":C,"user":U,"ts":UNIX_MS,"text":T} sends a message; a sender who is no member joins just
 /// before. Further keys: "op" ("send", "join", "read", or any other operation by its name, such as "leave", "clear", "hide",
@@ -69,13 +74,34 @@ const CAUSE: usize = 200;
 /// Imports what `args` ask for.
 pub fn run(args: &Args) -> Result {
     let (input, bar) = open(args)?;
+    let mut lines = Lines::new(bar.wrap_read(input), LINE);
+    let unread = |e| Failure::told(format!("line 1: the input can't be read: {e}"));
+    if lines.begin_with(facts::BEGIN).map_err(unread)? {
+        return whole(args, lines, &bar);
+    }
     let store = Options::new().payload_limit(PAYLOAD).open(&args.store)?;
     let mut import = Import::new(&store, args);
     let started = Instant::now();
-    import.all(Lines::new(bar.wrap_read(input), LINE))?;
+    import.all(lines)?;
     store.close()?;
     bar.finish_and_clear();
     import.summary(started.elapsed())
+}
+
+/// Makes a store of an export.
+fn whole(args: &Args, lines: Lines, bar: &ProgressBar) -> Result {
+    let started = Instant::now();
+    let (lines, made) = export::import(&args.store, lines)?;
+    bar.finish_and_clear();
+    let mut out = Output::new();
+    if args.json {
+        out.json(&Safe { lines })?;
+    } else {
+        let (lines, messages) = (HumanCount(lines), HumanCount(made.messages));
+        let seconds = started.elapsed().as_secs_f64();
+        out.line(format!("{lines} lines of an export, {messages} messages in {seconds:.2} s"))?;
+    }
+    Ok(out.flush()?)
 }
 
 /// The input, and a bar that shows how much of it was read.

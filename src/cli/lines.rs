@@ -48,6 +48,22 @@ impl Lines {
         Lines { limit, chunks, buffer: Vec::new(), start: 0, scanned: 0, dropping: false }
     }
 
+    /// Whether the input begins with these bytes. Waits until that is known, and takes nothing.
+    pub fn begin_with(&mut self, what: &[u8]) -> io::Result<bool> {
+        while self.buffer.len() < what.len() && what.starts_with(&self.buffer) {
+            match self.chunks.recv() {
+                Ok(chunk) => self.add(&chunk?),
+                Err(_) => break,
+            }
+        }
+        Ok(self.buffer.starts_with(what))
+    }
+
+    /// Allows lines of so many bytes from now on.
+    pub fn allow(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// The next line. Unless it may `wait`, the answer is `Pending` as long as the line is not there.
     pub fn next(&mut self, wait: bool) -> io::Result<Next> {
         loop {

@@ -11,6 +11,8 @@ mod compact;
 mod conversations;
 mod demo;
 mod experiment;
+mod export;
+mod facts;
 mod failure;
 mod follow;
 mod history;
@@ -49,6 +51,7 @@ struct Cli {
 enum Command {
     Demo(demo::Args),
     Import(import::Args),
+    Export(export::Args),
     Conversations(conversations::Args),
     History(history::Args),
     Changes(changes::Args),
@@ -80,6 +83,7 @@ fn run(command: &Command) -> Result {
     match command {
         Command::Demo(args) => demo::run(args),
         Command::Import(args) => import::run(args),
+        Command::Export(args) => export::run(args),
         Command::Conversations(args) => conversations::run(args),
         Command::History(args) => history::run(args),
         Command::Changes(args) => changes::run(args),

@@ -239,6 +239,21 @@ impl Layer {
         next
     }
 
+    /// The groups of a table that have rows here, ascending.
+    pub fn groups<T: Table>(&self) -> Vec<u32> {
+        T::of(&self.content.read().rows).group_numbers()
+    }
+
+    /// Where the records of messages and values begin in this layer's log, in order of their versions.
+    pub fn records(&self) -> Vec<u64> {
+        let content = self.content.read();
+        let messages = content.chains.sorted().into_iter().flat_map(|(_, touched)| touched.chain.offsets());
+        let values = content.values.iter().map(|(_, offset)| u64::from(*offset));
+        let mut records: Vec<u64> = messages.chain(values).collect();
+        records.sort_unstable();
+        records
+    }
+
     /// The newest id of a name that was made in this layer, of those below `end`.
     pub fn find(&self, named: Named, name: &[u8], end: u32) -> Option<u32> {
         if !self.named[named as usize].load(Ordering::Acquire) {

@@ -166,6 +166,13 @@ impl<T: Table> Rows<T> {
         })
     }
 
+    /// The groups that have rows, ascending.
+    pub fn group_numbers(&self) -> Vec<u32> {
+        let mut numbers: Vec<u32> = self.groups.keys().copied().collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
     /// How many rows there are.
     pub fn len(&self) -> usize {
         self.rows.len()

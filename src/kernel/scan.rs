@@ -3,10 +3,12 @@
 //! Layers are copied out in small steps, so that no lock is held while a file is read. Rows in files are decoded only when
 //! it is their turn.
 
+use std::vec;
+
 use super::layer::{Layer, same_group};
 use super::view::View;
-use crate::env::sync::Arc;
-use crate::error::Result;
+use crate::env::sync::{Arc, Mutex};
+use crate::error::{Error, Result};
 use crate::files::table::{Cursor, Run, RunEntry};
 use crate::model::Table;
 use crate::model::key::{Key, TableKey};
@@ -15,6 +17,20 @@ use crate::model::key::{Key, TableKey};
 const STEP: usize = 8;
 /// Up to how many later.
 const MOST: usize = 128;
+
+/// Rows that can't be read: those of a table with keys between two others.
+#[derive(Clone, Debug)]
+pub struct LostRows {
+    /// The table's number; `None` if any may be meant.
+    pub table: Option<u8>,
+    /// The greatest key before them, and the least after them.
+    pub between: (Key, Key),
+    /// What is wrong.
+    pub fault: Error,
+}
+
+/// Takes note of rows that can't be read, while a walk goes on behind them.
+pub type LostNotes = Arc<Mutex<Vec<LostRows>>>;
 
 /// A walk over rows.
 pub struct Scan<'v, T: Table> {
@@ -37,6 +53,8 @@ struct LayerRows<T: Table> {
     at: usize,
     /// Where to copy on.
     next: Option<T::Key>,
+    /// The groups after that.
+    groups: vec::IntoIter<u32>,
     /// How many to copy.
     step: usize,
 }
@@ -45,6 +63,8 @@ struct RunRows<'v, T: Table> {
     run: &'v Run,
     cursor: Cursor<'v>,
     current: Option<(T::Key, RunEntry<'v>)>,
+    /// Where damage is noted, if the walk is to go on behind it.
+    lost: Option<LostNotes>,
 }
 
 impl View {
@@ -71,8 +91,30 @@ impl<'v, T: Table> Scan<'v, T> {
                 continue;
             }
             let last = Key { a: from.group(), b: u64::MAX, c: u64::MAX };
-            let mut rows =
-                RunRows { run, cursor: section.range(from.raw(), last, newer_than), current: None };
+            let cursor = section.range(from.raw(), last, newer_than);
+            let mut rows = RunRows { run, cursor, current: None, lost: None };
+            rows.step()?;
+            if rows.current.is_some() {
+                sources.push(RowSource::Run(rows));
+            }
+        }
+        Ok(Scan { sources })
+    }
+
+    /// All rows of the table, group after group. With `lost`, what can't be read is noted there and left out: of a row with an
+    /// older image in another file that one is shown then.
+    pub fn whole(view: &'v View, lost: Option<LostNotes>) -> Result<Scan<'v, T>> {
+        let mut sources = Vec::new();
+        for layer in view.layers() {
+            let mut rows = LayerRows::whole(layer.clone(), view.version());
+            rows.copy();
+            if rows.key().is_some() {
+                sources.push(RowSource::Layer(rows));
+            }
+        }
+        for run in view.moment.files.runs.iter().rev() {
+            let cursor = run.section(T::TABLE).all();
+            let mut rows = RunRows { run, cursor, current: None, lost: lost.clone() };
             rows.step()?;
             if rows.current.is_some() {
                 sources.push(RowSource::Run(rows));
@@ -181,7 +223,29 @@ impl<T: Table> RowSource<'_, T> {
 
 impl<T: Table> LayerRows<T> {
     fn new(layer: Arc<Layer>, version: u64, newer_than: u64, from: T::Key) -> Self {
-        LayerRows { layer, version, newer_than, copied: Vec::new(), at: 0, next: Some(from), step: STEP }
+        let groups = Vec::new().into_iter();
+        LayerRows {
+            layer,
+            version,
+            newer_than,
+            copied: Vec::new(),
+            at: 0,
+            next: Some(from),
+            groups,
+            step: STEP,
+        }
+    }
+
+    /// All groups.
+    fn whole(layer: Arc<Layer>, version: u64) -> Self {
+        let groups = layer.groups::<T>().into_iter();
+        LayerRows { layer, version, newer_than: 0, copied: Vec::new(), at: 0, next: None, groups, step: MOST }
+    }
+
+    /// Where to copy on: in the present group, or at the first key of the next.
+    fn place(&mut self) -> Option<T::Key> {
+        let first = |group: u32| T::Key::from_raw(Key { a: group, ..Key::default() });
+        self.next.take().or_else(|| self.groups.next().map(first))
     }
 
     fn key(&self) -> Option<T::Key> {
@@ -192,7 +256,7 @@ impl<T: Table> LayerRows<T> {
     fn copy(&mut self) {
         self.copied.clear();
         self.at = 0;
-        while let Some(from) = self.next.take() {
+        while let Some(from) = self.place() {
             self.next = self.layer.rows(from, self.version, self.newer_than, self.step, &mut self.copied);
             self.step = (self.step * 4).min(MOST);
             if !self.copied.is_empty() {
@@ -225,10 +289,31 @@ impl<T: Table> LayerRows<T> {
     }
 }
 
-impl<T: Table> RunRows<'_, T> {
+impl<'v, T: Table> RunRows<'v, T> {
     fn step(&mut self) -> Result<()> {
-        self.current = self.cursor.next()?.map(|entry| (T::Key::from_raw(entry.key), entry));
+        self.current = match &self.lost {
+            None => self.cursor.next()?,
+            Some(_) => self.next_whole(),
+        }
+        .map(|entry| (T::Key::from_raw(entry.key), entry));
         Ok(())
+    }
+
+    /// The next entry that can be read. What can't is noted.
+    fn next_whole(&mut self) -> Option<RunEntry<'v>> {
+        loop {
+            let (between, fault) = match self.cursor.next() {
+                Ok(Some(entry)) if T::decode(entry.version, entry.image).is_none() => {
+                    let fault = self.cursor.corrupt(format!("a row of table {} does not decode", T::TABLE));
+                    ((entry.key, entry.key), fault)
+                }
+                Ok(next) => return next,
+                Err(fault) => (self.cursor.pass(), fault),
+            };
+            if let Some(lost) = &self.lost {
+                lost.lock().push(LostRows { table: Some(T::TABLE), between, fault });
+            }
+        }
     }
 
     fn take(&mut self, row: &mut T) -> Result<()> {

@@ -52,6 +52,31 @@ macro_rules! head {
             fn add(&mut self, further: &Further) {
                 $(self.$field = further.$field;)*
             }
+
+            /// Shows the fields that differ from their defaults by their names, the version apart.
+            pub(crate) fn each_field(&self, see: &mut dyn FnMut(&'static str, Value<'_>)) {
+                see("last", Value::Mark(self.last));
+                see("order", Value::Number(self.order));
+                see("members", Value::Number(self.members.into()));
+                if self.class > 0 {
+                    see("class", Value::Number(self.class.into()));
+                }
+                $(if self.$field != <$type>::default() {
+                    see(stringify!($field), Field::value(&self.$field));
+                })*
+            }
+
+            /// Sets a field of this name; `None` if there is none, or if it can't have the value.
+            pub(crate) fn set_named(&mut self, name: &str, value: Value<'_>) -> Option<()> {
+                match (name, value) {
+                    ("last", value) => self.last.take(value),
+                    ("order", value) => self.order.take(value),
+                    ("members", Value::Number(members)) => Some(self.members = members.try_into().ok()?),
+                    ("class", value) => self.class.take(value),
+                    $((name, value) if name == stringify!($field) => Field::take(&mut self.$field, value),)*
+                    _ => None,
+                }
+            }
         }
 
         impl Further {

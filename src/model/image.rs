@@ -34,6 +34,8 @@ pub trait Image: Clone + Default + PartialEq + std::fmt::Debug + Send + Sync + '
     const TABLE: u8;
     /// What its rows are found by.
     type Key: TableKey;
+    /// The names of its marks and fields, by their numbers.
+    const FIELDS: &'static [(u8, &'static str)];
 
     /// The version of the row's last change.
     fn version(&self) -> u64;
@@ -45,6 +47,8 @@ pub trait Image: Clone + Default + PartialEq + std::fmt::Debug + Send + Sync + '
     fn heap(&self) -> usize;
     /// Appends the image's bytes.
     fn encode(&self, out: &mut Vec<u8>);
+    /// Shows the marks and fields that differ from their defaults, in the order of the image.
+    fn each_field(&self, see: &mut dyn FnMut(u8, Value<'_>));
     /// The image of bytes, with the version that stands beside them; `None` if they are not valid.
     fn decode(version: u64, bytes: &[u8]) -> Option<Self> {
         let mut image = Self::default();
@@ -332,6 +336,14 @@ impl Unknown {
     pub fn bytes(&self) -> &[u8] {
         self.0.as_deref().map_or(&[], |bytes| bytes)
     }
+
+    /// Shows each.
+    pub fn each(&self, see: &mut dyn FnMut(u8, Value<'_>)) {
+        let mut r = Reader::new(self.bytes());
+        while let Some((number, value)) = take_field(&mut r) {
+            see(number, value);
+        }
+    }
 }
 
 const ZERO: u8 = 0;
@@ -558,6 +570,11 @@ macro_rules! image {
         impl $crate::model::image::Image for $name {
             const TABLE: u8 = $table;
             type Key = $key;
+            const FIELDS: &'static [(u8, &'static str)] = &[
+                $(($mark_no, stringify!($mark)),)*
+                $(($field_no, stringify!($field)),)*
+                $($(($rare_no, stringify!($rare)),)*)?
+            ];
 
             fn version(&self) -> u64 {
                 self.version
@@ -594,6 +611,19 @@ macro_rules! image {
                     $crate::model::image::put_field(out, $rare_no, $crate::model::image::Field::value(&self.$rare));
                 })*)?
                 out.extend_from_slice(self.unknown.bytes());
+            }
+
+            fn each_field(&self, see: &mut dyn FnMut(u8, $crate::model::image::Value<'_>)) {
+                $(if self.$mark != $crate::model::mark::Mark::default() {
+                    see($mark_no, $crate::model::image::Field::value(&self.$mark));
+                })*
+                $(if self.$field != <$type>::default() {
+                    see($field_no, $crate::model::image::Field::value(&self.$field));
+                })*
+                $($(if self.$rare != <$rare_type>::default() {
+                    see($rare_no, $crate::model::image::Field::value(&self.$rare));
+                })*)?
+                self.unknown.each(see);
             }
 
             fn decode_into(&mut self, version: u64, bytes: &[u8]) -> Option<()> {

@@ -198,6 +198,9 @@ macro_rules! tables {
             None
         }
 
+        /// The names of all tables, by their numbers, ascending.
+        pub const TABLES: &[(u8, &str)] = &[$((<$row as Image>::TABLE, stringify!($field)),)*];
+
         $(impl Table for $row {
             fn of<F: Family>(tables: &Tables<F>) -> &F::Of<Self> {
                 &tables.$field

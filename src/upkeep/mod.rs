@@ -18,6 +18,7 @@ mod scrub;
 mod seal;
 mod step;
 mod tombstones;
+pub mod transfer;
 mod trimmed;
 mod turns;
 pub mod verify;

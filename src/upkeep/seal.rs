@@ -217,7 +217,7 @@ fn note_session(manifest: &mut Manifest, log: &LogFile, next: &Layer, losses: &[
 }
 
 /// The links of a channel's part that follows a message (its version and seq) in older segments.
-fn links(files: &FileSet, channel: ChannelId, previous: (u64, u64)) -> Chain {
+pub(super) fn links(files: &FileSet, channel: ChannelId, previous: (u64, u64)) -> Chain {
     let prev = Link { version: previous.0, seq: previous.1 };
     if prev.is_none() {
         return Chain::default();

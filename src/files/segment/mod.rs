@@ -5,7 +5,7 @@
 //! files that hold the channel: there is no filter to ask.
 //!
 //! `format` and `directory` own the bytes, `chain` the links, `block` the records of one block in memory, `reader` the
-//! lookups.
+//! lookups, `walk` a walk over all there is.
 
 mod block;
 mod builder;
@@ -16,6 +16,7 @@ mod format;
 mod merge;
 mod reader;
 mod verify;
+mod walk;
 
 pub use builder::SegmentBuilder;
 pub use cache::BlockCache;
@@ -24,6 +25,7 @@ pub use directory::Entry;
 pub use format::{EVER, Extent};
 pub use merge::{Ask, merge};
 pub use reader::Segment;
+pub use walk::Walker;
 
 #[cfg(test)]
 mod tests;

@@ -30,6 +30,8 @@ pub struct Cursor<'a> {
     fresh: bool,
     /// Whether there was a block yet.
     begun: bool,
+    /// The block that could not be read, if the walk ended by that.
+    failed: u64,
     /// The key that was read last; before a block's first entry, that entry's key.
     last: Key,
 }
@@ -50,6 +52,7 @@ impl<'a> Cursor<'a> {
             newest: 0,
             fresh: false,
             begun: false,
+            failed: section.blocks(),
             last: Key::default(),
         }
     }
@@ -82,6 +85,15 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
+    /// Goes on behind the block that could not be read, after an error of a walk over all entries. Returns the greatest key that
+    /// was read before, and the least that may come.
+    pub fn pass(&mut self) -> (Key, Key) {
+        let before = self.last;
+        self.next = self.failed.saturating_add(1).min(self.section.blocks());
+        let next = if self.next < self.section.blocks() { self.section.index(self.next).ok() } else { None };
+        (before, next.map_or(Key::MAX, |block| block.first))
+    }
+
     /// An error that names the file and the block of the entry that came last.
     pub fn corrupt(&self, what: impl Into<String>) -> Error {
         self.section.corrupt_at(self.offset, what)
@@ -89,8 +101,10 @@ impl<'a> Cursor<'a> {
 
     /// Enters the next block that may hold an entry of the range. False if there is none.
     fn enter(&mut self) -> Result<bool> {
+        let number = self.next;
         let entered = self.try_enter();
         if !matches!(entered, Ok(true)) {
+            self.failed = number;
             self.end();
         }
         entered
@@ -152,6 +166,7 @@ impl<'a> Cursor<'a> {
     /// Ends the walk; what stands at `at` of the present block is no entry.
     #[cold]
     fn fail(&mut self, at: usize) -> Error {
+        self.failed = self.next.saturating_sub(1);
         self.end();
         let offset = self.offset + at as u64;
         self.section.corrupt_at(offset, "no valid entry, or one out of order")

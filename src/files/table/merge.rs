@@ -60,7 +60,7 @@ pub type Filters<'f> = dyn FnMut(u8) -> Option<Box<dyn Filter + 'f>> + 'f;
 
 /// Tells entries of a table that nobody reads any more, nor ever will. They are left out of any merge, as if they had never
 /// been.
-pub type Gone<'g> = dyn Fn(u8, &RunEntry<'_>) -> bool + 'g;
+pub type Gone<'g> = dyn Fn(u8, &RunEntry<'_>) -> bool + Sync + 'g;
 
 /// Writes run `id`, which holds what `inputs` hold together, oldest first: of several entries with a key the newest input's.
 /// Returns its length.
@@ -124,7 +124,7 @@ fn merge_parts(
 
 /// The section of a table in several inputs as one, each key once: of those with the same key the last input's, the
 /// newest.
-struct Merge<'a> {
+pub struct Merge<'a> {
     sources: Vec<SectionInput<'a>>,
     table: u8,
     /// What is left out.
@@ -138,7 +138,8 @@ struct SectionInput<'a> {
 }
 
 impl<'a> Merge<'a> {
-    fn new(inputs: &'a [Arc<Run>], table: u8, gone: &'a Gone<'a>) -> Result<Self> {
+    /// The table of the inputs, oldest first, without what is gone.
+    pub fn new(inputs: &'a [Arc<Run>], table: u8, gone: &'a Gone<'a>) -> Result<Self> {
         let open = |run: &'a Arc<Run>| {
             let mut cursor = run.section(table).all();
             Ok(SectionInput { head: cursor.next()?, cursor })
@@ -162,7 +163,7 @@ impl<'a> Merge<'a> {
     }
 
     /// The next entry, and the place of the input that has it.
-    fn next(&mut self) -> Result<Option<(usize, RunEntry<'a>)>> {
+    pub fn next(&mut self) -> Result<Option<(usize, RunEntry<'a>)>> {
         let Some((newest, key)) = self.least() else { return Ok(None) };
         let entry = self.sources[newest].head;
         self.pass(key)?;

@@ -29,7 +29,7 @@ mod writer;
 pub use self::{
     builder::RunBuilder,
     cursor::Cursor,
-    merge::{Filter, Last, merge},
+    merge::{Filter, Last, Merge, merge},
     names::{Names, NamesCursor, hash, hash_parts},
     run::Run,
     section::{RunEntry, Section},

@@ -235,11 +235,13 @@ impl<'a> Section<'a> {
         self.file.corrupt(offset, what)
     }
 
-    pub(super) fn is_wide(self) -> bool {
+    /// Whether keys have three parts.
+    pub fn is_wide(self) -> bool {
         self.place.wide
     }
 
-    pub(super) fn is_filtered(self) -> bool {
+    /// Whether it has a filter.
+    pub fn is_filtered(self) -> bool {
         self.place.filter > 0
     }
 
