@@ -83,6 +83,7 @@ pub use upkeep::report::{CacheUse, Files, Queues, Recovery, Scrubbed, Stat};
 pub use upkeep::retention::Retained;
 pub use upkeep::transfer::export::Export;
 pub use upkeep::transfer::import::{Import, Imported};
+pub use upkeep::transfer::repair::{MissingRows, Repair, StandIn, repair};
 pub use upkeep::transfer::{
     Fact, FieldFact, MessageFact, MissingMessages, MissingValue, RowFact, StoreFact, UnknownTable, ValueFact,
 };

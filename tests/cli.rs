@@ -1285,3 +1285,51 @@ mod exports {
         assert_eq!(import(&place, "copy", good.as_bytes()).status, 0);
     }
 }
+
+mod repairs {
+    use super::*;
+
+    fn repair(place: &Place, flags: &[&str], to: &str) -> Ran {
+        let (store, to) = (place.store(), place.dir.path().join(to));
+        let mut all: Vec<&OsStr> =
+            vec!["repair".as_ref(), "--store".as_ref(), store.as_ref(), "--to".as_ref(), to.as_ref()];
+        all.extend(flags.iter().map(OsStr::new));
+        run_with(&all, b"")
+    }
+
+    #[test]
+    fn what_is_whole_is_saved_and_what_is_missing_is_listed() {
+        let place = Place::new();
+        let store = Store::open(place.store()).unwrap();
+        for text in ["one", "two"] {
+            store.commit(Batch::new().append("c", Draft::new("ana", 1, text))).unwrap();
+            store.seal().unwrap();
+        }
+        store.close().unwrap();
+        let whole = repair(&place, &["--json"], "whole").json();
+        assert_eq!((whole.len(), &whole[0]["whole"], &whole[0]["messages"]), (1, &true.into(), &2.into()));
+        let segments = fs::read_dir(place.store()).unwrap().map(|file| file.unwrap().path());
+        let mut segments: Vec<_> = segments.filter(|path| path.to_string_lossy().contains("seg-")).collect();
+        segments.sort();
+        fs::remove_file(&segments[0]).unwrap();
+        let told = repair(&place, &["--json"], "saved").json();
+        assert_eq!(
+            (&told[0]["missing"], told[0]["what"].as_str()),
+            (&"bytes".into(), Some("the file is missing"))
+        );
+        let range = (&told[1]["missing"], &told[1]["channel"], &told[1]["from"], &told[1]["to"]);
+        assert_eq!(range, (&"messages".into(), &"c".into(), &1.into(), &1.into()));
+        assert_eq!((&told[2]["messages"], &told[2]["whole"]), (&1.into(), &false.into()));
+        assert_eq!(
+            Store::open(place.dir.path().join("saved")).unwrap().history("c").list().unwrap()[0].payload,
+            "two"
+        );
+        let lines = repair(&place, &[], "again");
+        assert!(lines.lines()[1].contains("messages 1 to 1 of channel c are missing"), "{}", lines.out);
+        assert!(repair(&place, &[], "again").failed(1).contains("empty"));
+        fs::remove_file(place.store().join("chanlog.manifest")).unwrap();
+        fs::write(place.store().join("chanlog.lock"), "").unwrap();
+        assert!(repair(&place, &[], "none").failed(1).contains("no manifest"));
+        assert!(!place.dir.path().join("none").exists());
+    }
+}

@@ -26,6 +26,7 @@ mod open;
 mod output;
 mod progress;
 mod receipts;
+mod repair;
 mod shell;
 mod stat;
 mod text;
@@ -64,6 +65,7 @@ enum Command {
     Verify(verify::Args),
     Backup(backup::Args),
     Restore(backup::RestoreArgs),
+    Repair(repair::Args),
     Compact(compact::Args),
     Inspect(inspect::Args),
     Completions(shell::CompletionsArgs),
@@ -96,6 +98,7 @@ fn run(command: &Command) -> Result {
         Command::Verify(args) => verify::run(args),
         Command::Backup(args) => backup::run(args),
         Command::Restore(args) => backup::restore(args),
+        Command::Repair(args) => repair::run(args),
         Command::Compact(args) => compact::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Completions(args) => shell::completions::<Cli>(args),

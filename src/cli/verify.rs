@@ -1,5 +1,6 @@
 //! `verify`: reads and checks every byte of a store.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use chanlog::{Error, Options, Verification};
@@ -47,7 +48,7 @@ fn print(args: &Args, found: &Verification) -> Result {
 
 /// A fault as JSON: damage has a place, other errors have none.
 #[derive(Serialize)]
-struct Fault<'a> {
+pub struct Fault<'a> {
     #[serde(flatten)]
     file: Option<Bytes<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,6 +63,15 @@ struct Summary {
     bytes: u64,
     torn_bytes: u64,
     faults: usize,
+}
+
+impl fmt::Display for Fault<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let (Some(file), Some(offset)) = (&self.file, self.offset) {
+            write!(f, "{} at {offset}: ", String::from_utf8_lossy(file.bytes()))?;
+        }
+        f.write_str(&self.what)
+    }
 }
 
 impl<'a> From<&'a Error> for Fault<'a> {

@@ -23,6 +23,7 @@ use crate::model::ops::join::{HistoryFrom, JoinOptions};
 use crate::options::Options;
 use crate::read::{Conversation, ListChange, MemberEntry, MessageChange, SyncToken, Update};
 use crate::store::Store;
+use crate::upkeep::transfer::repair::repair;
 
 /// Where stores lie on their simulated disks.
 pub const DIR: &str = "/store";
@@ -55,6 +56,7 @@ pub fn store(data: &[u8]) {
     damaged.expect("the simulated disk has room, and the example is sound");
     let sound = crate::verify(DIR, &options(&sim)).is_ok_and(|found| found.faults.is_empty());
     read_only(&sim, sound);
+    save(&sim, sound);
     let store = match open(&sim) {
         Ok(store) => store,
         Err(error) => {
@@ -74,6 +76,24 @@ fn read_only(sim: &Arc<SimEnv>, sound: bool) {
         Err(error) => assert!(!sound, "verified, but can't be read: {error}"),
     }
     assert_eq!(sim.ops(), before, "a reader changed something");
+}
+
+/// What is whole is saved into a store in which nothing is wrong; of a sound one that is all.
+fn save(sim: &Arc<SimEnv>, sound: bool) {
+    const SAVED: &str = "/saved";
+    match repair(DIR, SAVED, &options(sim)) {
+        Ok(repair) => {
+            assert!(!sound || repair.is_whole(), "verified, but not whole: {repair:?}");
+            let faults = crate::verify(SAVED, &options(sim)).map(|found| found.faults);
+            assert!(
+                faults.as_ref().is_ok_and(Vec::is_empty),
+                "a store that was saved has faults: {faults:?}"
+            );
+            let saved = options(sim).open(SAVED).expect("a store that was saved opens");
+            drop(Digest::read(&saved));
+        }
+        Err(error) => assert!(!sound, "verified, but can't be saved: {error}"),
+    }
 }
 
 /// Goes on with an open store, and tells whether all of it worked and what was found there was found to the end. A store in

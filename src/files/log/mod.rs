@@ -41,7 +41,7 @@ mod scan;
 pub use file::{LogFile, SyncRight, Synced};
 pub use frame::{Frame, FrameHeader, FrameKind, GAP, finish as finish_frame, start as start_frame};
 pub use header::{HEADER, Header};
-pub use scan::{LogScan, check, scan};
+pub use scan::{LogSalvage, LogScan, check, salvage, scan};
 
 /// The name of log segment `id` in a store's directory.
 pub fn name(id: u64) -> String {

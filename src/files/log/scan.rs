@@ -55,6 +55,49 @@ pub fn scan(
     Ok(scan)
 }
 
+/// What a segment that is damaged holds.
+pub struct LogSalvage {
+    /// What a scan of its whole frames finds.
+    pub scan: LogScan,
+    /// Where bytes begin that are no frame and should be one.
+    pub holes: Vec<u64>,
+    /// Whether it ends with such bytes.
+    pub open: bool,
+}
+
+/// Visits each whole frame of a segment that is damaged, whatever lies between them.
+pub fn salvage(
+    log: &LogFile,
+    bytes: &[u8],
+    end: Option<u64>,
+    visit: &mut dyn FnMut(&Frame<'_>),
+) -> LogSalvage {
+    let mut scan = LogScan { end: HEADER, durable: HEADER, ..LogScan::default() };
+    let (mut holes, mut at, mut whole) = (Vec::new(), HEADER, true);
+    let limit = end.unwrap_or(HEADER + nonzero(&bytes[HEADER as usize..]) as u64);
+    while at < limit {
+        match frame::read(bytes, at, &log.binding) {
+            Some(frame) => {
+                visit(&frame);
+                scan.note(&frame);
+                (at, whole) = (frame.end, true);
+            }
+            None => {
+                if std::mem::take(&mut whole) {
+                    holes.push(at);
+                }
+                at += ALIGN as u64;
+            }
+        }
+    }
+    // What comes last may be a write that a crash cut off.
+    let torn = !whole && end.is_none() && scan.end >= scan.durable;
+    if torn {
+        holes.pop();
+    }
+    LogSalvage { scan, holes, open: !whole && !torn }
+}
+
 /// Checks every byte of a segment that has a meaning: its header and its frames.
 pub fn check(log: &LogFile, end: Option<u64>) -> Result<()> {
     let bytes = log.read_all()?;

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::files::log::{self, LogFile};
 use crate::files::manifest::{FileEntry, Manifest};
 use crate::files::segment::Segment;
-use crate::files::table::Run;
+use crate::files::table::{Run, RunEntry};
 use crate::kernel::fileset::names;
 use crate::kernel::heads::Heads;
 use crate::kernel::{Counts, FileSet, Part};
@@ -19,8 +19,11 @@ use crate::model::ids::{ChannelId, Named};
 pub fn open_files(opening: &Opening<'_>, manifest: &Manifest, faults: &mut Damage) -> Result<FileSet> {
     let mut runs = Vec::with_capacity(manifest.runs.len());
     for entry in &manifest.runs {
-        let run = open_run(opening, manifest, entry);
-        runs.extend(faults.forgive(run)?.map(Arc::new));
+        let run = faults.forgive(open_run(opening, manifest, entry))?;
+        if run.is_none() {
+            faults.runs.push(*entry);
+        }
+        runs.extend(run.map(Arc::new));
     }
     let mut segments = Vec::with_capacity(manifest.segments.len());
     for entry in &manifest.segments {
@@ -87,7 +90,11 @@ pub fn open_logs(
             }
         };
         match faults.forgive(log)? {
-            Some(log) => logs.push(Arc::new(log)),
+            Some(log) => {
+                faults.open_end = false;
+                logs.push(Arc::new(log));
+            }
+            None if faults.salvage => faults.open_end = true,
             // What comes later can't be understood without it.
             None => break,
         }
@@ -112,27 +119,52 @@ pub fn load_heads(files: &FileSet, manifest: &Manifest, faults: &mut Damage) -> 
         counts.channels = channels.first() + channels.count();
         counts.users = users.first() + users.count();
         heads.grow(counts.channels as usize);
-        let loaded = load_run_heads(run, &mut heads, &counts, manifest);
-        faults.forgive(loaded)?;
+        load_run_heads(run, &mut heads, &counts, manifest, faults)?;
     }
     counts.version = newest;
     Ok((heads, counts))
 }
 
-fn load_run_heads(run: &Run, heads: &mut Heads, counts: &Counts, manifest: &Manifest) -> Result<()> {
+fn load_run_heads(
+    run: &Run,
+    heads: &mut Heads,
+    counts: &Counts,
+    manifest: &Manifest,
+    faults: &mut Damage,
+) -> Result<()> {
     let mut cursor = run.section(HEADS).all();
-    while let Some(entry) = cursor.next()? {
-        let channel = ChannelId(entry.key.a);
-        let fault = || run.corrupt(format!("the head of channel {} can't be", channel.0));
-        let head = Head::decode(entry.version, entry.image).ok_or_else(fault)?;
-        // Each message took a version, and each loss made at most one gap. The sum is far below 2^64, as the versions of a run
-        // are the manifest's.
-        let most = head.order + manifest.losses.len() as u64 * BUFFERED_WINDOW;
-        let grows = heads.get(channel).changed <= head.changed && head.changed <= run.versions().1;
-        if channel.0 >= counts.channels || !grows || head.last.seq > most {
-            return Err(fault());
+    loop {
+        let loaded = match cursor.next() {
+            Ok(None) => return Ok(()),
+            Ok(Some(entry)) => load_head(run, &entry, heads, counts, manifest),
+            Err(fault) => {
+                cursor.pass();
+                Err(fault)
+            }
+        };
+        if faults.forgive(loaded)?.is_none() && !faults.salvage {
+            return Ok(());
         }
-        heads.set(channel, head);
     }
+}
+
+fn load_head(
+    run: &Run,
+    entry: &RunEntry<'_>,
+    heads: &mut Heads,
+    counts: &Counts,
+    manifest: &Manifest,
+) -> Result<()> {
+    let channel = ChannelId(entry.key.a);
+    let fault = || run.corrupt(format!("the head of channel {} can't be", channel.0));
+    let head = Head::decode(entry.version, entry.image).ok_or_else(fault)?;
+    // Each message took a version, and each loss made at most one gap. The sum is far below 2^64, as the versions of a run
+    // are the manifest's.
+    let most = head.changed + manifest.losses.len() as u64 * BUFFERED_WINDOW;
+    let grows = heads.get(channel).changed <= head.changed && head.changed <= run.versions().1;
+    if channel.0 >= counts.channels || !grows || head.last.seq > most {
+        return Err(fault());
+    }
+    heads.set(channel, head);
     Ok(())
 }

@@ -14,6 +14,7 @@
 
 mod load;
 mod replay;
+mod salvage;
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,7 @@ use crate::env::{Dir, Env};
 use crate::error::{Error, Result};
 use crate::files::disk::Disk;
 use crate::files::log::{self, HEADER, Header, LogFile, LogScan};
-use crate::files::manifest::{Manifest, Session};
+use crate::files::manifest::{FileEntry, Manifest, Session};
 use crate::files::note::Note;
 use crate::files::sealed::PAGE;
 use crate::files::segment::BlockCache;
@@ -40,6 +41,7 @@ use crate::write::Start;
 use load::{load_heads, open_files, open_logs};
 pub use load::{open_run, open_segment};
 use replay::replay;
+use salvage::salvage;
 use survey::open_dir;
 pub use survey::{Survey, check_ours, check_unborn, lock, orphans, survey};
 
@@ -70,7 +72,15 @@ pub struct Opening<'a> {
 pub struct Damage {
     /// Whether to go on without what is damaged.
     lenient: bool,
+    /// Whether to go on behind it too, wherever something whole may come.
+    salvage: bool,
     pub found: Vec<Error>,
+    /// The first and the last version of commits that are lost, the last one if it is known.
+    pub commits: Vec<(u64, Option<u64>)>,
+    /// Whether commits after all that was read may be lost.
+    pub open_end: bool,
+    /// What the manifest says of runs that can't be opened.
+    pub runs: Vec<FileEntry>,
 }
 
 impl Damage {
@@ -149,6 +159,31 @@ fn open_for_reading(options: &Options, path: &Path) -> Result<Opened> {
     }
 }
 
+/// What is whole of a damaged store.
+pub struct Salvage {
+    pub kernel: Arc<Kernel>,
+    pub damage: Damage,
+}
+
+/// Reads what is whole of the store at `path`, without a change.
+///
+/// Its manifest must be whole: it alone has the key of the hashes that are in rows, and says which files there were.
+pub fn open_damaged(options: &Options, path: &Path) -> Result<Salvage> {
+    let options = options.clone().read_only(true);
+    let dir = options.env.open_dir(path, false).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => no_store(path),
+        _ => Error::io("open", path, e),
+    })?;
+    let disk = Arc::new(Disk::new(dir));
+    // Not while somebody writes it.
+    let _lock = lock(&*disk, options.lock_timeout)?;
+    let cache = Arc::new(BlockCache::new(options.block_cache));
+    let opening = Opening { options: &options, disk: &disk, cache, writable: false };
+    let Some(manifest) = Manifest::load(&*disk)? else { return Err(no_store(path)) };
+    let reading = Reading::read_with(&opening, manifest, &survey(&*disk)?, None, true)?;
+    Ok(Salvage { kernel: Arc::new(reading.kernel), damage: reading.faults })
+}
+
 /// How far a writer has published. Where nobody holds the lock, all of the log counts.
 fn published(disk: &Disk) -> Option<Note> {
     match lock(disk, Duration::ZERO) {
@@ -223,7 +258,19 @@ impl Reading {
         survey: &Survey,
         note: Option<Note>,
     ) -> Result<Reading> {
-        let mut faults = Damage { lenient: opening.options.read_only, found: Vec::new() };
+        Reading::read_with(opening, manifest, survey, note, false)
+    }
+
+    /// The same, and with `salvage` whatever is whole behind what is damaged.
+    fn read_with(
+        opening: &Opening<'_>,
+        manifest: Manifest,
+        survey: &Survey,
+        note: Option<Note>,
+        salvage: bool,
+    ) -> Result<Reading> {
+        let lenient = opening.options.read_only;
+        let mut faults = Damage { lenient, salvage, ..Damage::default() };
         let files = open_files(opening, &manifest, &mut faults)?;
         let logs = open_logs(opening, &manifest, survey, &mut faults)?;
         let (heads, counts) = load_heads(&files, &manifest, &mut faults)?;
@@ -244,7 +291,10 @@ impl Reading {
         }
         let mut reading =
             Reading { manifest, kernel, log, scan: LogScan::default(), recovery, faults, session, note };
-        reading.replay(&logs)?;
+        match salvage {
+            true => reading.salvage(&logs)?,
+            false => reading.replay(&logs)?,
+        }
         reading.settle(opening.disk)?;
         Ok(reading)
     }
@@ -275,6 +325,36 @@ impl Reading {
                 // What comes later is not published yet.
                 return Ok(());
             }
+        }
+        Ok(())
+    }
+
+    /// Replays all whole frames of the live log segments. Where one is missing, a layer of its own begins: within a layer a
+    /// channel's seqs are contiguous.
+    fn salvage(&mut self, logs: &[Arc<LogFile>]) -> Result<()> {
+        let cut = self.faults.open_end;
+        for (index, log) in logs.iter().enumerate() {
+            let header = &log.header;
+            let before = self.kernel.moment().counts;
+            if before.version < header.base_version {
+                self.faults.commits.push((before.version + 1, Some(header.base_version)));
+            }
+            let counts = Counts {
+                version: before.version.max(header.base_version),
+                channels: before.channels.max(header.channels),
+                users: before.users.max(header.users),
+            };
+            if index > 0 && header.session != self.log.header.session {
+                self.end_session(counts);
+            }
+            self.kernel.replayed(counts);
+            self.kernel.roll(Arc::new(Layer::new(log.clone(), counts)));
+            self.log = log.clone();
+            let end = logs.get(index + 1).filter(|next| next.header.segment == header.segment + 1);
+            self.scan = salvage(&self.kernel, end.map(|next| next.header.previous_end), &mut self.faults)?;
+        }
+        if cut || self.faults.open_end || self.scan.followed {
+            self.faults.commits.push((self.kernel.moment().counts.version + 1, None));
         }
         Ok(())
     }

@@ -23,7 +23,9 @@ use crate::model::{Table, WithTable, with_table};
 pub fn replay(kernel: &Kernel, end: Option<u64>, partial: bool, upto: u64) -> (Counts, Result<LogScan>) {
     let moment = kernel.moment();
     let layer = moment.active.clone();
-    let mut replay = Replay { kernel, layer: &layer, counts: moment.counts, keep: partial, version: 0, upto };
+    let counts = moment.counts;
+    let mut replay =
+        Replay { kernel, layer: &layer, counts, keep: partial, version: 0, upto, salvage: false };
     let scan = replay.log(end);
     let counts = replay.counts;
     layer.replayed(counts.version);
@@ -32,17 +34,19 @@ pub fn replay(kernel: &Kernel, end: Option<u64>, partial: bool, upto: u64) -> (C
 }
 
 /// Replays the frames of one segment.
-struct Replay<'a> {
-    kernel: &'a Kernel,
-    layer: &'a Arc<Layer>,
+pub struct Replay<'a> {
+    pub kernel: &'a Kernel,
+    pub layer: &'a Arc<Layer>,
     /// How far the store has come, in whole commits.
-    counts: Counts,
+    pub counts: Counts,
     /// Whether a commit that does not follow must leave no trace.
-    keep: bool,
+    pub keep: bool,
     /// The first version of the present commit.
-    version: u64,
+    pub version: u64,
     /// Later commits are left out.
-    upto: u64,
+    pub upto: u64,
+    /// Whether commits before may be missing: what a change rests on need not be there.
+    pub salvage: bool,
 }
 
 impl Replay<'_> {
@@ -93,10 +97,11 @@ impl Replay<'_> {
     }
 
     /// Applies a change; `None` if it does not follow from what was before.
-    fn apply(&mut self, change: &Change<'_>, at: u64) -> Option<()> {
+    pub fn apply(&mut self, change: &Change<'_>, at: u64) -> Option<()> {
         match *change {
             Change::Name { named, id, name } => self.name(named, id, name),
             Change::Message(record) if record.channel == VALUES => self.value(&record, at as u32 + 1),
+            Change::Message(record) if self.salvage => self.late_message(&record, at as u32 + 1),
             Change::Message(record) => self.message(&record, at as u32 + 1),
             Change::Patch { table, wide, key, fields } => {
                 self.counts.version += 1;
@@ -111,6 +116,9 @@ impl Replay<'_> {
     }
 
     fn name(&mut self, named: Named, id: u32, name: &[u8]) -> Option<()> {
+        if self.salvage && id > self.counts.names(named) {
+            self.know(named, id - 1)?;
+        }
         let next = match named {
             Named::Channel => &mut self.counts.channels,
             Named::User => &mut self.counts.users,
@@ -148,13 +156,19 @@ impl Replay<'_> {
         if record.quiet > 0 && !(record.silent && Some(record.quiet) == loud) {
             return None;
         }
+        self.place(record, &head, offset);
+        Some(())
+    }
+
+    /// Puts a message in that follows from a head.
+    pub fn place(&mut self, record: &Record<'_>, head: &Head, offset: u32) {
+        let Record { channel, sender, mark, version, .. } = *record;
         let previous = (head.order, head.last.seq);
         let placed = Placed { channel, sender, mark, quiet: record.quiet > 0, version, previous, offset };
         let named = [record.client_id, record.unique_id].into_iter().flatten().map(<[u8]>::len);
         let id_bytes = named.sum::<usize>() + record.id.map_or(0, |_| 8);
         self.layer.put_message(&placed, (record.payload.len() + id_bytes) as u64);
         follow_message(&placed, self);
-        Some(())
     }
 }
 
@@ -197,6 +211,9 @@ impl WithTable for PatchRow<'_, '_, '_> {
             Some(row) => Some(row),
             None => replay.kernel.moment().row::<T>(key, u64::MAX).ok()?,
         };
+        if replay.salvage && !replay.may_patch(key, before.as_ref(), self.fields) {
+            return None;
+        }
         let after = patched(before.clone(), self.fields, replay.counts.version)?;
         if !after.fits(key, replay) {
             return None;

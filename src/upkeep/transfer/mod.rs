@@ -7,12 +7,15 @@
 //! and erased ones, rows of deleted channels, and values that no row names.
 //!
 //! `rows` turns images into fields and back; `export` reads facts from a view; `records` puts messages in order;
-//! `import` writes facts to a new store; `pardon` notes damage. A new table or field needs nothing here.
+//! `import` writes facts to a new store. `repair` exports what is whole of a damaged store into an import, after `mend` found
+//! out what follows from that; `pardon` notes damage. A new table or field needs nothing here.
 
 pub mod export;
 pub mod import;
+mod mend;
 mod pardon;
 mod records;
+pub mod repair;
 mod rows;
 
 use bytes::Bytes;
