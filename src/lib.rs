@@ -72,11 +72,11 @@ pub use model::set::{MAX_SET_ATTRIBUTES, SetMember};
 pub use model::user::User;
 pub use options::{MAX_PAYLOAD, Options};
 pub use read::{
-    Annotations, ChangeKind, ChannelChanges, Continuation, Conversation, Conversations, Event, Feed, Found,
-    History, List, ListChange, Listing, MemberEntry, MessageChange, ReadMark, SetEntry, SetListing,
-    SyncToken, Unread, Update, Versions,
+    Annotations, ChangeKind, ChannelChanges, Continuation, Conversation, Conversations, ErasedPart, Erasure,
+    Erasures, Event, Feed, Found, History, List, ListChange, Listing, MemberEntry, MessageChange, ReadMark,
+    SetEntry, SetListing, SyncToken, Unread, Update, Versions,
 };
-pub use store::{Applied, Commit, NextVersion, Store};
+pub use store::{Applied, Commit, ErasedAgain, NextVersion, Store};
 pub use upkeep::backup::Backup;
 pub use upkeep::inspect::{Inspection, inspect};
 pub use upkeep::report::{CacheUse, Files, Queues, Recovery, Scrubbed, Stat};

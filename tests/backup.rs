@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use chanlog::env::{Op as Disk, SimEnv};
-use chanlog::{Batch, Draft, Error, Options, Store, Update};
+use chanlog::{Batch, Draft, ErasedPart, Error, Options, Store, Update};
 use model::{Model, Op, Post, batch, check};
 
 const STORE: &str = "/store";
@@ -260,4 +260,72 @@ fn writers_go_on_beside_a_backup() {
         }
     });
     assert!(Path::new(&backup).join("chanlog.manifest").exists());
+}
+
+#[test]
+fn what_was_erased_since_is_erased_again_in_a_copy_from_before() {
+    let sim = SimEnv::new(1);
+    let store = options(&sim).open(STORE).unwrap();
+    let post = |batch: &mut Batch, channel: &str, text: &str| {
+        batch.append(channel, Draft::new("ana", 0, text.to_owned()));
+    };
+    let mut batch = Batch::new();
+    for text in ["before", "secret-erased", "secret-edited", "kept"] {
+        post(&mut batch, "c", text);
+    }
+    batch.edit("c", 3, "secret-again").erase("c", 1);
+    for text in ["secret-trimmed", "rest"] {
+        post(&mut batch, "t", text);
+    }
+    post(&mut batch, "gone", "secret-gone");
+    post(&mut batch, "again", "secret-first");
+    store.commit(&batch).unwrap();
+    let backup = store.backup(BACKUP).unwrap();
+    let mut batch = Batch::new();
+    batch.erase("c", 2).erase("c", 3).trim("t", 1).delete_channel("gone").delete_channel("again");
+    post(&mut batch, "again", "second");
+    post(&mut batch, "new", "later");
+    batch.erase("again", 1).erase("new", 1).delete_channel("new");
+    store.commit(&batch).unwrap();
+    for sealed in [false, true] {
+        if sealed {
+            store.seal().unwrap();
+            store.erase_now().unwrap();
+        }
+        let told: Vec<_> = store.view().unwrap().erasures(backup.version).map(Result::unwrap).collect();
+        let parts: Vec<_> = told.iter().map(|erasure| (&erasure.channel[..], erasure.part)).collect();
+        let expected = [
+            (&b"c"[..], ErasedPart::Message(2)),
+            (b"c", ErasedPart::Message(3)),
+            (b"t", ErasedPart::UpTo(1)),
+            (b"gone", ErasedPart::Channel),
+            (b"again", ErasedPart::Channel),
+            (b"again", ErasedPart::Message(1)),
+            (b"new", ErasedPart::Channel),
+        ];
+        assert_eq!(parts, expected);
+    }
+    let told: Vec<_> = store.view().unwrap().erasures(backup.version).map(Result::unwrap).collect();
+    assert_eq!(store.view().unwrap().erasures(store.version().unwrap()).count(), 0);
+    let copy = options(&sim).open(BACKUP).unwrap();
+    let again = copy.erase_again(&told).unwrap();
+    assert_eq!((again.done, again.needless), (5, 2));
+    let payloads: Vec<_> =
+        copy.history("c").list().unwrap().into_iter().map(|message| message.payload).collect();
+    assert_eq!(payloads, ["", "", "", "kept"]);
+    assert_eq!(copy.history("t").list().unwrap().len(), 1);
+    assert!(!copy.has_channel("gone").unwrap() && !copy.has_channel("again").unwrap());
+    copy.close().unwrap();
+    for path in sim.files().into_iter().filter(|path| path.starts_with(BACKUP)) {
+        let bytes = sim.read_file(&path).unwrap();
+        assert!(!bytes.windows(7).any(|part| part == b"secret-"), "{} holds what was erased", path.display());
+    }
+    // Again, there is nothing to do.
+    let copy = options(&sim).open(BACKUP).unwrap();
+    assert_eq!(copy.erase_again(&told).unwrap().done, 0);
+    // In another store the same number is another channel.
+    let other = options(&sim).open("/other").unwrap();
+    other.commit(Batch::new().append("x", Draft::new("ana", 0, "mine"))).unwrap();
+    assert!(matches!(other.erase_again(&told), Err(Error::InvalidArgument { .. })));
+    assert_eq!(other.history("x").list().unwrap()[0].payload, "mine");
 }

@@ -1061,6 +1061,48 @@ mod backups {
     }
 
     #[test]
+    fn what_was_erased_since_a_backup_does_not_come_back() {
+        let place = Place::new();
+        let store = filled(&place);
+        store.close().unwrap();
+        let (dir, backup, restored) =
+            (place.store(), place.dir.path().join("backup"), place.dir.path().join("restored"));
+        let made = ran(&["backup", "--json"], &[("--store", &dir), ("--to", &backup)]).json();
+        place.import(&[
+            r#"{"op":"erase","channel":"general","seq":2}"#,
+            r#"{"op":"trim","channel":"general","seq":1}"#,
+        ]);
+        let lines = place.run("erasures", &["--since", &made[0]["version"].to_string()]).out;
+        let expected = concat!(
+            r#"{"op":"trim","channel":"general","channel_id":0,"seq":1,"version":5}"#,
+            "\n",
+            r#"{"op":"erase","channel":"general","channel_id":0,"seq":2,"version":4}"#,
+            "\n",
+        );
+        assert_eq!(lines, expected);
+        let file = PathBuf::from(place.file("erasures", lines.as_bytes()));
+        let back = [("--from", &*backup), ("--to", &*restored), ("--erasures", &*file)];
+        let told = ran(&["restore", "--json"], &back).json();
+        assert_eq!(told[0]["erased"], 2);
+        let payloads: Vec<_> = Store::open(&restored).unwrap().history("general").list().unwrap();
+        let payloads: Vec<_> = payloads.into_iter().map(|message| (message.seq, message.payload)).collect();
+        assert_eq!(payloads, [(2, "".into()), (3, "hi".into())]);
+        // What can't be understood, or is another store's, leaves nothing behind.
+        for (line, cause) in [
+            ("{}", "missing field"),
+            (r#"{"op":"erase","channel":"general","channel_id":0,"version":4}"#, "seq"),
+            (r#"{"op":"read","channel":"general","channel_id":0,"seq":1,"version":4}"#, "read"),
+            (r#"{"op":"erase","channel":"other","channel_id":0,"seq":1,"version":4}"#, "no copy"),
+        ] {
+            let file = PathBuf::from(place.file("bad", line.as_bytes()));
+            let to = place.dir.path().join("none");
+            let ran = ran(&["restore"], &[("--from", &*backup), ("--to", &*to), ("--erasures", &*file)]);
+            assert!(ran.failed(1).contains(cause), "{ran:?}");
+            assert!(!to.exists(), "{cause}");
+        }
+    }
+
+    #[test]
     fn a_damaged_backup_is_not_restored() {
         let place = Place::new();
         filled(&place).close().unwrap();

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use chanlog::{Backup, Options};
+use chanlog::{Backup, ErasedAgain, Erasure, Options};
 use indicatif::{HumanBytes, HumanCount};
 
+use crate::erasures;
 use crate::failure::{Failure, Result};
 use crate::open;
 use crate::output::Output;
@@ -35,6 +36,9 @@ pub struct RestoreArgs {
     /// The directory of the store to be, which must be absent or empty
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
+    /// What was erased in the store since the backup, as `erasures` wrote it: it is erased here too, before anybody reads it
+    #[arg(long, value_name = "FILE")]
+    erasures: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -48,21 +52,39 @@ pub fn run(args: &Args) -> Result {
     let backup = store.backup(&args.to)?;
     store.close()?;
     spinner.finish_and_clear();
-    tell(&backup, args.json)
+    tell(&backup, None, args.json)
 }
 
 /// Makes the store that `args` ask for.
 pub fn restore(args: &RestoreArgs) -> Result {
     open::check(&args.from)?;
     absent_or_empty(&args.to)?;
+    let erasures = args.erasures.as_deref().map(erasures::read).transpose()?;
     let spinner = progress::spinner("reading every byte");
     let found = chanlog::verify(&args.from, &Options::new())?;
     if let Some(fault) = found.faults.first() {
         return Err(Failure::told(format!("the backup is damaged: {fault}")));
     }
     let backup = Options::new().read_only(true).open(&args.from)?.backup(&args.to)?;
+    let erased = erasures.map(|erasures| erase(&args.to, &erasures)).transpose()?;
     spinner.finish_and_clear();
-    tell(&backup, args.json)
+    tell(&backup, erased, args.json)
+}
+
+/// Erases what was erased since. Nothing is left of a store in which that could not be done.
+fn erase(dir: &Path, erasures: &[Erasure]) -> Result<ErasedAgain> {
+    let erased = Options::new().background(false).open(dir).and_then(|store| {
+        let erased = store.erase_again(erasures)?;
+        store.close()?;
+        Ok(erased)
+    });
+    erased.map_err(|error| match std::fs::remove_dir_all(dir) {
+        Ok(()) => error.into(),
+        Err(e) => Failure::told(format!(
+            "{error}; {} holds what was erased, and can't be removed: {e}",
+            dir.display()
+        )),
+    })
 }
 
 /// What is there may be worth more than what would take its place.
@@ -85,18 +107,25 @@ struct Files {
     copied: u64,
     kept: u64,
     bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    erased: Option<u64>,
 }
 
-fn tell(backup: &Backup, json: bool) -> Result {
+fn tell(backup: &Backup, erased: Option<ErasedAgain>, json: bool) -> Result {
     let mut out = Output::new();
     let Backup { version, linked, copied, kept, bytes, .. } = *backup;
     match json {
-        true => out.json(&Files { version, linked, copied, kept, bytes })?,
+        true => {
+            out.json(&Files { version, linked, copied, kept, bytes, erased: erased.map(|again| again.done) })?
+        }
         false => {
             let (files, bytes) = (HumanCount(linked + copied + kept), HumanBytes(bytes));
             out.line(format!(
                 "{files} files, {bytes}, up to version {version}: {linked} linked, {copied} copied, {kept} kept"
             ))?;
+            if let Some(again) = erased {
+                out.line(format!("{} erased again, {} not needed", again.done, again.needless))?;
+            }
         }
     }
     Ok(out.flush()?)

@@ -10,6 +10,7 @@ mod changes;
 mod compact;
 mod conversations;
 mod demo;
+mod erasures;
 mod experiment;
 mod export;
 mod facts;
@@ -65,6 +66,7 @@ enum Command {
     Verify(verify::Args),
     Backup(backup::Args),
     Restore(backup::RestoreArgs),
+    Erasures(erasures::Args),
     Repair(repair::Args),
     Compact(compact::Args),
     Inspect(inspect::Args),
@@ -98,6 +100,7 @@ fn run(command: &Command) -> Result {
         Command::Verify(args) => verify::run(args),
         Command::Backup(args) => backup::run(args),
         Command::Restore(args) => backup::restore(args),
+        Command::Erasures(args) => erasures::run(args),
         Command::Repair(args) => repair::run(args),
         Command::Compact(args) => compact::run(args),
         Command::Inspect(args) => inspect::run(args),

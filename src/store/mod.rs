@@ -3,6 +3,7 @@
 mod apply;
 mod commit;
 mod engine;
+mod erasures;
 mod threads;
 mod workers;
 
@@ -37,6 +38,7 @@ use crate::upkeep::retention::Retained;
 pub use apply::Applied;
 pub use commit::Commit;
 use engine::Engine;
+pub use erasures::ErasedAgain;
 
 /// An open store. Cheap to clone; all clones are one store, which closes when the last one goes.
 #[derive(Clone, Debug)]
