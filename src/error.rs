@@ -59,15 +59,30 @@ pub enum Error {
         /// The version of the state in which that was so.
         version: u64,
     },
-    /// A message with a client id that its sender used in the channel for another content. Nothing was written. Either the
-    /// client gave an id twice, or it changed a message between two tries.
-    #[error("the client id is that of message {seq}, which has another content{}, as of version {version}", OpPlace(Some(*op)))]
+    /// A message that was sent before with another content: by its client id, which its sender used in the channel, or by its
+    /// seq ([`Batch::append_at`](crate::Batch::append_at)). Nothing was written. Either the client gave an id twice, or it
+    /// changed a message between two tries.
+    #[error("message {seq} was sent before, with another content{}, as of version {version}", OpPlace(Some(*op)))]
     #[non_exhaustive]
     Conflict {
         /// The operation of the batch at fault, counted from 0.
         op: usize,
-        /// The seq of the first message with that client id.
+        /// The seq of the message that was sent before.
         seq: u64,
+        /// The version of the state in which that was so.
+        version: u64,
+    },
+    /// A message for a seq ([`Batch::append_at`](crate::Batch::append_at)) that is not the channel's next one: some before it are
+    /// missing. Nothing was written; send those first.
+    #[error("message {seq} does not follow {last}, the last one{}, as of version {version}", OpPlace(Some(*op)))]
+    #[non_exhaustive]
+    Gap {
+        /// The operation of the batch at fault, counted from 0.
+        op: usize,
+        /// The seq.
+        seq: u64,
+        /// The seq of the channel's last message, or 0.
+        last: u64,
         /// The version of the state in which that was so.
         version: u64,
     },
@@ -258,6 +273,7 @@ impl Error {
                 | Error::OutOfOrder { .. }
                 | Error::Retracted { .. }
                 | Error::Conflict { .. }
+                | Error::Gap { .. }
                 | Error::IdTaken { .. }
                 | Error::InvalidArgument { .. }
                 | Error::TooLarge { .. }

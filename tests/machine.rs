@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chanlog::env::SimEnv;
-use chanlog::{Condition, Durability, Fact, HistoryFrom, Import, Options, Store, SyncToken, Update, View};
+use chanlog::{
+    Condition, Durability, Fact, HistoryFrom, Import, Mark, Options, Store, SyncToken, Update, View,
+};
 use model::client::Client;
 use model::witness::{End, Witness};
 use model::{Model, Name, Op, Post, Range, check};
@@ -52,6 +54,19 @@ enum Plan {
         /// Everybody, or users by their bits.
         mentions: Option<u8>,
         quiet: bool,
+    },
+    /// A message at a seq: what is there, or another one; now and then without its client id.
+    AppendAt {
+        channel: u8,
+        sender: u8,
+        seq: Place,
+        same: bool,
+        client: bool,
+    },
+    SetBase {
+        channel: u8,
+        seq: u64,
+        lag: u64,
     },
     Join {
         channel: u8,
@@ -319,6 +334,10 @@ fn plan() -> impl Strategy<Value = Plan> {
     let pair = (c.clone(), u.clone());
     prop_oneof![
         8 => append,
+        4 => (c.clone(), u.clone(), any::<Place>(), prop::bool::weighted(0.8), any::<bool>())
+            .prop_map(|(channel, sender, seq, same, client)| Plan::AppendAt { channel, sender, seq, same, client }),
+        1 => (c.clone(), select(vec![0u64, 1, 1000]), 0u64..3)
+            .prop_map(|(channel, seq, lag)| Plan::SetBase { channel, seq, lag }),
         5 => join,
         2 => (pair.clone(), any::<bool>())
             .prop_map(|((channel, user), keep)| Plan::Leave { channel, user, keep }),
@@ -478,6 +497,28 @@ fn settle(model: &Model, plan: &Plan) -> Op {
                 quiet,
             };
             Op::Append { channel: channel_name(channel), post }
+        }
+        Plan::AppendAt { channel, sender, seq, same, client } => {
+            let channel = channel_name(channel);
+            let seq = match seq {
+                // The next one.
+                0..0x6000 => model.end(&channel) + 1,
+                _ => choose_message(model, &channel, seq).max(1),
+            };
+            let mut post = model.sent_at(&channel, seq).filter(|_| same).unwrap_or_else(|| Post {
+                sender: user_name(sender),
+                timestamp: seq as i64,
+                payload: vec![sender; 2 + sender as usize * 300].into(),
+                ..Post::default()
+            });
+            if !client {
+                (post.client_id, post.unique_id) = (None, None);
+            }
+            Op::AppendAt { channel, seq, post }
+        }
+        Plan::SetBase { channel, seq, lag } => {
+            let base = Mark { seq, ordinal: seq.saturating_sub(lag) };
+            Op::SetBase { channel: channel_name(channel), base }
         }
         Plan::Join { channel, user, from, start, read, role } => {
             let channel = channel_name(channel);

@@ -497,6 +497,173 @@ mod idempotent_sends {
     }
 }
 
+mod seqs_that_callers_say {
+    use super::*;
+
+    fn text(sender: &str, text: &str) -> Draft {
+        Draft::new(sender, 0, text.to_owned())
+    }
+
+    fn at(store: &Store, seq: u64, draft: Draft) -> Result<Outcome, Error> {
+        Ok(try_commit(store, |b| b.append_at("c", seq, draft))?.outcomes()[0])
+    }
+
+    #[test]
+    fn append_the_next_message_and_find_the_one_that_is_there() {
+        let store = fresh();
+        for seq in 1..=3 {
+            let outcome = at(&store, seq, text("u", "hello")).unwrap();
+            assert_eq!(outcome, Outcome::Appended { seq, ordinal: seq, version: seq });
+        }
+        at(&store, 4, text("u", "psst").quiet()).unwrap();
+        let before = version(&store);
+        store.wherever(|store| {
+            let again = Draft::new("u", 77, "hello").id(7);
+            assert_eq!(at(store, 2, again).unwrap(), Outcome::Existed { seq: 2, version: 2 });
+            assert_eq!(
+                at(store, 4, text("u", "psst").quiet()).unwrap(),
+                Outcome::Existed { seq: 4, version: 4 }
+            );
+            for (seq, other) in [
+                (2, text("v", "hello")),
+                (2, text("u", "hellp")),
+                (2, text("u", "hello").silent()),
+                (4, text("u", "psst").silent()),
+            ] {
+                let error = at(store, seq, other).unwrap_err();
+                assert!(
+                    matches!(error, Error::Conflict { op: 0, seq: found, .. } if found == seq),
+                    "{error}"
+                );
+            }
+            let gap = at(store, 6, text("u", "hello")).unwrap_err();
+            assert!(matches!(gap, Error::Gap { op: 0, seq: 6, last: 4, .. }), "{gap}");
+            assert!(gap.to_string().starts_with("message 6 does not follow 4"), "{gap}");
+            let unknown = try_commit(store, |b| b.append_at("unheard of", 2, draft("u"))).unwrap_err();
+            assert!(matches!(unknown, Error::Gap { seq: 2, last: 0, .. }), "{unknown}");
+            assert_invalid(try_commit(store, |b| b.append_at("c", 0, draft("u"))), 0);
+            assert_eq!((version(store), store.has_channel("unheard of").unwrap()), (before, false));
+        });
+    }
+
+    #[test]
+    fn see_what_came_before_in_the_batch() {
+        let store = fresh();
+        let mut batch = Batch::new();
+        batch.append("c", text("u", "one")).append_at("c", 1, text("u", "one"));
+        batch.append_at("c", 2, text("u", "two")).append_at("c", 2, text("u", "two"));
+        let outcomes = store.commit(&batch).unwrap().outcomes().to_vec();
+        assert_eq!(outcomes[1], Outcome::Existed { seq: 1, version: 1 });
+        assert_eq!(outcomes[3], Outcome::Existed { seq: 2, version: 2 });
+        let again =
+            store.commit(batch.reset().append_at("c", 2, text("u", "two")).retract("c", 2).append_at(
+                "c",
+                2,
+                text("v", "2"),
+            ));
+        assert_eq!(again.unwrap().outcomes()[2], Outcome::Existed { seq: 2, version: 2 });
+        let refused =
+            try_commit(&store, |b| b.append("c", text("u", "three")).append_at("c", 3, text("u", "3")));
+        assert!(matches!(refused, Err(Error::Conflict { op: 1, seq: 3, .. })), "{refused:?}");
+        assert_eq!(store.head("c").unwrap().last.seq, 2);
+    }
+
+    #[test]
+    fn see_commits_that_nobody_waited_for() {
+        let store = fresh();
+        send(&store, "c", "u", 1);
+        let mut batch = Batch::new();
+        let pending: Vec<_> = (2..10)
+            .map(|seq| store.submit(batch.reset().append_at("c", seq, text("u", "hello"))).unwrap())
+            .collect();
+        assert!(!pending[0].is_done());
+        assert_eq!(at(&store, 5, text("u", "hello")).unwrap(), Outcome::Existed { seq: 5, version: 5 });
+        assert!(matches!(at(&store, 6, text("u", "other")), Err(Error::Conflict { seq: 6, .. })));
+        assert!(pending.iter().all(|commit| commit.is_done()), "told only when all before is durable");
+    }
+
+    #[test]
+    fn compare_what_was_sent_and_nothing_that_is_gone() {
+        let store = fresh();
+        send(&store, "c", "u", 5);
+        commit(&store, |b| b.edit("c", 2, "edited").retract("c", 3).erase("c", 4).trim("c", 1));
+        store.erase_now().unwrap();
+        store.wherever(|store| {
+            assert_eq!(at(store, 1, text("z", "any")).unwrap(), Outcome::Existed { seq: 1, version: 0 });
+            assert_eq!(
+                at(store, 2, text("u", "message 1")).unwrap(),
+                Outcome::Existed { seq: 2, version: 2 }
+            );
+            assert!(matches!(at(store, 2, text("u", "edited")), Err(Error::Conflict { .. })));
+            assert_eq!(at(store, 3, text("z", "any")).unwrap(), Outcome::Existed { seq: 3, version: 3 });
+            assert_eq!(at(store, 4, text("z", "any")).unwrap(), Outcome::Existed { seq: 4, version: 4 });
+            assert!(!store.users().list().unwrap().iter().any(|user| user == "z"));
+        });
+    }
+
+    #[test]
+    fn go_with_ids_and_conditions() {
+        let store = fresh();
+        let named = |id: &str| text("u", "hello").client_id(id).unique_id(id);
+        at(&store, 1, named("a")).unwrap();
+        assert_eq!(at(&store, 1, named("a")).unwrap(), Outcome::Existed { seq: 1, version: 1 });
+        let taken = at(&store, 2, named("b").unique_id("a")).unwrap_err();
+        assert!(matches!(taken, Error::IdTaken { seq: 1, channel, .. } if channel == "c"));
+        let stranger = at(&store, 2, named("b").members_only()).unwrap_err();
+        assert!(matches!(stranger, Error::NotMember { op: 0, .. }), "{stranger}");
+        commit(&store, |b| b.delete_channel("c"));
+        assert!(
+            matches!(at(&store, 2, named("c")), Err(Error::Gap { last: 0, .. })),
+            "a new one begins anew"
+        );
+        assert!(matches!(at(&store, 1, named("c")).unwrap(), Outcome::Appended { seq: 1, .. }));
+    }
+
+    #[test]
+    fn may_begin_later() {
+        let base = Mark { seq: 1000, ordinal: 990 };
+        let store = fresh();
+        commit(&store, |b| b.join("c", "early").set_base("c", base).join("c", "late").set_base("d", base));
+        assert!(listed(&store, "early").is_empty() && listed(&store, "late").is_empty());
+        assert_eq!(store.head("d").unwrap().last, base);
+        commit(&store, |b| {
+            b.append_at("c", 1001, text("u", "first")).append("c", text("u", "psst").silent())
+        });
+        assert!(matches!(at(&store, 1000, text("u", "any")).unwrap(), Outcome::Existed { version: 0, .. }));
+        store.wherever(|store| {
+            assert_eq!(seqs(&store.history("c").list().unwrap()), [1001, 1002]);
+            assert_eq!(seqs(&store.history("c").reverse().list().unwrap()), [1002, 1001]);
+            assert_eq!(store.head("c").unwrap().last, Mark { seq: 1002, ordinal: 991 });
+            assert_eq!((unread(store, "early", "c"), unread(store, "late", "c")), (1, 1));
+            let channel = store.channel("c").unwrap().unwrap();
+            assert_eq!((channel.base, channel.trimmed), (base, base));
+            let same = commit(store, |b| b.set_base("c", base));
+            assert_eq!(same.outcomes(), [Outcome::Unchanged]);
+            let other = try_commit(store, |b| b.set_base("c", Mark { seq: 2000, ordinal: 0 })).unwrap_err();
+            assert!(matches!(other, Error::ConditionFailed { op: 0, .. }), "{other}");
+            let back = try_commit(store, |b| b.set_base("d", Mark { seq: 999, ordinal: 990 })).unwrap_err();
+            assert!(matches!(back, Error::ConditionFailed { op: 0, .. }), "{back}");
+        });
+    }
+
+    #[test]
+    fn begin_within_bounds() {
+        let store = fresh();
+        for (seq, ordinal) in [(1, 2), ((1 << 56) + 1, 0), (u64::MAX, u64::MAX)] {
+            assert_invalid(try_commit(&store, |b| b.set_base("c", Mark { seq, ordinal })), 0);
+        }
+        let far = Mark { seq: 1 << 56, ordinal: 1 << 56 };
+        commit(&store, |b| {
+            b.set_base("c", Mark { seq: 5, ordinal: 5 }).set_base("c", far).append("c", draft("u"))
+        });
+        assert_eq!(commit(&store, |b| b.set_base("d", Mark::default())).outcomes(), [Outcome::Unchanged]);
+        store.wherever(|store| {
+            assert_eq!(seqs(&store.history("c").list().unwrap()), [(1 << 56) + 1]);
+            assert!(!store.has_channel("d").unwrap());
+        });
+    }
+}
+
 mod batches {
     use super::*;
 

@@ -37,7 +37,7 @@ use crate::text;
 /// A line is a commit: {"channel":C,"user":U,"ts":UNIX_MS,"text":T} sends a message; a sender who is no member joins just
 /// before. Further keys: "op" ("send", "join", "read", or any other operation by its name, such as "leave", "clear", "hide",
 /// "activate", "class", with the operation's fields as keys; "attributes" of a membership, a channel or a user, by which names
-/// are given; "pin", "mute" and "unread" without "on":false set what they say; "set_unread" takes "n"; "read_all" of a "user" marks all channels as read; "deliver" takes "seq"; "leave" with "keep" keeps for the user what could be read until then; "retract" of a message by its "seq", "edit" with "seq" and "text", "annotate" with
+/// are given; "append_at" a "seq" sends, without a join, what is not there yet; "set_base" of a channel by "seq" and "ordinal"; "pin", "mute" and "unread" without "on":false set what they say; "set_unread" takes "n"; "read_all" of a "user" marks all channels as read; "deliver" takes "seq"; "leave" with "keep" keeps for the user what could be read until then; "retract" of a message by its "seq", "edit" with "seq" and "text", "annotate" with
 /// "seq", "key" and "text", which is empty in order to remove, "forget" of a range "from" a seq
 /// "to" another by one user, "erase" of a message by its "seq", "trim" up to a "seq", "empty" and "delete_channel" of a channel,
 /// "retention" of a channel by "max_age_ms" and "max_count"), "history" ("now", "all") of a join, "seq" of a read (to the end without
@@ -197,7 +197,7 @@ impl<'a> Import<'a> {
             Error::InvalidArgument { what, .. } => Refusal::Bad(what),
             Error::NotMember { .. } => Refusal::Bad("the user is no member of the channel".into()),
             Error::Conflict { seq, .. } => {
-                Refusal::Bad(format!("the client id is that of message {seq}, which has another content"))
+                Refusal::Bad(format!("message {seq} was sent before, with another content"))
             }
             Error::IdTaken { channel, seq, .. } => {
                 let channel = text::label(&channel);
@@ -205,6 +205,9 @@ impl<'a> Import<'a> {
             }
             Error::ConditionFailed { .. } => Refusal::Bad("the condition does not hold".into()),
             Error::NoMessage { seq, .. } => Refusal::Bad(format!("the channel has no message {seq}")),
+            Error::Gap { seq, last, .. } => {
+                Refusal::Bad(format!("message {seq} does not follow {last}, the last one"))
+            }
             Error::Retracted { seq, .. } => Refusal::Bad(format!("message {seq} was retracted or erased")),
             Error::TooLarge { .. } => Refusal::Bad(error.to_string()),
             error => Refusal::Store(error),
@@ -278,7 +281,7 @@ fn parse(line: &[u8]) -> Parsed<Batch> {
     let channel = fields.bytes(Key::Channel, Key::ChannelBase64)?;
     let user = fields.bytes(Key::User, Key::UserBase64)?;
     let mut batch = Batch::new();
-    if !["send", "join", "read"].contains(&&op[..]) {
+    if !["send", "append_at", "join", "read"].contains(&&op[..]) {
         other(&mut batch, &op, line, (channel.as_deref(), user.as_deref()))?;
         return Ok(batch);
     }
@@ -286,6 +289,7 @@ fn parse(line: &[u8]) -> Parsed<Batch> {
     match &op[..] {
         // Joining again as a member changes nothing, so nobody needs to look who is one.
         "send" => batch.join(&channel, &user).append(&channel, fields.draft(&user)?),
+        "append_at" => batch.append_at(&channel, fields.seq()?.ok_or("no seq")?, fields.draft(&user)?),
         "join" => batch.join_with(&channel, &user, JoinOptions::new().history(fields.history()?)),
         _ => batch.read(&channel, &user, fields.seq()?.unwrap_or(u64::MAX)),
     };
@@ -470,6 +474,9 @@ mod tests {
     fn a_send_joins_its_sender_first() {
         let batch = parse(br#"{"channel":"c","user":"u","ts":-5,"text":""}"#).unwrap();
         assert_eq!(batch.len(), 2);
+        let at = r#"{"channel":"c","user":"u","op":"append_at","seq":7,"ts":0,"text":""}"#;
+        let expected = Batch::new().append_at("c", 7, Draft::new("u", 0, "")).as_bytes().to_vec();
+        assert_eq!(parse(at.as_bytes()).unwrap().as_bytes(), expected);
         for op in ["join", "leave", "read", "hide", "activate", "pin", "mute", "unread", "clear"] {
             let line = format!(
                 r#"{{"channel":"c","user":"u","op":"{op}","ts":[],"text":7,"silent":1,"more":{{}}}}"#
@@ -520,6 +527,7 @@ mod tests {
             (r#"{"channel":"c","user":"u","ts":1,"text":"","mention_all":1}"#, "mention_all is neither"),
             (r#"{"channel":"c","user":"u","op":"dance"}"#, "unknown op"),
             (r#"{"channel":"c","user":"u","op":"join","history":"some"}"#, "history is"),
+            (r#"{"channel":"c","user":"u","op":"append_at","ts":1,"text":""}"#, "no seq"),
             (r#"{"channel":"c","user":"u","op":"read","seq":-1}"#, "seq is no whole number"),
             (r#"{"channel":"c","user":"u","op":"read","seq":18446744073709551616}"#, "seq is no whole"),
             (r#"{"channel":"\ud800","user":"u","op":"hide"}"#, "hex escape"),

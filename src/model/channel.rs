@@ -27,6 +27,8 @@ image! {
         max_age_ms: u64 = 9,
         /// How many messages are kept; 0 if the store's default says.
         max_count: u64 = 10,
+        /// Where the channel began ([`Batch::set_base`](crate::Batch::set_base)).
+        base: Mark = 16,
     }
     beside {}
     tombstone |_| false;
@@ -34,6 +36,9 @@ image! {
 
 /// The longest attributes of a channel, and of a user, in bytes.
 pub const MAX_CHANNEL_ATTRIBUTES: usize = 64 << 10;
+
+/// The greatest seq of a channel's base. What counts on from there stays far below 2^64.
+pub(crate) const MAX_BASE: u64 = 1 << 56;
 
 impl Channel {
     /// The channel's own retention policy, if it has one.
@@ -50,6 +55,9 @@ impl Channel {
         let (class, trimmed, changed) = (after.class, after.trimmed, after.version);
         let limited = after.retention().is_some();
         let mut head = Head { class, trimmed, limited, changed, kept: changed, ..before };
+        if before.order == 0 {
+            head.begin_at(trimmed);
+        }
         if after.deleted_at.is_some() {
             (head.deleted, head.deleted_at, head.members) = (changed, after.deleted_at, 0);
         }
@@ -58,6 +66,9 @@ impl Channel {
 
     /// Whether the row can stand in a channel with this head, whatever changed it.
     pub(crate) fn fits(&self, head: &Head) -> bool {
-        self.trimmed.within(head.last) && self.trimmed.seq >= head.trimmed.seq && !head.dead()
+        let trimmed = self.trimmed;
+        (trimmed.within(head.last) || trimmed.seq <= MAX_BASE && head.may_begin_at(trimmed))
+            && trimmed.seq >= head.trimmed.seq
+            && !head.dead()
     }
 }

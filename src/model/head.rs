@@ -111,7 +111,7 @@ head! {
     trimmed: Mark = 7,
     /// The greatest seq of a message that mentions somebody, or 0.
     mentioned: u64 = 24,
-    /// The greatest seq of a quiet message, or 0.
+    /// The greatest seq of a quiet message, or 0. While there is no message, the seq after which the channel begins.
     quiet: u64 = 25,
     /// While the last message is quiet: the seq of the last one that is not, or 0 if there is none. Else 0.
     loud_seq: u64 = 26,
@@ -191,6 +191,21 @@ impl Head {
             op: None,
         };
         last.checked_add(gaps * BUFFERED_WINDOW + 1).ok_or_else(full)
+    }
+
+    /// The version and the seq of the last message, or zeros.
+    pub(crate) fn previous(&self) -> (u64, u64) {
+        if self.order > 0 { (self.order, self.last.seq) } else { (0, 0) }
+    }
+
+    /// Whether the channel may begin after a mark: it never had a message, and does not begin beyond.
+    pub(crate) fn may_begin_at(&self, base: Mark) -> bool {
+        self.order == 0 && self.last.within(base) && base.ordinal <= base.seq
+    }
+
+    /// Lets the channel begin after a mark. Nothing that counts was before it, as after quiet messages.
+    pub(crate) fn begin_at(&mut self, base: Mark) {
+        (self.last, self.trimmed, self.quiet) = (base, base, base.seq);
     }
 
     /// Whether the last message is quiet.

@@ -255,6 +255,8 @@ pub struct NewMessage<'a> {
     pub silent: bool,
     /// In histories alone. It is silent too.
     pub quiet: bool,
+    /// Its seq, which follows the channel's last one, if the caller says it.
+    pub at: Option<u64>,
     /// The caller's id.
     pub id: Option<u64>,
     /// The client's id.
@@ -263,6 +265,17 @@ pub struct NewMessage<'a> {
     pub unique_id: Option<&'a [u8]>,
     /// The payload.
     pub payload: &'a [u8],
+}
+
+/// What tells a message from another one.
+#[derive(Clone, Copy, Debug)]
+pub struct Said {
+    /// Its sender.
+    pub sender: UserId,
+    /// The hash of its content ([`super::sent::content`]), as it was sent.
+    pub content: u64,
+    /// Its version.
+    pub version: u64,
 }
 
 /// A message that has its place, and where its record lies in its log segment.

@@ -430,9 +430,20 @@ operations! {
     Empty in empty,
     Retention in retention,
     SetPosition in position,
+    AppendAt in append_at,
+    SetBase in set_base,
 }
 
 impl<'a> Op<'a> {
+    /// The unique id of the message that it sends, if it has one.
+    pub fn unique_id(&self) -> Option<&'a [u8]> {
+        match self {
+            Op::Append(send) => send.unique_id,
+            Op::AppendAt(send) => send.unique_id,
+            _ => None,
+        }
+    }
+
     /// Reads the next operation; `None` if there is no valid one.
     pub fn decode(reader: &mut Reader<'a>) -> Option<Op<'a>> {
         let mut op = Op::of(reader.u8()?)?;

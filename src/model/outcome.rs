@@ -14,12 +14,12 @@ pub enum Outcome {
         /// Its version in the store.
         version: u64,
     },
-    /// The message was sent before with the same client id ([`Draft::client_id`](crate::Draft::client_id)), and is as durable
-    /// as this batch was to be. Nothing was appended.
+    /// The message was sent before, with the same client id ([`Draft::client_id`](crate::Draft::client_id)) or the same seq
+    /// ([`Batch::append_at`](crate::Batch::append_at)), and is as durable as this batch was to be. Nothing was appended.
     Existed {
         /// The seq of the first one in the channel.
         seq: u64,
-        /// The version of the first one in the store.
+        /// The version of the first one in the store; 0 if it was trimmed.
         version: u64,
     },
     /// A row was changed.

@@ -33,6 +33,11 @@ const OF_KEY: u8 = 1;
 const OF_CHECK: u8 = 2;
 const OF_CONTENT: u8 = 3;
 
+/// The hash of what tells a message from another one of its sender: payload and class, not timestamp or id.
+pub(crate) fn content(silent: bool, quiet: bool, payload: &[u8], hash: impl FnOnce(&[&[u8]]) -> u64) -> u64 {
+    hash(&[&[OF_CONTENT, u8::from(silent || quiet) + u8::from(quiet)], payload])
+}
+
 /// A send that is about to be done.
 pub(crate) struct NamedSend {
     key: ChannelSenderHash,
@@ -41,13 +46,13 @@ pub(crate) struct NamedSend {
 }
 
 impl NamedSend {
-    /// Of a message with a client id. Content is payload and class, not timestamp or id.
+    /// Of a message with a client id.
     pub fn new(txn: &impl Transaction, message: &NewMessage<'_>, client_id: &[u8]) -> NamedSend {
         let NewMessage { channel, sender, silent, quiet, payload, .. } = *message;
         let key = ChannelSenderHash { channel, sender, hash: txn.hash(&[&[OF_KEY], client_id]) };
         // Half of it is enough beside the key, and shorter.
         let check = u64::from(txn.hash(&[&[OF_CHECK], client_id]) as u32);
-        let content = txn.hash(&[&[OF_CONTENT, u8::from(silent) + u8::from(quiet)], payload]);
+        let content = content(silent, quiet, payload, |parts| txn.hash(parts));
         NamedSend { key, row: Sent { check, content, sent_at: Some(txn.now()), ..Sent::default() } }
     }
 

@@ -9,7 +9,7 @@ use super::image::Patch;
 use super::image::Stored;
 use super::key::TableKey;
 use super::mark::Mark;
-use super::message::NewMessage;
+use super::message::{NewMessage, Said};
 use super::outcome::Outcome;
 use super::window::SendWindow;
 use crate::error::{Error, Result};
@@ -58,6 +58,8 @@ pub trait Transaction {
     fn row<T: Table>(&mut self, key: T::Key) -> Result<Option<T>>;
     /// The mark of the last message up to `seq`, which is not beyond the channel's end.
     fn place(&mut self, channel: ChannelId, seq: u64) -> Result<Mark>;
+    /// What a message was sent with, if there is one of this seq, which is not beyond the channel's end.
+    fn said(&mut self, channel: ChannelId, seq: u64) -> Result<Option<Said>>;
     /// Visits the rows of `from`'s group from there on, in any order. They are all read before the writer's lock, so it is
     /// for few rows.
     fn each_after<T: Table>(&mut self, from: T::Key, visit: &mut dyn FnMut(T::Key, &T)) -> Result<()>;

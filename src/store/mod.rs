@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 use crate::env::sync::Arc;
 use crate::error::{Error, Result};
 use crate::kernel::{Kernel, View};
-use crate::model::Op;
 use crate::model::annotation::Annotation;
 use crate::model::batch::Batch;
 use crate::model::channel::Channel;
@@ -156,8 +155,8 @@ impl Store {
     /// Fills in what a refusal could not tell under the writer's lock: the channel of the message that has an id.
     fn complete(&self, mut error: Error, batch: &Batch) -> Error {
         if let Error::IdTaken { op, channel, .. } = &mut error
-            && let Some(Op::Append(append)) = batch.ops().nth(*op)
-            && let Ok(Some(found)) = self.message_by_id(append.unique_id.unwrap_or_default())
+            && let Some(id) = batch.ops().nth(*op).and_then(|op| op.unique_id())
+            && let Ok(Some(found)) = self.message_by_id(id)
         {
             *channel = found.channel;
         }

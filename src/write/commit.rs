@@ -182,7 +182,12 @@ impl Committer {
                     self.syncer.wait(lsn, Wait::Durable)?;
                     return Err(error);
                 }
-                Answer::Again(more) => wanted.extend(*more),
+                Answer::Again(more) => {
+                    if more.unpublished {
+                        self.syncer.publish_written()?;
+                    }
+                    wanted.extend(*more);
+                }
             }
         }
     }

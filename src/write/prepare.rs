@@ -7,12 +7,13 @@
 //! changed the course, it is noted and the batch is prepared again with it. No file is read under the lock.
 
 use std::cell::RefCell;
+use std::ops::ControlFlow;
 
 use hashbrown::{HashMap, HashSet};
 
 use super::overlay::Overlay;
 use super::reads::{Reads, find_again};
-use super::transaction::{Name, OpNames, Ran, Source, Transact};
+use super::transaction::{Name, OpNames, Ran, Source, Transact, said};
 use crate::env::sync::Arc;
 use crate::error::{Error, Result};
 use crate::files::log::start_frame;
@@ -25,6 +26,7 @@ use crate::model::batch::Batch;
 use crate::model::head::{Head, Loss};
 use crate::model::ids::{ChannelId, Named};
 use crate::model::mark::Mark;
+use crate::model::message::Said;
 use crate::model::op::{Limits, NamesOf};
 use crate::model::window::SendWindow;
 use crate::model::{EachTable, Family, SomeOf, Table};
@@ -100,6 +102,10 @@ pub struct Wanted {
     /// Where ranges begin.
     ranges: SomeOf<WantedRows>,
     marks: Vec<(ChannelId, u64)>,
+    /// Messages.
+    said: Vec<(ChannelId, u64)>,
+    /// Whether to wait until all is published that is written.
+    pub unpublished: bool,
 }
 
 impl Wanted {
@@ -116,6 +122,7 @@ impl Wanted {
         let _ = more.rows.each(&mut Extend(&mut self.rows));
         let _ = more.ranges.each(&mut Extend(&mut self.ranges));
         self.marks.extend(more.marks);
+        self.said.extend(more.said);
     }
 }
 
@@ -229,7 +236,8 @@ impl BatchReading {
         }
         wanted.rows.each(&mut Rows(self))?;
         wanted.ranges.each(&mut Ranges(self))?;
-        wanted.marks.iter().try_for_each(|(channel, seq)| self.mark(*channel, *seq).map(drop))
+        wanted.marks.iter().try_for_each(|(channel, seq)| self.mark(*channel, *seq).map(drop))?;
+        wanted.said.iter().try_for_each(|(channel, seq)| self.said(*channel, *seq).map(drop))
     }
 
     /// Runs the batch. After a refusal it goes on for what is read.
@@ -291,6 +299,15 @@ impl Source for &mut BatchReading {
     fn mark(&mut self, channel: ChannelId, seq: u64) -> Result<Mark> {
         BatchReading::mark(self, channel, seq)
     }
+
+    fn said(&mut self, channel: ChannelId, seq: u64) -> Result<Option<Said>> {
+        BatchReading::said(self, channel, seq)
+    }
+
+    fn unpublished(&mut self) -> Error {
+        // A view has nothing unpublished but the batch itself, whose messages are at hand.
+        Error::ViewExpired
+    }
 }
 
 impl BatchReading {
@@ -324,6 +341,19 @@ impl BatchReading {
         self.prepared.reads.marks.push(((channel, seq), mark));
         Ok(mark)
     }
+
+    fn said(&mut self, channel: ChannelId, seq: u64) -> Result<Option<Said>> {
+        let (mut found, key) = (None, self.view.moment.files.key);
+        self.view.messages(channel, seq..=seq, false, 1).read(&mut |_, record| {
+            found = Some(said(&key, record));
+            Ok(ControlFlow::Break(()))
+        })?;
+        // Beyond the channel's end something may come yet.
+        if seq <= self.view.head_of(channel).last.seq {
+            self.prepared.reads.said.push(((channel, seq), found));
+        }
+        Ok(found)
+    }
 }
 
 /// A prepared batch under the writer's lock.
@@ -335,6 +365,7 @@ pub struct Staging<'a> {
     changed: bool,
     again_rows: SomeOf<Again>,
     again_marks: usize,
+    again_said: usize,
     /// What was needed and not there.
     pub wanted: Wanted,
     /// Whether something was.
@@ -349,7 +380,7 @@ impl<'a> Staging<'a> {
 
     /// Goes back to the beginning of what was read.
     pub fn rewind(&mut self) {
-        (self.again_rows, self.again_marks) = (SomeOf::default(), 0);
+        (self.again_rows, self.again_marks, self.again_said) = (SomeOf::default(), 0, 0);
     }
 
     /// `None` if a layer that may have changed since the batch was prepared is no longer in memory.
@@ -362,6 +393,7 @@ impl<'a> Staging<'a> {
             moment,
             again_rows: SomeOf::default(),
             again_marks: 0,
+            again_said: 0,
             wanted: Wanted::default(),
             again: false,
         };
@@ -475,5 +507,20 @@ impl Source for &mut Staging<'_> {
                 Err(self.miss())
             }
         }
+    }
+
+    fn said(&mut self, channel: ChannelId, seq: u64) -> Result<Option<Said>> {
+        match find_again(&self.prepared.reads.said, &mut self.again_said, &(channel, seq)) {
+            Some(said) => Ok(*said),
+            None => {
+                self.wanted.said.push((channel, seq));
+                Err(self.miss())
+            }
+        }
+    }
+
+    fn unpublished(&mut self) -> Error {
+        self.wanted.unpublished = true;
+        self.miss()
     }
 }

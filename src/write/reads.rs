@@ -4,6 +4,7 @@ use hashbrown::HashSet;
 
 use crate::model::ids::ChannelId;
 use crate::model::mark::Mark;
+use crate::model::message::Said;
 use crate::model::{Family, SomeOf, Table};
 
 /// What a batch read, in the order of reading.
@@ -15,6 +16,8 @@ pub struct Reads {
     pub ranges: SomeOf<ReadRanges>,
     /// Marks of messages.
     pub marks: Vec<((ChannelId, u64), Mark)>,
+    /// What messages were sent with.
+    pub said: Vec<((ChannelId, u64), Option<Said>)>,
     /// Heads; only for a batch that is run ahead.
     pub heads: HashSet<ChannelId>,
     /// Whether a name was looked for that was unknown, or that a channel had that was deleted.

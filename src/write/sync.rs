@@ -391,6 +391,12 @@ impl Syncer {
         self.wait(lsn, Wait::Durable)
     }
 
+    /// Waits until all that is written is published.
+    pub fn publish_written(&self) -> Result<()> {
+        let lsn = self.state.lock().written.lsn;
+        self.wait(lsn, Wait::Published)
+    }
+
     /// Writes all up to `end` again that is not durable, and makes it so: a write was told of a full disk, and it may have
     /// been bytes of before that were lost. A sync that is under way proves nothing then. A failure poisons the store.
     pub fn write_again(&self, end: u64) -> Result<()> {

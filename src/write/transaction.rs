@@ -15,8 +15,9 @@ use crate::model::ids::{ChannelId, MAX_IDS, Named, UserId};
 use crate::model::image::{Patch, Stored, patched};
 use crate::model::key::TableKey;
 use crate::model::mark::Mark;
-use crate::model::message::{NewMessage, Placed};
+use crate::model::message::{NewMessage, Placed, Said};
 use crate::model::outcome::Outcome;
+use crate::model::sent;
 use crate::model::state::{State, Transaction};
 use crate::model::window::SendWindow;
 use crate::model::{Family, Op, SomeOf, Table};
@@ -57,6 +58,10 @@ pub trait Source {
     fn each_after<T: Table>(&mut self, from: T::Key, visit: &mut dyn FnMut(T::Key, &T)) -> Result<()>;
     /// The mark of the last message up to `seq`.
     fn mark(&mut self, channel: ChannelId, seq: u64) -> Result<Mark>;
+    /// What a published message was sent with.
+    fn said(&mut self, channel: ChannelId, seq: u64) -> Result<Option<Said>>;
+    /// What is answered where a message is needed that an unpublished commit made.
+    fn unpublished(&mut self) -> Error;
 }
 
 /// What running the operations of a batch gave.
@@ -186,6 +191,13 @@ impl<'a, S: Source> Transact<'a, S> {
     }
 }
 
+/// What tells a record's message from another one.
+pub fn said(key: &HashKey, record: &Record<'_>) -> Said {
+    let Record { sender, version, silent, quiet, payload, .. } = *record;
+    let content = sent::content(silent, quiet > 0, payload, |parts| table::hash_parts(key, parts));
+    Said { sender, content, version }
+}
+
 /// The length of an id that there may be.
 fn named_len(id: Option<&[u8]>) -> usize {
     id.map_or(0, <[u8]>::len)
@@ -282,6 +294,21 @@ impl<S: Source> Transaction for Transact<'_, S> {
         }
     }
 
+    fn said(&mut self, channel: ChannelId, seq: u64) -> Result<Option<Said>> {
+        let own = |placed: &&Placed| (placed.channel, placed.mark.seq) == (channel, seq);
+        if let Some(placed) = self.effects.messages.iter().rev().find(own) {
+            let at = placed.offset.wrapping_sub(self.origin as u32) as usize;
+            let record = self.out.get(at..).and_then(Record::decode);
+            return Ok(record.map(|record| said(self.source.hash_key(), &record)));
+        }
+        match self.overlay.mark_at(channel, seq) {
+            None => self.source.said(channel, seq),
+            // It is in the log, or about to be: no place to read from under the lock.
+            Some(mark) if mark.seq == seq => Err(self.source.unpublished()),
+            Some(_) => Ok(None),
+        }
+    }
+
     fn each_after<T: Table>(&mut self, from: T::Key, visit: &mut dyn FnMut(T::Key, &T)) -> Result<()> {
         let overlay = &*self.overlay;
         self.source.each_after::<T>(from, &mut |key, row| {
@@ -298,8 +325,8 @@ impl<S: Source> Transaction for Transact<'_, S> {
             message;
         let head = State::head(self, channel);
         let version = self.overlay.counts().version + 1;
-        let seq =
-            head.next_seq(channel, version, self.source.losses()).map_err(|error| error.at(self.index))?;
+        let next = || head.next_seq(channel, version, self.source.losses());
+        let seq = message.at.map_or_else(next, Ok).map_err(|error| error.at(self.index))?;
         let mark = head.next_mark(seq, silent);
         let quiet = if message.quiet { seq - head.loud().seq } else { 0 };
         let version = self.take_version();
@@ -320,7 +347,7 @@ impl<S: Source> Transaction for Transact<'_, S> {
             fields,
             payload,
         }));
-        let previous = (head.order, head.last.seq);
+        let previous = head.previous();
         let placed = Placed { channel, sender, mark, quiet: quiet > 0, version, previous, offset };
         self.overlay.add_mark(channel, mark);
         self.effects.messages.push(placed);

@@ -54,6 +54,8 @@ impl fmt::Debug for Post {
 #[derive(Clone, Debug)]
 pub enum Op {
     Append { channel: Name, post: Post },
+    AppendAt { channel: Name, seq: u64, post: Post },
+    SetBase { channel: Name, base: Mark },
     Join { channel: Name, user: Name, visible: HistoryFrom, read: Option<u64>, role: Option<u8> },
     Leave { channel: Name, user: Name },
     LeaveKeeping { channel: Name, user: Name },
@@ -93,10 +95,14 @@ pub enum Why {
     NotMember,
     /// There is no such message.
     NoMessage,
+    /// Messages before it are missing.
+    Gap {
+        seq: u64,
+    },
     /// The message was retracted or erased.
     Retracted,
     Condition,
-    /// The client id is that of another message.
+    /// The client id or the seq is that of another message.
     Conflict {
         seq: u64,
     },
@@ -120,6 +126,8 @@ pub fn batch(ops: &[Op], durability: Durability) -> Batch {
     for op in ops.iter().cloned() {
         match op {
             Op::Append { channel, post } => batch.append(channel, draft(&post)),
+            Op::AppendAt { channel, seq, post } => batch.append_at(channel, seq, draft(&post)),
+            Op::SetBase { channel, base } => batch.set_base(channel, base),
             Op::Join { channel, user, visible, read, role } => {
                 batch.join_with(channel, user, join_options(visible, read, role))
             }
@@ -406,6 +414,8 @@ impl Default for Range {
 struct Channel {
     name: Name,
     messages: BTreeMap<u64, Msg>,
+    /// Where it begins, if that is not before seq 1.
+    base: Mark,
     /// Seqs up to here may have been seen before a loss of power.
     reserved: u64,
     class: u8,
@@ -432,7 +442,7 @@ impl Channel {
     }
 
     fn end(&self) -> u64 {
-        self.last().map_or(0, |m| m.seq)
+        self.last().map_or(self.base.seq, |m| m.seq)
     }
 
     fn order(&self) -> u64 {
@@ -472,7 +482,8 @@ impl Channel {
     /// The mark at `seq`, its ordinal taken from the last message that is not beyond it.
     fn mark(&self, seq: u64) -> Mark {
         let before = self.messages.range(..=seq).next_back();
-        Mark { seq, ordinal: before.map_or(0, |(_, m)| m.ordinal) }
+        let base = if seq < self.base.seq { 0 } else { self.base.ordinal };
+        Mark { seq, ordinal: before.map_or(base, |(_, m)| m.ordinal) }
     }
 
     /// What a member has not read.
@@ -690,17 +701,29 @@ impl Model {
     /// Why an operation refuses its batch now.
     fn refuses(&self, op: &Op) -> Option<Why> {
         match op {
-            Op::Append { channel, post } => {
-                match self.sent_before(channel, post) {
-                    Some(first) if self.same_content(first, post) => return None,
-                    Some(first) => return Some(Why::Conflict { seq: first.seq }),
-                    None => {}
+            Op::Append { channel, post } => self.refuses_send(channel, post),
+            Op::AppendAt { channel, seq, post } => {
+                let (end, trimmed) = self.channel(channel).map_or((0, 0), |c| (c.end(), c.trimmed));
+                match self.channel(channel).and_then(|c| c.messages.get(seq)) {
+                    _ if *seq == end + 1 => self.refuses_send(channel, post),
+                    _ if *seq > end => Some(Why::Gap { seq: *seq }),
+                    _ if *seq <= trimmed => None,
+                    None => Some(Why::NoMessage),
+                    Some(first)
+                        if first.withheld()
+                            || self.same_content(first, post) && first.post.sender == post.sender =>
+                    {
+                        None
+                    }
+                    Some(_) => Some(Why::Conflict { seq: *seq }),
                 }
-                if post.members_only && !self.is_member(channel, &post.sender) {
-                    return Some(Why::NotMember);
-                }
-                let taken = post.unique_id.as_ref().and_then(|id| self.by_id(id));
-                taken.map(|(_, first)| Why::IdTaken { seq: first.seq })
+            }
+            Op::SetBase { channel, base } => {
+                let place = self.channel(channel)?;
+                let (before, later) =
+                    (place.base, base.seq >= place.base.seq && base.ordinal >= place.base.ordinal);
+                let allowed = before == *base || place.messages.is_empty() && later;
+                (!allowed).then_some(Why::Condition)
             }
             Op::Join { .. }
             | Op::Leave { .. }
@@ -744,6 +767,19 @@ impl Model {
         }
     }
 
+    fn refuses_send(&self, channel: &Name, post: &Post) -> Option<Why> {
+        match self.sent_before(channel, post) {
+            Some(first) if self.same_content(first, post) => return None,
+            Some(first) => return Some(Why::Conflict { seq: first.seq }),
+            None => {}
+        }
+        if post.members_only && !self.is_member(channel, &post.sender) {
+            return Some(Why::NotMember);
+        }
+        let taken = post.unique_id.as_ref().and_then(|id| self.by_id(id));
+        taken.map(|(_, first)| Why::IdTaken { seq: first.seq })
+    }
+
     /// The message with a unique id, and its channel.
     pub fn by_id(&self, id: &[u8]) -> Option<(Name, &Msg)> {
         let same = |m: &&Msg| m.post.unique_id.as_deref() == Some(id);
@@ -784,6 +820,8 @@ impl Model {
     fn apply_one(&mut self, op: &Op) -> Outcome {
         match op {
             Op::Append { channel, post } => self.append(channel, post),
+            Op::AppendAt { channel, seq, post } => self.append_at(channel, *seq, post),
+            Op::SetBase { channel, base } => self.set_base(channel, *base),
             Op::Join { channel, user, visible, read, role } => {
                 self.join(channel, user, *visible, *read, *role)
             }
@@ -831,6 +869,32 @@ impl Model {
             Op::Forget { channel, user, from, to } => self.hide_range(channel, user, *from, *to),
             Op::Edit { channel, seq, payload } => self.edit(channel, *seq, payload),
         }
+    }
+
+    fn append_at(&mut self, channel: &Name, seq: u64, post: &Post) -> Outcome {
+        let c = self.make_channel(channel);
+        let place = &mut self.channels[c];
+        if seq > place.end() {
+            // The caller says the seq, whatever somebody may have seen.
+            if self.sent_before(channel, post).is_none() {
+                self.channels[c].reserved = 0;
+            }
+            return self.append(channel, post);
+        }
+        let version = if seq <= place.trimmed { 0 } else { place.messages[&seq].version };
+        Outcome::Existed { seq, version }
+    }
+
+    fn set_base(&mut self, channel: &Name, base: Mark) -> Outcome {
+        if self.channel(channel).map_or(Mark::default(), |place| place.base) == base {
+            return Outcome::Unchanged;
+        }
+        let c = self.make_channel(channel);
+        let version = self.touch(c, None);
+        let place = &mut self.channels[c];
+        place.reserved = place.reserved.max(place.end()) + base.seq - place.end();
+        (place.base, place.trimmed, place.kept) = (base, base.seq, Some(version));
+        Outcome::Changed { version }
     }
 
     fn append(&mut self, channel: &Name, post: &Post) -> Outcome {
@@ -1400,6 +1464,12 @@ impl Model {
         self.channel(channel).map_or_else(Vec::new, |place| place.messages.keys().copied().collect())
     }
 
+    /// A message as it was sent.
+    pub fn sent_at(&self, channel: &[u8], seq: u64) -> Option<Post> {
+        let message = self.channel(channel)?.messages.get(&seq)?;
+        Some(Post { payload: self.sent[&message.version].clone(), ..message.post.clone() })
+    }
+
     pub fn head(&self, channel: &[u8]) -> Head {
         let Some(place) = self.channel(channel) else { return Head::default() };
         let members = self.members(channel).len() as u32;
@@ -1413,7 +1483,7 @@ impl Model {
             !m.post.silent && (*all || names.iter().any(|name| *name != m.post.sender))
         };
         head.mentioned = place.greatest(mentions);
-        head.quiet = place.greatest(|m| m.post.quiet);
+        head.quiet = place.greatest(|m| m.post.quiet).max(place.base.seq);
         if head.quiet > 0 && head.quiet == place.end() {
             (head.loud_seq, head.loud_order) = (place.loud_end(), place.loud_order());
         }

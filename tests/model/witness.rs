@@ -62,6 +62,7 @@ impl Witness {
                     (*op, *seq) == (at, first)
                 }
                 (Err(Error::ConditionFailed { op, .. }), Why::Condition) => *op == at,
+                (Err(Error::Gap { op, seq, .. }), Why::Gap { seq: asked }) => (*op, *seq) == (at, asked),
                 _ => false,
             };
             assert!(refused, "operation {at} must be refused: {why:?}, but: {:?}", answer.map(drop));

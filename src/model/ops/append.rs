@@ -44,6 +44,13 @@ operation! {
     }
 
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
+        self.send(txn, None)
+    }
+}
+
+impl Append<'_> {
+    /// Does it. The message gets the channel's next seq, or this one, which follows the last.
+    pub fn send(&self, txn: &mut impl Transaction, at: Option<u64>) -> Result<Outcome> {
         let channel = txn.make_channel(self.channel)?;
         let sender = txn.make_user(self.sender)?;
         let message = NewMessage {
@@ -52,6 +59,7 @@ operation! {
             timestamp: self.timestamp,
             silent: self.silent || self.quiet,
             quiet: self.quiet,
+            at,
             id: self.id,
             client_id: self.client_id,
             unique_id: self.unique_id,

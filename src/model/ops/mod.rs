@@ -3,6 +3,7 @@
 pub mod activate;
 pub mod annotate;
 pub mod append;
+pub mod append_at;
 pub mod attributes;
 pub mod channel_attributes;
 pub mod class;
@@ -27,6 +28,7 @@ pub mod require;
 pub mod retention;
 pub mod retract;
 pub mod role;
+pub mod set_base;
 pub mod set_unread;
 pub mod sets;
 pub mod trim;

@@ -12,6 +12,7 @@ use crate::files::table::{Run, RunEntry};
 use crate::kernel::fileset::names;
 use crate::kernel::heads::Heads;
 use crate::kernel::{Counts, FileSet, Part};
+use crate::model::channel::MAX_BASE;
 use crate::model::head::{BUFFERED_WINDOW, HEADS, Head};
 use crate::model::ids::{ChannelId, Named};
 
@@ -158,9 +159,10 @@ fn load_head(
     let channel = ChannelId(entry.key.a);
     let fault = || run.corrupt(format!("the head of channel {} can't be", channel.0));
     let head = Head::decode(entry.version, entry.image).ok_or_else(fault)?;
-    // Each message took a version, and each loss made at most one gap. The sum is far below 2^64, as the versions of a run
-    // are the manifest's.
-    let most = head.changed + manifest.losses.len() as u64 * BUFFERED_WINDOW;
+    // Each message took a version, and each loss made at most one gap; what is before the base is trimmed. The sum is far
+    // below 2^64, as the versions of a run are the manifest's.
+    let base = head.trimmed.seq.min(MAX_BASE);
+    let most = base + head.order + manifest.losses.len() as u64 * BUFFERED_WINDOW;
     let grows = heads.get(channel).changed <= head.changed && head.changed <= run.versions().1;
     if channel.0 >= counts.channels || !grows || head.last.seq > most {
         return Err(fault());

@@ -148,6 +148,8 @@ impl Replay<'_> {
         let head = self.head(channel);
         let moment = self.kernel.moment();
         let seq = head.next_seq(channel, version, &moment.files.losses).ok()?;
+        // A caller that says the seq has no gap after a loss.
+        let seq = if head.last.seq.checked_add(1) == Some(mark.seq) { mark.seq } else { seq };
         self.counts.version += 1;
         if version != self.counts.version || mark != head.next_mark(seq, record.silent) {
             return None;
@@ -163,7 +165,7 @@ impl Replay<'_> {
     /// Puts a message in that follows from a head.
     pub fn place(&mut self, record: &Record<'_>, head: &Head, offset: u32) {
         let Record { channel, sender, mark, version, .. } = *record;
-        let previous = (head.order, head.last.seq);
+        let previous = head.previous();
         let placed = Placed { channel, sender, mark, quiet: record.quiet > 0, version, previous, offset };
         let named = [record.client_id, record.unique_id].into_iter().flatten().map(<[u8]>::len);
         let id_bytes = named.sum::<usize>() + record.id.map_or(0, |_| 8);
