@@ -103,6 +103,43 @@ fn logs_have_positions_of_their_own_and_may_begin_anywhere() {
     assert!(matches!(store.apply(2, u64::MAX, "y", &entry(1)), Err(Error::OutOfOrder { .. })));
 }
 
+#[test]
+fn a_loss_of_power_takes_back_nothing_before_the_durable_position() {
+    let options = |sim: &Arc<SimEnv>| options(sim.clone()).durability(Durability::Buffered);
+    let index = |at: Option<chanlog::Position>| at.map_or(0, |at| at.index);
+    for at in 0..40 {
+        let sim = SimEnv::new(at);
+        let store = options(&sim).open(DIR).unwrap();
+        let mut known = 0;
+        for index_of in 1..=ENTRIES {
+            let durability = if index_of % 9 == at % 9 { Durability::Sync } else { Durability::Buffered };
+            let _ = store.apply(0, index_of, "", entry(index_of).durability(durability)).unwrap();
+            let _ = store.apply(1, 100 + index_of, "", entry(7).durability(durability)).unwrap();
+            match index_of % 13 {
+                5 => store.sync().unwrap(),
+                9 => store.seal().unwrap(),
+                _ => {}
+            }
+            let durable = index(store.durable_position(0).unwrap());
+            assert!(known <= durable && durable <= index_of, "{known}, {durable}, {index_of}");
+            known = durable;
+            if index_of == ENTRIES - at % 7 {
+                break;
+            }
+        }
+        let other = index(store.durable_position(1).unwrap());
+        sim.crash_after(0);
+        drop(store);
+        sim.power_loss();
+        let store = options(&sim).open(DIR).unwrap();
+        assert!(index(store.position(0).unwrap()) >= known, "{at}");
+        assert!(index(store.position(1).unwrap()) >= other, "{at}");
+        assert_eq!(store.durable_position(0).unwrap(), store.position(0).unwrap());
+        let reader = options(&sim).read_only(true).open(DIR).unwrap();
+        assert!(matches!(reader.durable_position(0), Err(Error::ReadOnly)));
+    }
+}
+
 /// The server applies again from the store's position, after any crash, and from the beginning too.
 fn crash_everywhere(durability: Durability, recover: fn(&SimEnv), again: fn(&Store) -> u64) {
     let options = |sim: &Arc<SimEnv>| -> Options { options(sim.clone()).durability(durability) };

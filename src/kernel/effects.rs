@@ -3,8 +3,9 @@
 use bytes::Bytes;
 
 use crate::model::head::Head;
-use crate::model::ids::ChannelId;
+use crate::model::ids::{ChannelId, LogId};
 use crate::model::message::Placed;
+use crate::model::position::Position;
 use crate::model::{EachTable, Family, SomeOf, Table};
 
 /// Changed rows, by table.
@@ -33,6 +34,8 @@ pub struct Effects {
     pub messages: Vec<Placed>,
     /// The version of each new value, and where its record lies.
     pub values: Vec<(u64, u32)>,
+    /// How far logs were applied before, by each of their changes.
+    pub positions: Vec<(LogId, Option<Position>)>,
     /// Bytes of payloads and ids.
     pub user_bytes: u64,
 }

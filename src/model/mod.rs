@@ -43,7 +43,7 @@ use channel::Channel;
 use codec::{Put, Reader};
 use delivered::Delivered;
 use forgotten::Forgotten;
-use ids::{ChannelId, UserId};
+use ids::{ChannelId, LogId, UserId};
 use image::Image;
 use kept::KeptHistory;
 use key::{ChannelSenderHash, ChannelSeq, ChannelSetUser, IdHash, MessageSlot, UserChannel, UserChannelSeq};
@@ -331,7 +331,11 @@ tables! {
             state.knows(key) && KeptHistory::fits(self, &state.head(key.channel))
         }
     },
-    positions: Position,
+    positions: Position {
+        fn follow(before: Option<&Self>, after: &Self, key: LogId, state: &mut impl State) {
+            state.advance(key, before, after);
+        }
+    },
 }
 
 /// Makes the enum of all operations.

@@ -4,13 +4,14 @@
 use super::Table;
 use super::blob::{Blob, INLINE};
 use super::head::Head;
-use super::ids::{ChannelId, UserId};
+use super::ids::{ChannelId, LogId, UserId};
 use super::image::Patch;
 use super::image::Stored;
 use super::key::TableKey;
 use super::mark::Mark;
 use super::message::{NewMessage, Said};
 use super::outcome::Outcome;
+use super::position::Position;
 use super::window::SendWindow;
 use crate::error::{Error, Result};
 
@@ -22,6 +23,8 @@ pub trait State {
     fn set_head(&mut self, channel: ChannelId, head: Head);
     /// Replaces a row.
     fn put<T: Table>(&mut self, key: T::Key, image: T);
+    /// Notes that a log was applied further.
+    fn advance(&mut self, _log: LogId, _before: Option<&Position>, _after: &Position) {}
     /// Whether there are the channel and the user that a key names.
     fn knows(&self, _key: impl TableKey) -> bool {
         true

@@ -6,6 +6,7 @@
 use super::Store;
 use crate::error::{Error, Result};
 use crate::model::batch::Batch;
+use crate::model::ids::LogId;
 use crate::model::outcome::Receipt;
 use crate::model::position::Position;
 
@@ -76,10 +77,37 @@ impl Store {
         }
     }
 
-    /// How far a log was applied; `None` if nothing of it was. What it tells is durable once [`Store::sync`] returned after it was
-    /// asked, or if all was committed with [`Durability::Sync`](crate::Durability::Sync): a server drops entries of its log only up
-    /// to there. Costs a look-up.
+    /// How far a log was applied; `None` if nothing of it was. A loss of power may take it back to
+    /// [`Store::durable_position`]. Costs a look-up.
     pub fn position(&self, log: u32) -> Result<Option<Position>> {
         self.now()?.position(log)
+    }
+
+    /// How far a log was applied for sure: no loss of power takes that back, so that the server may drop entries of its log up to
+    /// there. It follows [`Store::position`] at once with [`Durability::Sync`](crate::Durability::Sync), and else within
+    /// [`Options::sync_interval`](crate::Options::sync_interval), or when [`Store::sync`] is called. Costs a look-up.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = chanlog::Options::new().background(false).open(dir.path())?;
+    /// use chanlog::{Batch, Draft, Durability};
+    /// let mut entry = Batch::new();
+    /// entry.append("general", Draft::new("alice", 0, "hi")).durability(Durability::Buffered);
+    /// store.apply(0, 1, "term 1", &entry.clone().durability(Durability::Sync))?;
+    /// store.apply(0, 2, "term 1", &entry)?;
+    /// assert_eq!(store.position(0)?.expect("it was applied").index, 2);
+    /// assert_eq!(store.durable_position(0)?.expect("so was the one before").index, 1);
+    /// store.sync()?;
+    /// assert_eq!(store.durable_position(0)?, store.position(0)?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`]: a reader does not know what its writer has synced.
+    pub fn durable_position(&self, log: u32) -> Result<Option<Position>> {
+        self.handle.engine.check_writable()?;
+        // In this order: what was read is durable, unless it is known not to be.
+        let position = self.position(log)?;
+        Ok(self.handle.engine.syncer().durable_position(LogId(log)).unwrap_or(position))
     }
 }

@@ -179,7 +179,8 @@ impl Engine {
         synced
     }
 
-    fn check_writable(&self) -> Result<()> {
+    /// An error unless this store may be written.
+    pub fn check_writable(&self) -> Result<()> {
         self.kernel.check_open()?;
         if self.options.read_only { Err(Error::ReadOnly) } else { Ok(()) }
     }

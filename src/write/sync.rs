@@ -24,6 +24,8 @@ use crate::files::log::{LogFile, SyncRight, Synced};
 use crate::files::note::Note;
 use crate::kernel::measures::Measured;
 use crate::kernel::{Effects, Kernel, Layer};
+use crate::model::ids::LogId;
+use crate::model::position::Position;
 
 /// So often bytes are written again that may have found the disk full.
 const TRIES: usize = 8;
@@ -53,6 +55,8 @@ struct Progress {
     /// Where the last published frame ends, and its version.
     published_end: (u64, u64),
     pending: VecDeque<Pending>,
+    /// How far logs were applied before each commit that applied more of them and is not durable: its number, the log, and that.
+    positions: VecDeque<(u64, LogId, Option<Position>)>,
     syncing: bool,
     /// Whether the writer wants the log to itself: a sync that is under way proves nothing then, and nobody begins another.
     alone: bool,
@@ -177,6 +181,7 @@ impl Progress {
     /// Moves the durable end, which needs the proof of a sync that began after `to` was written.
     fn became_durable(&mut self, to: Point, _proof: Synced) {
         self.durable = to;
+        while self.positions.pop_front_if(|commit| commit.0 <= to.lsn).is_some() {}
     }
 
     /// The commits that may be published now.
@@ -202,6 +207,7 @@ impl Syncer {
             published: 0,
             published_end: (end, kernel.moment().counts.version),
             pending: VecDeque::new(),
+            positions: VecDeque::new(),
             syncing: false,
             alone: false,
             publishing: false,
@@ -287,6 +293,8 @@ impl Syncer {
         let mut state = self.state.lock();
         for commit in commits {
             state.written.lsn = commit.lsn;
+            let positions = commit.effects.positions.iter().cloned();
+            state.positions.extend(positions.map(|(log, before)| (commit.lsn, log, before)));
             if commit.early {
                 state.written.early += commit.effects.messages.len() as u64;
             }
@@ -300,6 +308,12 @@ impl Syncer {
         let mut state = self.state.lock();
         self.publish(&mut state);
         self.wake(&mut state);
+    }
+
+    /// How far a log was applied durably, if it was applied further since.
+    pub fn durable_position(&self, log: LogId) -> Option<Option<Position>> {
+        let state = self.state.lock();
+        state.positions.iter().find(|commit| commit.1 == log).map(|commit| commit.2.clone())
     }
 
     /// Notes that writing goes on in another segment. All before must be durable.

@@ -11,12 +11,13 @@ use crate::kernel::{Effects, values};
 use crate::model::batch::Batch;
 use crate::model::follow::follow_message;
 use crate::model::head::{Head, Loss};
-use crate::model::ids::{ChannelId, MAX_IDS, Named, UserId};
+use crate::model::ids::{ChannelId, LogId, MAX_IDS, Named, UserId};
 use crate::model::image::{Patch, Stored, patched};
 use crate::model::key::TableKey;
 use crate::model::mark::Mark;
 use crate::model::message::{NewMessage, Placed, Said};
 use crate::model::outcome::Outcome;
+use crate::model::position::Position;
 use crate::model::sent;
 use crate::model::state::{State, Transaction};
 use crate::model::window::SendWindow;
@@ -216,6 +217,10 @@ impl<S: Source> State for Transact<'_, S> {
     fn put<T: Table>(&mut self, key: T::Key, row: T) {
         self.overlay.put(key, row.clone(), self.effects.first);
         self.effects.put(key, row);
+    }
+
+    fn advance(&mut self, log: LogId, before: Option<&Position>, _: &Position) {
+        self.effects.positions.push((log, before.cloned()));
     }
 }
 
