@@ -281,11 +281,14 @@ impl Reading {
         let layer = Arc::new(Layer::new(log.clone(), counts));
         let kernel = Kernel::new(identity, manifest.sessions.clone(), heads, files, layer, counts);
         let recovery = Recovery::default();
-        // Losses of live log segments are told by their headers; the manifest knows of older ones only.
-        let sealed = |loss: &Loss| loss.version <= log.header.base_version;
+        // Losses of live log segments are told by their headers; the manifest knows of older ones only. A channel comes with a
+        // change.
+        let sealed =
+            |loss: &Loss| loss.version <= log.header.base_version && u64::from(loss.channels) <= loss.version;
         if !logs.is_empty() && !manifest.losses.iter().all(sealed) {
             let path = opening.disk.path().join(crate::files::manifest::NAME);
-            faults.forgive(Err::<(), _>(Error::corrupt(&path, 0, "a loss is newer than the log's begin")))?;
+            let what = "a loss is newer than the log's begin, or of more channels than changes";
+            faults.forgive(Err::<(), _>(Error::corrupt(&path, 0, what)))?;
             // A layer rests on it that a channel has a gap before its first message there, or none.
             kernel.edit_files(|files| files.losses = files.losses.iter().copied().filter(sealed).collect());
         }
