@@ -117,6 +117,10 @@ pub enum Error {
         /// The version of the state in which that was so.
         version: u64,
     },
+    /// A commit without a position, to a replica ([`Options::replica`](crate::Options::replica)). Nothing was written; use
+    /// [`Store::apply`](crate::Store::apply).
+    #[error("the store is a replica, and the commit has no position in a log")]
+    NoPosition,
     /// An operation on a message that is not there: the channel has none of this seq. Nothing was written; drop the operation.
     #[error("there is no message {seq}{}, as of version {version}", OpPlace(Some(*op)))]
     #[non_exhaustive]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::env::{Env, OsEnv};
 use crate::error::{Error, Result};
+use crate::files::manifest::{Deciding, Manifest};
 use crate::model::batch::Durability;
 use crate::model::membership::Keep;
 use crate::model::retention::RetentionPolicy;
@@ -16,7 +17,7 @@ pub const MAX_PAYLOAD: u32 = 16 << 20;
 
 /// Builds a store's settings; [`Options::open`] opens it.
 ///
-/// Nothing here is stored on disk: each open may choose anew.
+/// Nothing here is stored on disk: each open may choose anew. Only of a [replica](Options::replica) what decides is.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -48,6 +49,10 @@ pub struct Options {
     pub(crate) slow_commit: Duration,
     pub(crate) scrub_interval: Duration,
     pub(crate) retention: RetentionPolicy,
+    /// The lineage that the caller asks for.
+    lineage: Option<u128>,
+    /// Whether the store is a replica. Set when it is opened.
+    pub(crate) replica: bool,
 }
 
 impl Options {
@@ -75,6 +80,8 @@ impl Options {
             slow_commit: Duration::from_secs(1),
             scrub_interval: Duration::from_secs(30 * 24 * 3600),
             retention: RetentionPolicy::new(),
+            lineage: None,
+            replica: false,
         }
     }
 
@@ -192,6 +199,47 @@ impl Options {
         self
     }
 
+    /// Makes a new store a replica of a lineage, or checks that the store is one. For servers that keep the same state on several
+    /// machines by a log of their own, by Raft or otherwise: all that a replica answers follows from the batches that were
+    /// applied to it ([`Store::apply`](crate::Store::apply)), tokens included, so that a client may ask any of them. How each of
+    /// them was sealed, merged, crashed and opened again makes no difference.
+    ///
+    /// A store is a replica from its creation on, and stays one however it is opened. Then
+    ///
+    /// - the lineage stands in place of the random id of a store. Draw it at random once for all replicas of a group, and show it to
+    ///   nobody: names could be chosen by it whose hashes collide.
+    /// - the greatest [`Batch::time`](crate::Batch::time) so far stands in place of the clock, 0 before the first.
+    /// - what decides is kept in the store, as it was when it was made: [`Options::payload_limit`], [`Options::client_id_window`],
+    ///   [`Options::tombstone_age`] and [`Options::tombstones`]. Make all replicas of a group with the same, or from a
+    ///   [`Store::backup`](crate::Store::backup) of one of them.
+    /// - a commit without a position is refused with [`Error::NoPosition`]. Upkeep commits nothing: channels are trimmed by
+    ///   batches only ([`Store::overdue`](crate::Store::overdue)).
+    /// - a crash leaves no gap in seqs: what it took is applied again, and gets the same ones.
+    /// - tombstones count as they do elsewhere, but stay in the files.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// use chanlog::{Batch, Draft, Options};
+    /// let (one, other) = (dir.path().join("one"), dir.path().join("other"));
+    /// let replicas = [Options::new().replica(7).open(&one)?, Options::new().replica(7).open(&other)?];
+    /// let mut entry = Batch::new();
+    /// entry.join("general", "bob").append("general", Draft::new("alice", 0, "hi")).time(1_700_000_000_000);
+    /// for replica in &replicas {
+    ///     replica.apply(0, 1, "term 1", &entry)?;
+    /// }
+    /// replicas[0].seal()?;
+    /// let [here, there] = replicas.map(|replica| replica.conversations("bob").list());
+    /// assert_eq!(here?.as_of.to_string(), there?.as_of.to_string());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// Opening answers [`Error::InvalidArgument`] for a store of another lineage, or of none, and releases that know no replicas
+    /// answer [`Error::Unsupported`].
+    pub fn replica(mut self, lineage: u128) -> Self {
+        self.lineage = Some(lineage);
+        self
+    }
+
     /// How long opening waits for another process that has the store open, before it answers
     /// [`Error::Locked`](crate::Error::Locked): for a rolling restart, in which the old server still closes while the new one
     /// starts. None by default. Opening for reading takes no lock and does not wait.
@@ -232,10 +280,47 @@ impl Options {
         SendWindow { versions: self.window_versions, ms }
     }
 
-    /// Which tombstones may be dropped now.
-    pub(crate) fn keep(&self) -> Keep {
+    /// Which tombstones may be dropped at a time.
+    pub(crate) fn keep(&self, now: i64) -> Keep {
         let age = i64::try_from(self.tombstone_age.as_millis()).unwrap_or(i64::MAX);
-        Keep { before_ms: self.env.unix_ms().saturating_sub(age), count: self.tombstones }
+        Keep { before_ms: now.saturating_sub(age), count: self.tombstones }
+    }
+
+    /// What a store decides by that has no settings of its own.
+    fn deciding(&self) -> Deciding {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Deciding {
+            payload_limit: self.payload_limit,
+            window: (self.window_versions, ms(self.window_time)),
+            tombstone_age: ms(self.tombstone_age),
+            tombstones: self.tombstones as u64,
+        }
+    }
+
+    /// The manifest of a new store.
+    pub(crate) fn new_manifest(&self) -> std::io::Result<Manifest> {
+        match self.lineage {
+            Some(lineage) => Ok(Manifest::of_lineage(lineage, self.deciding())),
+            None => Manifest::new(&*self.env),
+        }
+    }
+
+    /// These options, as they hold for a store: what a replica decides by stands in its manifest.
+    pub(crate) fn of_store(&self, manifest: &Manifest) -> Result<Options> {
+        let other =
+            |lineage: &u128| manifest.replica.is_none() || Manifest::id_of(*lineage) != manifest.store;
+        if self.lineage.as_ref().is_some_and(other) {
+            return Err(Error::invalid("the store is no replica of this lineage"));
+        }
+        let mut options = self.clone();
+        if let Some(Deciding { payload_limit, window, tombstone_age, tombstones }) = manifest.replica {
+            options.replica = true;
+            options.payload_limit = payload_limit.min(MAX_PAYLOAD);
+            (options.window_versions, options.window_time) = (window.0, Duration::from_millis(window.1));
+            options.tombstone_age = Duration::from_millis(tombstone_age);
+            options.tombstones = usize::try_from(tombstones).unwrap_or(usize::MAX);
+        }
+        Ok(options)
     }
 
     pub(crate) fn check(&self) -> Result<()> {

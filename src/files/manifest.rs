@@ -8,6 +8,8 @@
 //! bytes ever logged u64, sealed u64, merged u64; user bytes ever sealed u64; messages ever sealed u64
 //! sessions count u32, then session u64, last version u64 each: those that ended, newest last
 //! losses   count u32, then version u64, channels u32, session u64 each
+//! replica  with required bit 1: payload limit u32, then u64 each: the window of client ids in versions and in ms, the age of
+//!          tombstones in ms, their number
 //! segments count u32, then id u64, first version u64, last version u64, length u64, level u32 each, oldest first
 //! runs     count u32, then the same
 //! crc u32 of all before
@@ -22,6 +24,7 @@ use super::disk::Disk;
 use crate::env::{Access, Dir, Env, read_all};
 use crate::error::{Error, Result};
 use crate::files::sealed::StoreId;
+use crate::files::table::hash_parts;
 use crate::model::codec::{Put, Reader, crc};
 use crate::model::head::Loss;
 
@@ -34,8 +37,10 @@ const KIND: u32 = 4;
 const FORMAT: u32 = 2;
 /// The number of the function that says what follows from a message (`model::follow::follow_message`).
 const FOLLOW_1: u64 = 1;
+/// The store is a replica: all that it answers follows from the batches that were applied.
+const REPLICA: u64 = 2;
 /// What this release knows of features that a reader must know.
-const KNOWN: u64 = FOLLOW_1;
+const KNOWN: u64 = FOLLOW_1 | REPLICA;
 /// So many ended sessions are remembered; tokens of older ones are void.
 const SESSIONS: usize = 4096;
 /// No manifest is longer, in bytes.
@@ -60,8 +65,23 @@ pub struct Manifest {
     /// The sessions of sealed log segments that ended, oldest first.
     pub sessions: Vec<Session>,
     pub losses: Vec<Loss>,
+    /// What decides in a replica, in place of what the process says.
+    pub replica: Option<Deciding>,
     pub segments: Vec<FileEntry>,
     pub runs: Vec<FileEntry>,
+}
+
+/// Settings on which the outcomes of batches and the answers of reads rest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deciding {
+    /// The longest payload, in bytes.
+    pub payload_limit: u32,
+    /// For how many versions, and for how long in ms, a client id makes a send unique.
+    pub window: (u64, u64),
+    /// The age of tombstones in ms.
+    pub tombstone_age: u64,
+    /// How many tombstones of a user count.
+    pub tombstones: u64,
 }
 
 /// Sums over the life of a store.
@@ -101,6 +121,20 @@ impl Manifest {
         env.random(&mut manifest.store)?;
         env.random(&mut manifest.key)?;
         Ok(manifest)
+    }
+
+    /// The manifest of a new replica of a lineage. Store id and key follow from it, each by a hash under it as the key, so that
+    /// neither the id, which tokens show, nor any other hash tells the key.
+    pub fn of_lineage(lineage: u128, deciding: Deciding) -> Manifest {
+        let mut manifest = Manifest { required: FOLLOW_1 | REPLICA, next_file: 1, ..Manifest::default() };
+        (manifest.store, manifest.replica) = (Manifest::id_of(lineage), Some(deciding));
+        manifest.key = derived(lineage, b"key");
+        manifest
+    }
+
+    /// The store id of a lineage.
+    pub fn id_of(lineage: u128) -> StoreId {
+        derived(lineage, b"store")
     }
 
     /// Whether there is no log yet: a crash cut the store's creation before its first segment was there, or it is a backup.
@@ -174,6 +208,9 @@ impl Manifest {
             out.put_u32(loss.channels);
             out.put_u64(loss.session);
         }
+        if let Some(deciding) = &self.replica {
+            put_deciding(&mut out, deciding);
+        }
         put_entries(&mut out, &self.segments);
         put_entries(&mut out, &self.runs);
         let crc = crc(&[&out]);
@@ -225,6 +262,27 @@ impl Manifest {
     }
 }
 
+/// 16 bytes that follow from a lineage, others for each use.
+fn derived(lineage: u128, of: &[u8]) -> [u8; 16] {
+    let half = |part: u8| u128::from(hash_parts(&lineage.to_le_bytes(), &[of, &[part]]));
+    (half(0) << 64 | half(1)).to_le_bytes()
+}
+
+fn put_deciding(out: &mut Vec<u8>, deciding: &Deciding) {
+    let Deciding { payload_limit, window, tombstone_age, tombstones } = *deciding;
+    out.put_u32(payload_limit);
+    [window.0, window.1, tombstone_age, tombstones].into_iter().for_each(|number| out.put_u64(number));
+}
+
+fn deciding(r: &mut Reader<'_>) -> Option<Deciding> {
+    Some(Deciding {
+        payload_limit: r.u32()?,
+        window: (r.u64()?, r.u64()?),
+        tombstone_age: r.u64()?,
+        tombstones: r.u64()?,
+    })
+}
+
 fn decode_body(r: &mut Reader<'_>) -> Option<Manifest> {
     let (required, optional) = (r.u64()?, r.u64()?);
     let mut manifest = Manifest { required, optional, store: r.id()?, key: r.id()?, ..Manifest::default() };
@@ -236,6 +294,9 @@ fn decode_body(r: &mut Reader<'_>) -> Option<Manifest> {
     }
     for _ in 0..r.u32()? {
         manifest.losses.push(Loss { version: r.u64()?, channels: r.u32()?, session: r.u64()? });
+    }
+    if required & REPLICA != 0 {
+        manifest.replica = Some(deciding(r)?);
     }
     manifest.segments = entries(r)?;
     manifest.runs = entries(r)?;
@@ -299,6 +360,17 @@ mod tests {
         let manifest = example();
         manifest.store(&dir).unwrap();
         assert_eq!(Manifest::load(&dir).unwrap(), Some(manifest));
+    }
+
+    #[test]
+    fn that_of_a_replica_follows_from_its_lineage() {
+        let deciding = Deciding { payload_limit: 1, window: (2, 3), tombstone_age: 4, tombstones: 5 };
+        let manifest = Manifest::of_lineage(7, deciding);
+        assert_eq!(Manifest::decode(Path::new("m"), &manifest.encode()).unwrap(), manifest);
+        let (same, other) = (Manifest::of_lineage(7, deciding), Manifest::of_lineage(8, deciding));
+        assert_eq!(same, manifest);
+        assert!(other.store != manifest.store && other.key != manifest.key);
+        assert!(manifest.store != manifest.key && manifest.store != 7u128.to_le_bytes());
     }
 
     #[test]

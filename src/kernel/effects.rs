@@ -34,6 +34,8 @@ pub struct Effects {
     pub messages: Vec<Placed>,
     /// The version of each new value, and where its record lies.
     pub values: Vec<(u64, u32)>,
+    /// In a replica, the batch's time.
+    pub time: i64,
     /// How far logs were applied before, by each of their changes.
     pub positions: Vec<(LogId, Option<Position>)>,
     /// Bytes of payloads and ids.

@@ -35,6 +35,8 @@ pub struct Counts {
     pub channels: u32,
     /// How many users there were; also the next id.
     pub users: u32,
+    /// In a replica, the greatest time of a batch, in Unix milliseconds; else 0.
+    pub time: i64,
 }
 
 impl Counts {

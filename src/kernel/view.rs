@@ -34,6 +34,7 @@ use crate::model::head::Head;
 use crate::model::ids::{ChannelId, Named, UserId};
 use crate::model::image::Image;
 use crate::model::key::TableKey;
+use crate::model::membership::Keep;
 use crate::options::Options;
 
 /// How many images are put in under one hold of a lock: well below a millisecond.
@@ -357,6 +358,7 @@ impl Kernel {
             version: effects.version,
             channels: current.moment.counts.channels + effects.channels.len() as u32,
             users: current.moment.counts.users + effects.users.len() as u32,
+            time: current.moment.counts.time.max(effects.time),
         };
         let next = match own {
             Some(own) => current.moment.after(own, counts),
@@ -502,9 +504,20 @@ impl View {
         self.moment.counts.version
     }
 
-    /// The session that wrote the newest state, by which tokens know it.
+    /// The session that wrote the newest state, by which tokens know it. All replicas of a lineage are one.
     pub(crate) fn session(&self) -> u64 {
-        self.moment.active.log.header.session
+        if self.kernel.options.replica { 0 } else { self.moment.active.log.header.session }
+    }
+
+    /// The time, in Unix milliseconds: the clock's, or that of the batches that were applied to a replica.
+    pub(crate) fn time(&self) -> i64 {
+        let Options { replica, env, .. } = &self.kernel.options;
+        if *replica { self.moment.counts.time } else { env.unix_ms() }
+    }
+
+    /// Which tombstones may be dropped by now.
+    pub(crate) fn keep(&self) -> Keep {
+        self.kernel.options.keep(self.time())
     }
 
     /// An error if the view is too old, or the store closed.

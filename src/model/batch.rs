@@ -39,6 +39,7 @@ pub struct Batch {
     bytes: Vec<u8>,
     count: usize,
     pub(crate) durability: Option<Durability>,
+    pub(crate) time: Option<i64>,
 }
 
 impl Batch {
@@ -60,7 +61,7 @@ impl Batch {
         self.count == 0
     }
 
-    /// Removes all operations, and keeps the buffer and the chosen durability.
+    /// Removes all operations, and keeps the buffer, the chosen durability and the time.
     pub fn reset(&mut self) -> &mut Self {
         self.bytes.clear();
         self.count = 0;
@@ -70,6 +71,14 @@ impl Batch {
     /// Chooses the durability of this batch, in place of the store's.
     pub fn durability(&mut self, durability: Durability) -> &mut Self {
         self.durability = Some(durability);
+        self
+    }
+
+    /// Says the batch's time, in Unix milliseconds. In a replica ([`Options::replica`](crate::Options::replica)) the greatest one so
+    /// far stands in place of the clock; it is no part of [`Batch::as_bytes`], so that it is to be replicated beside them. Any
+    /// other store has a clock, and ignores it.
+    pub fn time(&mut self, unix_ms: i64) -> &mut Self {
+        self.time = Some(unix_ms);
         self
     }
 
@@ -108,7 +117,7 @@ impl Batch {
             op.ok_or_else(|| Error::InvalidArgument { what: "no valid operation".into(), op: Some(count) })?;
             count += 1;
         }
-        Ok(Batch { bytes: bytes.into(), count, durability: None })
+        Ok(Batch { bytes: bytes.into(), count, durability: None, time: None })
     }
 
     /// The operations.

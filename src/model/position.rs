@@ -14,6 +14,9 @@ image! {
         index: u64 = 1,
         /// What tells that entry from another one of the same index, such as the term of its leader.
         tag: Bytes = 2,
+        /// In a replica ([`Options::replica`](crate::Options::replica)), its time by then, in Unix milliseconds: the greatest
+        /// [`Batch::time`](crate::Batch::time) so far.
+        time: Option<i64> = 3,
     }
     beside {}
     tombstone |_| false;

@@ -37,6 +37,8 @@ pub trait Transaction {
     fn index(&self) -> usize;
     /// The time, in Unix milliseconds.
     fn now(&self) -> i64;
+    /// Whether the store is a replica, so that its time is that of batches.
+    fn replica(&self) -> bool;
     /// The version of the last change so far.
     fn version(&self) -> u64;
     /// The version of the batch's first change, if it makes any.

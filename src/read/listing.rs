@@ -347,7 +347,7 @@ impl<'a> Listing<'a> {
     fn tells(&self, view: &View, row: &Membership) -> bool {
         let side = match row.left_at {
             None => !self.left,
-            Some(at) => (self.left || self.since.is_some()) && at > view.kernel.options.keep().before_ms,
+            Some(at) => (self.left || self.since.is_some()) && at > view.keep().before_ms,
         };
         side && self.since.is_none_or(|since| row.version > since)
             && (self.roles.is_empty() || self.roles.contains(&row.role))

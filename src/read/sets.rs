@@ -150,7 +150,7 @@ impl<'a> SetListing<'a> {
 
     /// Whether a row is told, by when it was removed. A tombstone that a merge may drop is not, whether it did so or not.
     fn wanted(&self, view: &View) -> impl Fn(Option<i64>) -> bool {
-        let (removals, keep) = (self.since.is_some(), view.kernel.options.keep());
+        let (removals, keep) = (self.since.is_some(), view.keep());
         move |removed_at| removed_at.is_none_or(|at| removals && at > keep.before_ms)
     }
 }

@@ -238,14 +238,14 @@ fn add_changed_channels(
 /// Whether all tombstones newer than `version` are still kept. They are dropped in merges, but what counts is when they may
 /// be dropped, so that the answer does not depend on the merges.
 fn tombstones_kept<'r>(view: &View, rows: impl Iterator<Item = &'r Membership>, version: u64) -> bool {
-    let keep = view.kernel.options.keep();
+    let keep = view.keep();
     let left: Vec<i64> = rows.filter_map(|row| row.leaving_since(version)).collect();
     left.len() <= keep.count && left.iter().all(|at| *at > keep.before_ms)
 }
 
 /// The same of memberships that ended with their channels: only their age counts.
 fn deletions_kept(view: &View, states: &[Standing], version: u64) -> bool {
-    let keep = view.kernel.options.keep();
+    let keep = view.keep();
     let ended = states.iter().filter(|state| state.head.deleted > version && state.row.present());
     ended.into_iter().all(|state| state.head.deleted_at.is_some_and(|at| at > keep.before_ms))
 }

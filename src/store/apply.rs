@@ -29,7 +29,8 @@ impl Store {
     /// it, and each entry takes effect once. Several logs have numbers of their own; one alone is log 0.
     ///
     /// An entry that a rule refuses, such as a send of somebody who is no member, advances the position too: its outcome is the
-    /// same on every replica that applied the same before it, as long as these agree on the options that rules rest on.
+    /// same on every replica that applied the same before it ([`Options::replica`](crate::Options::replica)). The batch's time is
+    /// [`Batch::time`].
     /// Whatever else fails ([`Error::OutOfSpace`], [`Error::Io`], [`Error::Poisoned`]) does not advance it: apply it again. Costs a
     /// row besides the commit, and one operation of those that a batch may have. One thread applies a log; what others commit meanwhile is theirs to answer for.
     ///
@@ -69,12 +70,35 @@ impl Store {
             Err(error @ Error::OutOfOrder { .. }) => Err(error),
             Err(refusal) if refusal.is_refusal() => {
                 let mut nothing = Batch::new();
-                nothing.durability = batch.durability;
+                (nothing.durability, nothing.time) = (batch.durability, batch.time);
                 self.commit(nothing.position(log, index, tag))?;
                 Ok(Applied::Refused(refusal))
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// What retention policies ask for at a time, in Unix milliseconds, as a batch of trims of at most 256 channels, and an empty
+    /// batch if nothing is due. Nothing is committed. For who leads a group of replicas, and puts it into the log, as upkeep of
+    /// a [replica](crate::Options::replica) commits nothing: the same batch means the same on each of them. Costs what
+    /// [`Store::enforce_retention`] costs.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = chanlog::Options::new().replica(7).open(dir.path())?;
+    /// use chanlog::{Batch, Draft, RetentionPolicy};
+    /// let mut entry = Batch::new();
+    /// entry.retention("general", RetentionPolicy::new().max_count(1));
+    /// entry.append("general", Draft::new("alice", 0, "one")).append("general", Draft::new("alice", 0, "two"));
+    /// store.apply(0, 1, "term 1", &entry)?;
+    /// let trims = store.overdue(1_700_000_000_000)?;
+    /// store.apply(0, 2, "term 1", &trims)?;
+    /// assert_eq!(store.history("general").list()?[0].payload, "two");
+    /// assert!(store.overdue(1_700_000_000_000)?.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn overdue(&self, now: i64) -> Result<Batch> {
+        self.handle.engine.overdue(now)
     }
 
     /// How far a log was applied; `None` if nothing of it was. A loss of power may take it back to

@@ -61,6 +61,7 @@ impl Engine {
         let since = options.env.monotonic();
         let opened = recovery::open(&options, dir)?;
         let (disk, kernel, store) = (opened.disk, opened.kernel, opened.manifest.store);
+        let options = opened.options;
         let engine = Arc::new(Engine {
             committer: Committer::new(options.clone(), disk.clone(), store, kernel.clone(), opened.start),
             upkeep: Upkeep::new(disk.clone(), options.clone(), kernel.clone(), opened.cache, opened.manifest),
@@ -272,12 +273,27 @@ impl Engine {
         Ok(retained)
     }
 
+    /// The trims of the first channels that hold more than their policies say.
+    pub fn overdue(&self, now: i64) -> Result<Batch> {
+        self.kernel.check_open()?;
+        let mut next = Some(ChannelId::default());
+        while let Some(from) = next {
+            let overdue = self.upkeep.overdue(from, RETAIN, now)?;
+            if !overdue.trims.is_empty() {
+                return Ok(overdue.trims);
+            }
+            next = overdue.next;
+        }
+        Ok(Batch::new())
+    }
+
     /// The same in the background, once after each sealing, and a part of the channels at once. A clock that is far beyond this
     /// process's last commit makes nothing older than that.
     fn retain_step(&self) -> Result<()> {
         let sealed = self.upkeep.manifest().runs.last().map(|run| run.id);
         let committed = self.committed_at.load(Ordering::Relaxed);
-        if committed == 0 || self.retention.lock().1 == sealed {
+        // To a replica it comes by its log.
+        if self.options.replica || committed == 0 || self.retention.lock().1 == sealed {
             return Ok(());
         }
         let now = self.options.env.unix_ms().min(committed.saturating_add(TRUSTED_MS));

@@ -106,6 +106,7 @@ fn of_manifest(manifest: &Manifest) -> Inspection {
     found.fact("first log segment", manifest.first_log);
     found.fact("ended sessions", manifest.sessions.len());
     found.fact("losses", manifest.losses.len());
+    found.fact("replica", manifest.replica.is_some());
     let mut add = |kind: Kind, entries: &[FileEntry]| {
         for FileEntry { id, versions, len, level } in entries {
             found.rows.push(row![kind.name(*id), versions.0, versions.1, len, level]);

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::dead::Dead;
 use super::files::{Pace, Upkeep};
+use super::recovery::latest_time;
 use super::step::Done;
 use super::tombstones::{self, SendsOver};
 use super::withheld::Withheld;
@@ -55,13 +56,15 @@ impl Upkeep {
         let inputs = &manifest.runs[range.clone()];
         let (key, store) = (files.key, manifest.store);
         // Without the oldest run a tombstone still hides an older row.
-        let keep = (range.start == 0).then(|| self.options.keep());
-        let (window, now) = (self.options.window(), self.options.env.unix_ms());
+        let oldest = range.start == 0;
+        let (window, now) = (self.options.window(), self.durable_time(&files)?);
+        // What a replica answers must not depend on which tombstones its merges found.
+        let keep = (!self.options.replica).then(|| self.options.keep(now));
         // What is sealed is durable, so that no later version is below it.
         let sealed = inputs[inputs.len() - 1].versions.1;
         let sends = SendsOver { window, last: sealed, now };
         let dead = Dead::upto(&self.kernel, sealed);
-        let mut filters = |number| keep.and_then(|keep| tombstones::filter(number, keep, sends, &dead));
+        let mut filters = |number| if oldest { tombstones::filter(number, keep, sends, &dead) } else { None };
         let gone = |table: u8, entry: &table::RunEntry<'_>| dead.has(table, entry);
         let runs = &files.runs[range.clone()];
         let write = |id| table::merge(&*self.disk, (store, key), id, runs, &mut filters, &gone, pace);
@@ -124,6 +127,14 @@ impl Upkeep {
         install().inspect_err(|error| self.discard_refused(error, Kind::Segment, Some(entry)))?;
         self.replaced(Kind::Segment, inputs, entry, since);
         Ok(true)
+    }
+
+    /// The time, in Unix milliseconds: the clock's, or the latest that no loss of power takes back from a replica.
+    fn durable_time(&self, files: &FileSet) -> Result<i64> {
+        match self.options.replica {
+            true => files.runs.iter().try_fold(0, |latest, run| Ok(latest_time(run)?.max(latest))),
+            false => Ok(self.options.env.unix_ms()),
+        }
     }
 
     /// The files and the manifest. In this order: the manifest may by now hold more than the files, at the end of its

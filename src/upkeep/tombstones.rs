@@ -21,10 +21,18 @@ use crate::model::set::SetMember;
 use crate::model::set::by_user::InSet;
 use crate::model::window::SendWindow;
 
-/// The filter of a table, by its number.
-pub fn filter<'d>(table: u8, keep: Keep, sends: SendsOver, dead: &'d Dead) -> Option<Box<dyn Filter + 'd>> {
+/// The filter of a table, by its number. Without limits of tombstones all of these are kept.
+pub fn filter<'d>(
+    table: u8,
+    keep: Option<Keep>,
+    sends: SendsOver,
+    dead: &'d Dead,
+) -> Option<Box<dyn Filter + 'd>> {
+    if table == Sent::TABLE {
+        return Some(Box::new(sends));
+    }
+    let keep = keep?;
     match table {
-        Sent::TABLE => Some(Box::new(sends)),
         Membership::TABLE => {
             Some(Box::new(LeftRows { keep, dead, surplus: Surplus::new(keep.count), user: 0, floor: None }))
         }

@@ -14,7 +14,6 @@ use super::reads::Reads;
 use crate::env::sync::Arc;
 use crate::env::sync::atomic::{AtomicUsize, Ordering};
 use crate::error::Result;
-use crate::files::log::GAP;
 use crate::kernel::Effects;
 use crate::kernel::effects::Changed;
 use crate::model::key::TableKey;
@@ -48,11 +47,11 @@ pub struct Recent {
 }
 
 impl Recent {
-    /// A batch of `ops` operations begins to be run ahead. The last version is `version`; `unpublished` are the commits that a view
-    /// may not show yet.
+    /// A batch begins to be run ahead, with versions that begin `gap` after the last one, which is `version`; `unpublished` are the
+    /// commits that a view may not show yet.
     pub fn begin<'e>(
         &mut self,
-        ops: usize,
+        gap: u64,
         version: u64,
         unpublished: impl Iterator<Item = &'e Arc<Effects>>,
     ) -> RunAhead {
@@ -60,7 +59,7 @@ impl Recent {
             self.commits = unpublished.cloned().collect();
             self.since = self.commits.first().map_or(version, |oldest| oldest.first - 1);
         }
-        RunAhead { base: version + (2 * ops as u64).min(GAP), running: self.running.clone() }
+        RunAhead { base: version + gap, running: self.running.clone() }
     }
 
     /// Notes a commit.

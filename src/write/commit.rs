@@ -21,13 +21,13 @@ use super::overlay::Overlay;
 use super::prepare::{Prepared, Slate, Staging, Trial, Wanted};
 use super::queue::{Answer, Queue, Request, Submitted};
 use super::sync::{Pending, Syncer, Wait};
-use super::transaction::{Ran, Transact};
+use super::transaction::{BatchTime, Ran, Transact};
 use crate::env::sync::atomic::{AtomicU64, Ordering};
 use crate::env::sync::{self, Arc, Mutex, MutexGuard};
 use crate::error::{Error, Result};
 use crate::files::change::OVERHEAD;
 use crate::files::disk::{Disk, PanicGuard};
-use crate::files::log::{FrameHeader, FrameKind, HEADER, Header, LogFile, finish_frame, start_frame};
+use crate::files::log::{FrameHeader, GAP, FrameKind, HEADER, Header, LogFile, finish_frame, start_frame};
 use crate::files::sealed::StoreId;
 use crate::kernel::{Counts, Effects, Kernel, Layer};
 use crate::model::batch::{Batch, Durability};
@@ -203,14 +203,17 @@ impl Committer {
             return Err(Error::TooLarge { what, len: bound, limit: MAX_BATCH, op: None });
         }
         let limits = Limits { payload: self.options.payload_limit };
-        let now = self.options.env.unix_ms();
+        let time = match self.options.replica {
+            true => BatchTime::Given(batch.time.unwrap_or(i64::MIN)),
+            false => BatchTime::Clock(self.options.env.unix_ms()),
+        };
         let ahead = (batch.len() >= LARGE).then(|| self.run_ahead(batch.len()));
         let slate = || {
             let mut slate = self.slate.lock().take().unwrap_or_else(Slate::new);
             slate.frame.reserve(bound as usize);
             slate
         };
-        let when = (now, ahead.as_ref().map(|ahead| ahead.base));
+        let when = (time, ahead.as_ref().map(|ahead| ahead.base));
         let prepared = Prepared::new(self.kernel.view()?, batch, &limits, wanted, when, slate)?;
         let durability = batch.durability.unwrap_or(self.options.durability);
         Ok(Request::new(batch.clone(), durability, prepared, (bound, ahead), since))
@@ -219,7 +222,9 @@ impl Committer {
     /// A large batch is about to be run ahead. A view that is taken then shows all but what is remembered from now on.
     fn run_ahead(&self, ops: usize) -> RunAhead {
         let Writer { recent, overlay, staged, .. } = &mut *self.writer.lock();
-        recent.begin(ops, overlay.counts().version, staged.iter().map(|(_, effects)| effects))
+        // Versions of a replica follow from its batches, and these come one after the other.
+        let gap = if self.options.replica { 0 } else { GAP.min(2 * ops as u64) };
+        recent.begin(gap, overlay.counts().version, staged.iter().map(|(_, effects)| effects))
     }
 
     /// Waits for the answer, or leads to get it. A group takes about as long as a few looks at the lock, so that sleeping
@@ -421,8 +426,8 @@ impl Committer {
         request: &Request,
         staging: &mut Staging<'_>,
     ) -> Result<Ran> {
-        let Prepared { now, names, .. } = &request.prepared;
-        let mut txn = Transact::new(staging, &mut writer.overlay, &mut group.buffer, *now);
+        let Prepared { time, names, .. } = &request.prepared;
+        let mut txn = Transact::new(staging, &mut writer.overlay, &mut group.buffer, *time);
         txn.origin = writer.end;
         txn.run(&request.batch, names)
     }

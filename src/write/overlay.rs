@@ -188,6 +188,11 @@ impl Overlay {
         self.counts
     }
 
+    /// The time is that of a batch of a replica from now on.
+    pub fn set_time(&mut self, time: i64) {
+        self.counts.time = time;
+    }
+
     /// Takes the next version.
     pub fn take_version(&mut self) -> u64 {
         self.counts.version += 1;
@@ -197,9 +202,10 @@ impl Overlay {
     /// Lays the overlay of a large commit, whose lsn is `lsn`, over all that is unpublished so far, which is nothing if
     /// `alone`.
     pub fn lay_over(&mut self, large: Box<Overlay>, lsn: u64, alone: bool) {
-        let Counts { version, channels, users } = large.counts;
-        let (channels, users) = (channels.max(self.counts.channels), users.max(self.counts.users));
-        let mut before = std::mem::replace(self, Overlay::new(Counts { version, channels, users }));
+        let (channels, users) = (self.counts.channels, self.counts.users);
+        let channels = channels.max(large.counts.channels);
+        let counts = Counts { channels, users: users.max(large.counts.users), ..large.counts };
+        let mut before = std::mem::replace(self, Overlay::new(counts));
         self.below = std::mem::take(&mut before.below);
         if !alone {
             self.below.push((lsn - 1, Box::new(before)));

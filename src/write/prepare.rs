@@ -13,7 +13,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::overlay::Overlay;
 use super::reads::{Reads, find_again};
-use super::transaction::{Name, OpNames, Ran, Source, Transact, said};
+use super::transaction::{BatchTime, Name, OpNames, Ran, Source, Transact, said};
 use crate::env::sync::Arc;
 use crate::error::{Error, Result};
 use crate::files::log::start_frame;
@@ -29,7 +29,7 @@ use crate::model::mark::Mark;
 use crate::model::message::Said;
 use crate::model::op::{Limits, NamesOf};
 use crate::model::window::SendWindow;
-use crate::model::{EachTable, Family, SomeOf, Table};
+use crate::model::{EachTable, Family, Op, SomeOf, Table};
 
 /// How many rows are copied out of a layer under one hold of its lock.
 const TOGETHER: usize = 128;
@@ -38,8 +38,8 @@ const TOGETHER: usize = 128;
 pub struct Prepared {
     /// The counts of the reading.
     pub counts: Counts,
-    /// The time of the reading, which is the batch's.
-    pub now: i64,
+    /// The batch's time.
+    pub time: BatchTime,
     /// The log segment of that time. Its moment is not held: else each commit would keep old images for itself.
     segment: u64,
     /// The names of each operation.
@@ -141,14 +141,17 @@ impl Prepared {
         batch: &Batch,
         limits: &Limits,
         wanted: &Wanted,
-        (now, ahead): (i64, Option<u64>),
+        (time, ahead): (BatchTime, Option<u64>),
         slate: impl FnOnce() -> Slate,
     ) -> Result<(Prepared, Option<Trial>)> {
-        let LookedUp { names, listed, reads } = look_up(&view, batch, limits)?;
+        let LookedUp { names, listed, reads, positioned } = look_up(&view, batch, limits)?;
+        if view.kernel.options.replica && !positioned {
+            return Err(Error::NoPosition);
+        }
         let mut reading = BatchReading {
             prepared: Prepared {
                 counts: view.moment.counts,
-                now,
+                time,
                 segment: view.moment.active.log.header.segment,
                 names,
                 listed,
@@ -175,11 +178,13 @@ struct LookedUp {
     listed: HashMap<Vec<u8>, u32>,
     /// Whether any operation reads.
     reads: bool,
+    /// Whether any is the position of a log.
+    positioned: bool,
 }
 
 /// Checks the operations one by one and finds the ids of their names, and whether any reads.
 fn look_up(view: &View, batch: &Batch, limits: &Limits) -> Result<LookedUp> {
-    let (mut listed, mut reads) = (HashMap::new(), false);
+    let (mut listed, mut reads, mut positioned) = (HashMap::new(), false, false);
     let mut found = Vec::with_capacity(batch.len());
     // Most batches name the same channel or sender again and again.
     let mut last: [(&[u8], Name); 2] = [(&[], Name::Unknown), (&[], Name::Unknown)];
@@ -189,6 +194,7 @@ fn look_up(view: &View, batch: &Batch, limits: &Limits) -> Result<LookedUp> {
         names.check(index)?;
         op.check(limits).map_err(|error| error.at(index))?;
         reads |= op.reads();
+        positioned |= matches!(op, Op::SetPosition(_));
         for name in &names.listed {
             if let Some(id) = view.find(Named::User, name)? {
                 listed.insert(name.to_vec(), id);
@@ -209,7 +215,7 @@ fn look_up(view: &View, batch: &Batch, limits: &Limits) -> Result<LookedUp> {
         }
         found.push(OpNames { channel: last[0].1, user: last[1].1 });
     }
-    Ok(LookedUp { names: found, listed, reads })
+    Ok(LookedUp { names: found, listed, reads, positioned })
 }
 
 /// A batch on trial, on top of a view.
@@ -243,10 +249,10 @@ impl BatchReading {
     /// Runs the batch. After a refusal it goes on for what is read.
     fn try_out(&mut self, batch: &Batch, mut slate: Slate, version: u64) -> Result<Option<Trial>> {
         let names = std::mem::take(&mut self.prepared.names);
-        let now = self.prepared.now;
+        let time = self.prepared.time;
         slate.overlay.begin_at(Counts { version, ..self.view.moment.counts });
         start_frame(&mut slate.frame);
-        let mut txn = Transact::new(&mut *self, &mut slate.overlay, &mut slate.frame, now);
+        let mut txn = Transact::new(&mut *self, &mut slate.overlay, &mut slate.frame, time);
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut refused = false;
         for (index, op) in batch.ops().enumerate() {

@@ -32,6 +32,15 @@ pub enum Name {
     Unknown,
 }
 
+/// What a batch takes its time from, in Unix milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub enum BatchTime {
+    /// The clock.
+    Clock(i64),
+    /// The batch, in a replica: no earlier one was later.
+    Given(i64),
+}
+
 /// The names of an operation.
 #[derive(Clone, Copy, Debug)]
 pub struct OpNames {
@@ -90,6 +99,8 @@ pub struct Transact<'a, S> {
     /// What to add to a place in `out` to get an offset in the log segment.
     pub origin: u64,
     now: i64,
+    /// Whether the time is the batch's.
+    replica: bool,
     index: usize,
     names: OpNames,
     /// The last row of each table that came from the source: a change follows a look at the same row.
@@ -100,11 +111,15 @@ pub struct Transact<'a, S> {
 
 impl<'a, S: Source> Transact<'a, S> {
     /// Begins one.
-    pub fn new(source: S, overlay: &'a mut Overlay, out: &'a mut Vec<u8>, now: i64) -> Self {
+    pub fn new(source: S, overlay: &'a mut Overlay, out: &'a mut Vec<u8>, time: BatchTime) -> Self {
+        let (now, replica) = match time {
+            BatchTime::Clock(now) => (now, false),
+            BatchTime::Given(time) => (time.max(overlay.counts().time), true),
+        };
         let names = OpNames { channel: Name::Unknown, user: Name::Unknown };
         let effects = Effects { first: overlay.counts().version + 1, ..Effects::default() };
         let last = SomeOf::default();
-        Transact { source, overlay, out, origin: 0, now, index: 0, names, last, effects, count: 0 }
+        Transact { source, overlay, out, origin: 0, now, replica, index: 0, names, last, effects, count: 0 }
     }
 
     /// Runs the operations of a batch, up to the first one that is refused.
@@ -219,7 +234,9 @@ impl<S: Source> State for Transact<'_, S> {
         self.effects.put(key, row);
     }
 
-    fn advance(&mut self, log: LogId, before: Option<&Position>, _: &Position) {
+    fn advance(&mut self, log: LogId, before: Option<&Position>, after: &Position) {
+        self.effects.time = after.time.unwrap_or_default();
+        self.overlay.set_time(self.effects.time);
         self.effects.positions.push((log, before.cloned()));
     }
 }
@@ -231,6 +248,10 @@ impl<S: Source> Transaction for Transact<'_, S> {
 
     fn now(&self) -> i64 {
         self.now
+    }
+
+    fn replica(&self) -> bool {
+        self.replica
     }
 
     fn version(&self) -> u64 {

@@ -43,6 +43,13 @@ pub struct Frame<'a> {
     pub end: u64,
 }
 
+impl Frame<'_> {
+    /// Where it begins, from the start of the file.
+    pub fn start(&self) -> u64 {
+        self.body_offset - FRAME_HEADER as u64
+    }
+}
+
 /// What the checksums of one file are bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Binding {

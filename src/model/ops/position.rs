@@ -34,7 +34,11 @@ operation! {
             return Err(Error::OutOfOrder { log: log.0, index, applied, diverged, op, version: txn.version() });
         }
         let tag = Bytes::copy_from_slice(self.tag);
-        txn.patch::<Position>(log, Patch::new().set(field::index, self.index).set(field::tag, tag))
+        let mut patch = Patch::new().set(field::index, self.index).set(field::tag, tag);
+        if txn.replica() {
+            patch = patch.set(field::time, Some(txn.now()));
+        }
+        txn.patch::<Position>(log, patch)
     }
 }
 

@@ -15,6 +15,8 @@ use crate::kernel::{Counts, FileSet, Part};
 use crate::model::channel::MAX_BASE;
 use crate::model::head::{BUFFERED_WINDOW, HEADS, Head};
 use crate::model::ids::{ChannelId, Named};
+use crate::model::image::Image;
+use crate::model::position::Position;
 
 /// Opens the runs and the message segments that the manifest names.
 pub fn open_files(opening: &Opening<'_>, manifest: &Manifest, faults: &mut Damage) -> Result<FileSet> {
@@ -121,9 +123,23 @@ pub fn load_heads(files: &FileSet, manifest: &Manifest, faults: &mut Damage) -> 
         counts.users = users.first() + users.count();
         heads.grow(counts.channels as usize);
         load_run_heads(run, &mut heads, &counts, manifest, faults)?;
+        if manifest.replica.is_some() {
+            counts.time = faults.forgive(latest_time(run))?.unwrap_or_default().max(counts.time);
+        }
     }
     counts.version = newest;
     Ok((heads, counts))
+}
+
+/// The latest time that positions in a run tell of a replica, or 0.
+pub fn latest_time(run: &Run) -> Result<i64> {
+    let (mut latest, mut rows) = (0, run.section(Position::TABLE).all());
+    while let Some(entry) = rows.next()? {
+        let position = Position::decode(entry.version, entry.image);
+        let position = position.ok_or_else(|| run.corrupt("a position does not decode"))?;
+        latest = latest.max(position.time.unwrap_or_default());
+    }
+    Ok(latest)
 }
 
 fn load_run_heads(

@@ -38,8 +38,8 @@ use crate::options::Options;
 use crate::upkeep::report::Recovery;
 use crate::write::Start;
 
+pub use load::{latest_time, open_run, open_segment};
 use load::{load_heads, open_files, open_logs};
-pub use load::{open_run, open_segment};
 use replay::replay;
 use salvage::salvage;
 use survey::open_dir;
@@ -56,6 +56,8 @@ pub struct Opened {
     pub cache: Arc<BlockCache>,
     /// Keeps other writers out; absent for a reader.
     pub lock: Option<Box<dyn Send + Sync>>,
+    /// What holds for this store.
+    pub options: Options,
 }
 
 /// What an opening works with.
@@ -112,22 +114,23 @@ pub fn open(options: &Options, path: &Path) -> Result<Opened> {
     let survey = survey(&*disk)?;
     check_ours(&*disk, &survey)?;
     let cache = Arc::new(BlockCache::new(options.block_cache));
-    let opening = Opening { options, disk: &disk, cache: cache.clone(), writable: true };
-    let opened = match Manifest::load(&*disk)? {
-        Some(manifest) if manifest.unborn() => {
-            check_unborn(&*disk, &survey)?;
-            begin(&opening, manifest)?
-        }
-        Some(manifest) => Reading::read(&opening, manifest, &survey, None)?.mend(&opening, &survey)?,
-        None => {
-            let manifest = Manifest::new(&*options.env);
-            let manifest = manifest.map_err(|e| Error::io("draw an id for", disk.path(), e))?;
-            manifest.store(&disk)?;
-            begin(&opening, manifest)?
-        }
+    let found = Manifest::load(&*disk)?;
+    let fresh = found.is_none();
+    let manifest = found.map_or_else(|| options.new_manifest(), Ok);
+    let manifest = manifest.map_err(|e| Error::io("draw an id for", disk.path(), e))?;
+    let options = options.of_store(&manifest)?;
+    let opening = Opening { options: &options, disk: &disk, cache: cache.clone(), writable: true };
+    let opened = if fresh {
+        manifest.store(&disk)?;
+        begin(&opening, manifest)?
+    } else if manifest.unborn() {
+        check_unborn(&*disk, &survey)?;
+        begin(&opening, manifest)?
+    } else {
+        Reading::read(&opening, manifest, &survey, None)?.mend(&opening, &survey)?
     };
     let (manifest, kernel, start, recovery) = opened;
-    Ok(Opened { manifest, kernel, start, recovery, cache, disk, lock: Some(lock) })
+    Ok(Opened { manifest, kernel, start, recovery, cache, disk, lock: Some(lock), options })
 }
 
 /// So often a reader starts again when a writer replaced files meanwhile.
@@ -141,12 +144,13 @@ fn open_for_reading(options: &Options, path: &Path) -> Result<Opened> {
     })?;
     let disk = Arc::new(Disk::new(dir));
     let cache = Arc::new(BlockCache::new(options.block_cache));
-    let opening = Opening { options, disk: &disk, cache: cache.clone(), writable: false };
     let mut tries = 0;
     loop {
         // In this order: the log holds at least what the note says.
         let note = published(&disk);
         let Some(manifest) = Manifest::load(&*disk)? else { return Err(no_store(path)) };
+        let options = options.of_store(&manifest)?;
+        let opening = Opening { options: &options, disk: &disk, cache: cache.clone(), writable: false };
         let reading = Reading::read(&opening, manifest.clone(), &survey(&*disk)?, note);
         tries += 1;
         // A writer may have replaced files between the two.
@@ -155,7 +159,7 @@ fn open_for_reading(options: &Options, path: &Path) -> Result<Opened> {
             continue;
         }
         let (manifest, kernel, start, recovery) = reading?.parts()?;
-        return Ok(Opened { manifest, kernel, start, recovery, cache, disk, lock: None });
+        return Ok(Opened { manifest, kernel, start, recovery, cache, disk, lock: None, options });
     }
 }
 
@@ -346,6 +350,7 @@ impl Reading {
                 version: before.version.max(header.base_version),
                 channels: before.channels.max(header.channels),
                 users: before.users.max(header.users),
+                ..before
             };
             if index > 0 && header.session != self.log.header.session {
                 self.end_session(counts);
@@ -375,12 +380,18 @@ impl Reading {
     /// saw.
     fn end_session(&mut self, counts: Counts) {
         self.kernel.sessions.push(Session { id: self.log.header.session, last: counts.version });
-        if self.log.header.buffered && !self.scan.closed {
+        if self.may_have_lost() {
             let session = self.log.header.session;
             let loss = Loss { version: counts.version, channels: counts.channels, session };
             self.kernel
                 .edit_files(|files| files.losses = files.losses.iter().copied().chain([loss]).collect());
         }
+    }
+
+    /// Whether the end of the present session may have taken messages that somebody saw, and that do not come again: to a
+    /// replica they are applied again.
+    fn may_have_lost(&self) -> bool {
+        self.log.header.buffered && !self.scan.closed && self.manifest.replica.is_none()
     }
 
     /// Judges the log's end.
@@ -394,7 +405,7 @@ impl Reading {
         self.recovery.torn_bytes = self.scan.torn;
         // Where a writer beside this reader goes on, nothing has ended.
         if self.note.is_none_or(|note| note.session != self.log.header.session) {
-            self.recovery.gap = self.log.header.buffered && !self.scan.closed;
+            self.recovery.gap = self.may_have_lost();
             self.end_session(self.kernel.moment().counts);
         }
         self.recovery.losses = self.kernel.moment().files.losses.len() as u64;

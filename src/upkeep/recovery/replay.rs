@@ -6,15 +6,16 @@ use bytes::Bytes;
 use crate::env::sync::Arc;
 use crate::error::Result;
 use crate::files::change::Change;
-use crate::files::log::{self, Frame, FrameKind, GAP, HEADER, LogScan};
+use crate::files::log::{self, Frame, FrameKind, GAP, HEADER, Header, LogScan};
 use crate::files::record::Record;
 use crate::kernel::{Counts, Kernel, Layer, values};
 use crate::model::follow::follow_message;
 use crate::model::head::Head;
-use crate::model::ids::{ChannelId, MAX_IDS, Named, VALUES};
+use crate::model::ids::{ChannelId, LogId, MAX_IDS, Named, VALUES};
 use crate::model::image::patched;
 use crate::model::key::{Key, TableKey, UserChannel};
 use crate::model::message::Placed;
+use crate::model::position::Position;
 use crate::model::state::State;
 use crate::model::{Table, WithTable, with_table};
 
@@ -52,8 +53,8 @@ pub struct Replay<'a> {
 impl Replay<'_> {
     fn log(&mut self, end: Option<u64>) -> Result<LogScan> {
         let log = &self.layer.log;
-        let header = &log.header;
-        let start = Counts { version: header.base_version, channels: header.channels, users: header.users };
+        let Header { base_version, channels, users, .. } = log.header;
+        let start = Counts { version: base_version, channels, users, ..self.counts };
         if start != self.counts {
             return Err(log.corrupt(0, format!("begins after {start:?}, not {:?}", self.counts)));
         }
@@ -186,6 +187,10 @@ impl State for Replay<'_> {
 
     fn put<T: Table>(&mut self, key: T::Key, row: T) {
         self.layer.put_row(key, row, self.version, self.keep);
+    }
+
+    fn advance(&mut self, _: LogId, _: Option<&Position>, after: &Position) {
+        self.counts.time = self.counts.time.max(after.time.unwrap_or_default());
     }
 
     fn knows(&self, key: impl TableKey) -> bool {

@@ -10,7 +10,7 @@ use super::replay::Replay;
 use crate::env::sync::Arc;
 use crate::error::Result;
 use crate::files::change::Change;
-use crate::files::log::{self, Frame, FrameKind, LogSalvage, LogScan};
+use crate::files::log::{self, Frame, FrameKind, GAP, HEADER, LogSalvage, LogScan};
 use crate::files::record::Record;
 use crate::kernel::{Counts, Kernel, Layer};
 use crate::model::Table;
@@ -26,9 +26,11 @@ use crate::model::state::State;
 pub fn salvage(kernel: &Kernel, end: Option<u64>, damage: &mut Damage) -> Result<LogScan> {
     let log = kernel.moment().active.log.clone();
     let bytes = log.read_all()?;
-    let mut left_out = 0;
+    let (mut left_out, mut next) = (0, HEADER);
     let LogSalvage { scan, holes, open } = log::salvage(&log, &bytes, end, &mut |frame| {
-        left_out += commit(kernel, frame, damage);
+        let follows = frame.start() == next;
+        left_out += commit(kernel, frame, follows, damage);
+        next = frame.end;
     });
     damage.open_end = open;
     for at in holes {
@@ -40,12 +42,15 @@ pub fn salvage(kernel: &Kernel, end: Option<u64>, damage: &mut Damage) -> Result
     Ok(scan)
 }
 
-/// Puts a commit in, and tells how many of its changes could not be.
-fn commit(kernel: &Kernel, frame: &Frame<'_>, damage: &mut Damage) -> u64 {
+/// Puts a commit in, and tells how many of its changes could not be. If its frame follows the one before, a gap in versions
+/// may be that of a batch that was run ahead.
+fn commit(kernel: &Kernel, frame: &Frame<'_>, follows: bool, damage: &mut Damage) -> u64 {
     let before = kernel.moment().counts;
     let first = frame.header.first_version;
     if first > before.version + 1 {
-        damage.commits.push((before.version + 1, Some(first - 1)));
+        if !follows || first - before.version > GAP + 1 {
+            damage.commits.push((before.version + 1, Some(first - 1)));
+        }
         let counts = Counts { version: first - 1, ..before };
         kernel.replayed(counts);
         kernel.roll(Arc::new(Layer::new(kernel.moment().active.log.clone(), counts)));

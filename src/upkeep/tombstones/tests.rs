@@ -110,7 +110,7 @@ fn trim(rows: &mut BTreeMap<(u32, u32), Membership>, user: u32, limits: Keep) {
 
 fn run_merge(dir: &Path, id: u64, inputs: &[Arc<Run>], limits: Option<Keep>) -> Result<Arc<Run>> {
     let dead = Dead::default();
-    let mut filters = |table| limits.and_then(|limits| filter(table, limits, SENDS, &dead));
+    let mut filters = |table| limits.and_then(|limits| filter(table, Some(limits), SENDS, &dead));
     let len = merge(&*open_dir(dir), (STORE, KEY), id, inputs, &mut filters, &|_, _| false, &mut |_| Ok(()))?;
     Ok(Arc::new(Run::open(&*open_dir(dir), STORE, id, len, KEY)?))
 }
