@@ -583,6 +583,35 @@ mod seqs_that_callers_say {
     }
 
     #[test]
+    fn are_given_once_among_threads() {
+        let store = fresh();
+        let threads: Vec<_> = (0..4)
+            .map(|thread| {
+                let store = store.store.clone();
+                std::thread::spawn(move || {
+                    let mut batch = Batch::new();
+                    let appended = (1..=60).filter(|seq| {
+                        batch.reset().append_at("c", *seq, text("u", "hello"));
+                        batch.durability(if thread % 2 == 0 {
+                            Durability::Sync
+                        } else {
+                            Durability::Buffered
+                        });
+                        match store.commit(&batch).unwrap().outcomes()[0] {
+                            Outcome::Appended { seq: at, .. } => at == *seq,
+                            Outcome::Existed { .. } => false,
+                            other => panic!("{other:?}"),
+                        }
+                    });
+                    appended.count()
+                })
+            })
+            .collect();
+        let appended: usize = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+        assert_eq!((appended, store.head("c").unwrap().last.seq), (60, 60));
+    }
+
+    #[test]
     fn compare_what_was_sent_and_nothing_that_is_gone() {
         let store = fresh();
         send(&store, "c", "u", 5);

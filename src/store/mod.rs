@@ -135,7 +135,7 @@ impl Store {
     /// # Errors
     /// [`Error::InvalidArgument`], [`Error::NotMember`], [`Error::ConditionFailed`], [`Error::Conflict`],
     /// [`Error::IdTaken`] and [`Error::TooLarge`]: the batch is refused, and nothing of it was written.
-    /// [`Error::OutOfSpace`]: the same; try again when there is room. [`Error::Poisoned`]: the writer has stopped.
+    /// [`Error::NoPosition`]: the same, by a replica. [`Error::OutOfSpace`]: the same; try again when there is room. [`Error::Poisoned`]: the writer has stopped.
     /// [`Error::Closed`].
     ///
     /// [`Error::InvalidArgument`]: crate::Error::InvalidArgument
@@ -144,6 +144,7 @@ impl Store {
     /// [`Error::Conflict`]: crate::Error::Conflict
     /// [`Error::IdTaken`]: crate::Error::IdTaken
     /// [`Error::TooLarge`]: crate::Error::TooLarge
+    /// [`Error::NoPosition`]: crate::Error::NoPosition
     /// [`Error::OutOfSpace`]: crate::Error::OutOfSpace
     /// [`Error::Poisoned`]: crate::Error::Poisoned
     /// [`Error::Closed`]: crate::Error::Closed
@@ -606,6 +607,9 @@ impl Store {
     /// Makes `dir` hold the store as it is now, while it goes on: a directory that opens as a store, for a backup, or for a
     /// copy to look at. It is made if absent, and must be empty or hold an earlier backup of this store, of which the files
     /// that are still used stay.
+    ///
+    /// The backup of a [replica](Options::replica) installs another one: it has its lineage, and its positions, which are durable
+    /// there ([`Store::durable_position`]).
     ///
     /// All that was committed is sealed first. Sealed files never change, so they get a second name in `dir`, which costs
     /// neither time nor space; on another file system they are copied. To restore, open `dir`, or a copy of it; a backup

@@ -86,7 +86,7 @@ impl Batch {
     /// with version 0 if it was trimmed. All else is as of [`Batch::append`].
     ///
     /// The caller answers for the seq: after buffered messages were lost, it is given again if the caller says so. Costs a read
-    /// of the message that is there, and else what `append` costs.
+    /// of the message that is there, for which committing waits if it is still on its way, and else what `append` costs.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
