@@ -8,9 +8,9 @@ use std::path::Path;
 
 use bytes::Bytes;
 use chanlog::{
-    Argument, Batch, Condition, Continuation, Conversation, Draft, Durability, Error, Head, HistoryFrom,
-    JoinOptions, LeaveOptions, List, ListChange, MAX_ATTRIBUTES, MAX_CHANNEL_ATTRIBUTES, Mark, MemberEntry,
-    Membership, Message, Options, Outcome, Receipt, Store, SyncToken, Unread, Update,
+    Argument, Batch, Condition, Continuation, Conversation, Draft, Durability, Error, Event, Head,
+    HistoryFrom, JoinOptions, LeaveOptions, List, ListChange, MAX_ATTRIBUTES, MAX_CHANNEL_ATTRIBUTES, Mark,
+    MemberEntry, Membership, Message, Options, Outcome, Receipt, Store, SyncToken, Unread, Update,
 };
 use tempfile::TempDir;
 
@@ -666,6 +666,13 @@ mod seqs_that_callers_say {
             assert_eq!((unread(store, "early", "c"), unread(store, "late", "c")), (1, 1));
             let channel = store.channel("c").unwrap().unwrap();
             assert_eq!((channel.base, channel.trimmed), (base, base));
+            let told: Vec<_> = store.feed().channel("c").map(Result::unwrap).collect();
+            let seqs = told.iter().filter_map(|event| match event {
+                Event::Message { message, .. } => Some(message.seq),
+                _ => None,
+            });
+            assert_eq!(seqs.collect::<Vec<_>>(), [1001, 1002], "{told:?}");
+            assert_eq!(store.history("c").by("u").last(5).unwrap().len(), 2);
             let same = commit(store, |b| b.set_base("c", base));
             assert_eq!(same.outcomes(), [Outcome::Unchanged]);
             let other = try_commit(store, |b| b.set_base("c", Mark { seq: 2000, ordinal: 0 })).unwrap_err();
