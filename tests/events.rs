@@ -7,11 +7,11 @@ mod hooks;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::ErrorKind;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::Duration;
 
 use chanlog::env::{Op as Disk, PowerLoss, SimEnv};
-use chanlog::{Batch, Draft, Durability, Options, Store};
+use chanlog::{Batch, Draft, Durability, Options, RetentionPolicy, Store};
 use hooks::{DIR, Hooked, append, options};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, span};
@@ -221,4 +221,93 @@ fn of_slow_commits_tell_how_many_and_what_they_waited_for() {
     assert_eq!(told.len(), 1, "{told:?}");
     let wanted = [("commits", "2"), ("longest_ms", "300"), ("sync_ms", "300")];
     assert_eq!(told[0].fields, wanted.map(|(name, value)| (name.into(), value.into())).into());
+}
+
+/// Calls the store whenever something is told.
+#[derive(Clone, Default)]
+struct CallsBack {
+    store: Arc<OnceLock<Store>>,
+    told: Arc<Mutex<Vec<&'static str>>>,
+}
+
+impl tracing::Subscriber for CallsBack {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("chanlog")
+    }
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn event(&self, event: &Event<'_>) {
+        let name = event.metadata().name();
+        let known = self.told.lock().unwrap().contains(&name);
+        self.told.lock().unwrap().push(name);
+        // Once for each name: sealing and merging would find something to do again and again.
+        let Some(store) = self.store.get().filter(|_| !known) else { return };
+        if name.starts_with("close") {
+            return store.close().unwrap_or_default();
+        }
+        // Some of these fail by then, and none of them waits for ever.
+        let _ = append(store, "other", "hi", Durability::Sync);
+        let _ = (store.stat(), store.sync(), store.enforce_retention(0, 1), store.seal(), store.maintain());
+        let _ = store.conversations("u").list();
+    }
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// Does something in a thread of its own, in which events call the store back. Returns what was told.
+fn calling_back(work: impl FnOnce(&Arc<SimEnv>, &OnceLock<Store>) + Send + 'static) -> Vec<&'static str> {
+    let (done, end) = mpsc::channel();
+    std::thread::spawn(move || {
+        let back = CallsBack::default();
+        let sim = SimEnv::new(1);
+        tracing::subscriber::with_default(back.clone(), || work(&sim, &back.store));
+        let told = back.told.lock().unwrap().clone();
+        done.send(told).unwrap();
+    });
+    end.recv_timeout(Duration::from_secs(60)).expect("a subscriber that calls the store waits for ever")
+}
+
+#[test]
+fn are_told_where_the_store_can_be_called() {
+    let told = calling_back(|sim, kept| {
+        let slow = sim.clone();
+        let env = Hooked::new(sim, move |_, _| {
+            slow.advance(Duration::from_millis(1));
+            Ok(())
+        });
+        let open = options(env).unsealed(1).slow_commit(Duration::ZERO).seal_on_close(true);
+        let store = kept.get_or_init(|| open.open(DIR).unwrap());
+        // Each commit needs a segment of its own, and seals the one before.
+        for _ in 0..4 {
+            append(store, "c", &hooks::long(), Durability::Sync).unwrap();
+        }
+        fill(store);
+        store.commit(Batch::new().erase("c", 2).retention("c", RetentionPolicy::new().max_count(3))).unwrap();
+        store.enforce_retention(0, usize::MAX).unwrap();
+        store.erase_now().unwrap();
+        append(store, "c", "x", Durability::Sync).unwrap();
+        store.close().unwrap();
+    });
+    for name in ["seal", "merge", "slow commits", "erase", "close"] {
+        assert!(told.contains(&name), "{name}: {told:?}");
+    }
+}
+
+#[test]
+fn of_a_store_that_stopped_are_told_where_it_can_be_called() {
+    let told = calling_back(|sim, kept| {
+        let store = kept.get_or_init(|| options(sim.clone()).open(DIR).unwrap());
+        append(store, "c", "x", Durability::Sync).unwrap();
+        let waits = store.submit(Batch::new().append("c", Draft::new("u", 0, "y"))).unwrap();
+        // The next one goes into another segment, and what is before it is synced under the writer's lock.
+        sim.fail_nth(&[Disk::Sync], 1, ErrorKind::Other);
+        append(store, "c", &hooks::long(), Durability::Sync).unwrap_err();
+        waits.wait().unwrap_err();
+        store.close().unwrap_err();
+    });
+    assert_eq!(told.iter().filter(|name| **name == "poisoned").count(), 1, "{told:?}");
+    assert_eq!(told.last(), Some(&"close failed"));
 }

@@ -21,6 +21,8 @@ pub struct Health {
     /// Quick to look at; set after `failure`.
     sick: AtomicBool,
     failure: Mutex<Option<Error>>,
+    /// Whether the failure was not told yet.
+    untold: AtomicBool,
 }
 
 impl Health {
@@ -34,9 +36,19 @@ impl Health {
 
     /// Stops all changes for good; the first cause stays. Returns what everybody is told.
     pub fn poison(&self, cause: Error) -> Error {
-        let failure = self.failure.lock().get_or_insert_with(|| cause.poison()).clone();
+        let mut failure = self.failure.lock();
+        if failure.is_none() {
+            self.untold.store(true, Ordering::Release);
+        }
+        let failure = failure.get_or_insert_with(|| cause.poison()).clone();
         self.sick.store(true, Ordering::Release);
         failure
+    }
+
+    /// The failure that stopped the store, once: to be told when no lock is held.
+    pub fn take_untold(&self) -> Option<Error> {
+        let untold = self.untold.load(Ordering::Acquire) && self.untold.swap(false, Ordering::AcqRel);
+        if untold { self.failure.lock().clone() } else { None }
     }
 
     fn check_io(&self) -> io::Result<()> {

@@ -47,7 +47,7 @@ impl Commit {
     /// [`Error::Poisoned`](crate::Error::Poisoned) if the log can't be synced: whether the commit survives is unknown.
     pub fn wait(self) -> Result<Receipt> {
         let reached = self.engine.syncer().wait(self.submitted.lsn, self.submitted.wait);
-        self.engine.tell_slow();
+        self.engine.tell();
         reached?;
         Ok(self.submitted.receipt)
     }
@@ -79,11 +79,9 @@ impl Commit {
     pub fn wait_timeout(self, timeout: Duration) -> Result<std::result::Result<Receipt, Commit>> {
         let deadline = Instant::now().checked_add(timeout);
         let Submitted { lsn, wait, .. } = self.submitted;
-        let reached = self
-            .engine
-            .syncer()
-            .wait_until(lsn, wait, deadline, || self.engine.sync_for_task())
-            .transpose()?;
+        let reached = self.engine.syncer().wait_until(lsn, wait, deadline, || self.engine.sync_for_task());
+        self.engine.tell();
+        let reached = reached.transpose()?;
         Ok(if reached.is_some() { Ok(self.submitted.receipt) } else { Err(self) })
     }
 }

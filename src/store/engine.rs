@@ -119,7 +119,9 @@ impl Engine {
     /// Writes a caller's batch.
     pub fn submit(&self, batch: &Batch) -> Result<Submitted> {
         self.check_writable()?;
-        let submitted = self.write(batch)?;
+        let submitted = self.write(batch);
+        self.tell();
+        let submitted = submitted?;
         self.committed_at.store(self.options.env.unix_ms(), Ordering::Relaxed);
         Ok(submitted)
     }
@@ -134,7 +136,6 @@ impl Engine {
             threads.wake_syncer();
             threads.wake_noter();
         }
-        self.tell_slow();
         Ok(submitted)
     }
 
@@ -145,13 +146,13 @@ impl Engine {
 
     /// Sees to it that a task's commit is synced, which can't do it by itself.
     pub fn sync_for_task(&self) {
-        match &*self.threads.lock() {
-            Some(threads) => threads.wake_syncer(),
-            None => {
-                let _ = self.syncer().sync();
-                self.tell_slow();
-            }
+        let threads = self.threads.lock();
+        if let Some(threads) = &*threads {
+            return threads.wake_syncer();
         }
+        drop(threads);
+        let _ = self.syncer().sync();
+        self.tell();
     }
 
     /// Tells readers beside this process that the session before has ended, before this one writes: all of its log counts.
@@ -176,7 +177,7 @@ impl Engine {
     pub fn sync(&self) -> Result<()> {
         self.check_writable()?;
         let synced = self.syncer().sync();
-        self.tell_slow();
+        self.tell();
         synced
     }
 
@@ -199,7 +200,7 @@ impl Engine {
     /// Ends the present log segment and seals all there is.
     pub fn seal(&self) -> Result<()> {
         self.check_writable()?;
-        self.committer.roll_now(self)?;
+        self.after_step(self.committer.roll_now(self))?;
         while self.seal_step()? {}
         if let Some(threads) = &*self.threads.lock() {
             threads.wake_mergers();
@@ -245,16 +246,34 @@ impl Engine {
         self.options.env.monotonic().saturating_sub(since).as_millis() as u64
     }
 
-    /// Tells subscribers of commits that took long. Called where no lock is held.
-    pub fn tell_slow(&self) {
-        let Some(SlowCommits { commits, longest, sync }) = self.syncer().take_slow() else { return };
-        let (longest_ms, sync_ms) = (longest.as_millis() as u64, sync.as_millis() as u64);
-        tracing::warn!(name: "slow commits", target: "chanlog", commits, longest_ms, sync_ms, "commits took long");
+    /// Tells subscribers what was noted meanwhile: commits that took long, a failure that stopped the store, and, where callers do
+    /// the work of upkeep, its steps. Called where no lock is held, as a subscriber may call the store.
+    pub fn tell(&self) {
+        if let Some(SlowCommits { commits, longest, sync }) = self.syncer().take_slow() {
+            let (longest_ms, sync_ms) = (longest.as_millis() as u64, sync.as_millis() as u64);
+            tracing::warn!(name: "slow commits", target: "chanlog", commits, longest_ms, sync_ms, "commits took long");
+        }
+        if let Some(error) = self.health().take_untold() {
+            tracing::error!(name: "poisoned", target: "chanlog", %error, "the store can't be written, writing stops");
+        }
+        if !self.options.background {
+            self.tell_steps();
+        }
+    }
+
+    fn tell_steps(&self) {
+        self.upkeep.take_done().into_iter().for_each(|(step, took)| step.tell(took));
     }
 
     /// Trims channels that hold more than their policies say, of the next `most` channels.
     pub fn enforce_retention(&self, now: i64, most: usize) -> Result<Retained> {
         self.check_writable()?;
+        let retained = self.retain(now, most);
+        self.tell();
+        retained
+    }
+
+    fn retain(&self, now: i64, most: usize) -> Result<Retained> {
         let mut retained = Retained::default();
         let mut at = self.retention.lock();
         let mut left = most;
@@ -308,9 +327,13 @@ impl Engine {
 
     /// Seals the oldest full log segment, if there is one.
     pub fn seal_step(&self) -> Result<bool> {
+        self.after_step(self.seal_once())
+    }
+
+    fn seal_once(&self) -> Result<bool> {
         let sealed = self.upkeep.seal(&mut |_| self.check_pace());
         self.signals.sealed(sealed.as_ref().err().cloned());
-        self.after_step(sealed)
+        sealed
     }
 
     /// Removes a segment of which all was trimmed, or merges segments once, if a merge is due. In the background retention comes
@@ -350,13 +373,11 @@ impl Engine {
     /// Frees what a step of upkeep replaced, tells what it did, and wakes whoever waits for a commit if it poisoned the store.
     fn after_step<T>(&self, result: Result<T>) -> Result<T> {
         self.kernel.collect();
-        for (step, took) in self.upkeep.take_done() {
-            step.measured().inspect(|what| self.kernel.measures.record(*what, took));
-            step.tell(took);
-        }
         if let Err(Error::Poisoned { .. }) = &result {
             self.syncer().poisoned();
         }
+        self.tell_steps();
+        self.tell();
         result
     }
 
@@ -370,6 +391,7 @@ impl Engine {
         self.health().poison(Error::Panicked { what: thread });
         self.signals.sealed(self.health().check().err());
         self.syncer().poisoned();
+        self.tell();
     }
 
     /// Ends the threads, makes all durable, and lets go of the lock. Whoever closes again is told the same.
@@ -380,12 +402,19 @@ impl Engine {
         }
         let since = self.options.env.monotonic();
         let outcome = self.end();
+        if self.health().check().is_err() {
+            self.syncer().poisoned();
+        }
         *ending = Some(outcome.clone());
         drop(ending);
+        // While a thread unwinds, a subscriber that panics too would end the process.
+        if std::thread::panicking() {
+            return outcome;
+        }
+        self.tell_steps();
+        self.tell();
         let ms = self.millis_since(since);
         match &outcome {
-            // While a thread unwinds, a subscriber that panics too would end the process.
-            _ if std::thread::panicking() => {}
             Ok(()) => tracing::info!(name: "close", target: "chanlog", ms, "a store was closed"),
             Err(error) => {
                 tracing::error!(name: "close failed", target: "chanlog", %error, ms, "a store did not close cleanly");
@@ -396,7 +425,7 @@ impl Engine {
 
     fn end(&self) -> Result<()> {
         let sealed = match self.options.seal_on_close && !self.options.read_only {
-            true => self.seal(),
+            true => self.seal_at_end(),
             false => Ok(()),
         };
         self.kernel.close();
@@ -409,6 +438,13 @@ impl Engine {
         let closed = if self.options.read_only { Ok(()) } else { self.committer.close() };
         *self.lock.lock() = None;
         closed.and(sealed)
+    }
+
+    /// Seals all there is. What that tells is told once the store is closed: its ending is locked.
+    fn seal_at_end(&self) -> Result<()> {
+        self.committer.roll_now(self)?;
+        while self.seal_once()? {}
+        Ok(())
     }
 
     /// Counts and sizes.
@@ -438,7 +474,8 @@ impl Help for Engine {
     /// Waits until fewer log segments await sealing; without threads, seals one.
     fn make_room(&self) -> Result<()> {
         if !self.options.background {
-            return self.seal_step().map(drop);
+            // Under the writer's lock: it is told by whoever led.
+            return self.seal_once().map(drop);
         }
         if let Some(threads) = &*self.threads.lock() {
             threads.wake_sealer();

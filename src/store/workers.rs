@@ -120,10 +120,11 @@ fn sync_after(engine: &Engine) {
             let pause = if syncer.promised() { UNWAITED } else { engine.options.sync_interval };
             engine.signals.doze(pause.min(engine.options.sync_interval));
         }
-        if engine.signals.closed() || syncer.sync().is_err() {
+        let ended = engine.signals.closed() || syncer.sync().is_err();
+        engine.tell();
+        if ended {
             return;
         }
-        engine.tell_slow();
     }
 }
 

@@ -168,7 +168,9 @@ impl Upkeep {
 
     /// Notes a step that began at that time.
     pub(super) fn did(&self, step: Done, since: Duration) {
-        self.done.lock().push((step, self.now().saturating_sub(since)));
+        let took = self.now().saturating_sub(since);
+        step.measured().inspect(|what| self.kernel.measures.record(*what, took));
+        self.done.lock().push((step, took));
     }
 
     /// The steps that were done since this was asked last, and how long each took: to be told when no lock is held.

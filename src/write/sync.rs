@@ -476,12 +476,6 @@ impl Syncer {
             _ => {}
         }
         self.wake(state);
-        if let Err(error) = self.health.check() {
-            // Told after the state changed, and without its lock: a subscriber may do what it likes.
-            MutexGuard::unlocked(state, || {
-                tracing::error!(name: "poisoned", target: "chanlog", %error, "the log can't be synced, writing stops");
-            });
-        }
     }
 
     /// Publishes what may be seen. One thread does so at a time; it looks again when it is done.
