@@ -28,6 +28,8 @@ const LOG_HEADER: usize = 96;
 const FORMAT: usize = 12;
 /// The format of every part of a store.
 const PRESENT: u32 = 2;
+/// That of a message segment's footer.
+const SEGMENT_FOOTER: u32 = 3;
 /// In the manifest, the features that a reader must know, those that it may ignore, and the first live log segment.
 const REQUIRED: usize = 16;
 const OPTIONAL: usize = 24;
@@ -322,10 +324,11 @@ fn header_end(name: &str, bytes: &[u8]) -> usize {
 fn another_format_of_any_file_is_refused_with_nothing_changed() {
     for (name, format) in parts(&example().files).iter().flat_map(|name| [(name, 1), (name, PRESENT + 1)]) {
         let number = format.to_le_bytes();
-        let put = |bytes: &mut Vec<u8>, at: usize| {
-            assert_eq!(bytes[at..at + 4], PRESENT.to_le_bytes(), "the place of a format");
+        let put_over = |present: u32, bytes: &mut Vec<u8>, at: usize, number: [u8; 4]| {
+            assert_eq!(bytes[at..at + 4], present.to_le_bytes(), "the place of a format");
             bytes[at..at + 4].copy_from_slice(&number);
         };
+        let put = |bytes: &mut Vec<u8>, at: usize| put_over(PRESENT, bytes, at, number);
         let head = hurt(name, |bytes| {
             put(bytes, FORMAT);
             let end = header_end(name, bytes);
@@ -341,9 +344,11 @@ fn another_format_of_any_file_is_refused_with_nothing_changed() {
             seal(bytes, start, start + TRAILER - 4);
         });
         assert_unsupported(name, "the trailer", format, &trailer);
+        let present = if name.starts_with("seg-") { SEGMENT_FOOTER } else { PRESENT };
+        let format = if format > PRESENT { present + 1 } else { present - 1 };
         let footer = hurt(name, |bytes| {
             let (at, start) = (footer(bytes), bytes.len() - TRAILER);
-            put(bytes, at);
+            put_over(present, bytes, at, format.to_le_bytes());
             let crc = crc(&[&bytes[16..32], &bytes[at..start]]);
             bytes[start + FOOTER_CRC..start + FOOTER_CRC + 4].copy_from_slice(&crc);
             seal(bytes, start, start + TRAILER - 4);

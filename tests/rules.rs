@@ -3874,6 +3874,98 @@ mod retaining {
         assert_eq!(kept(&store, "back"), [4, 5]);
     }
 
+    /// A payload that does not compress, of 1,000 bytes.
+    fn kilobyte(seed: u64) -> Vec<u8> {
+        let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        let next = |_| {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            (state >> 56) as u8
+        };
+        (0..1000).map(next).collect()
+    }
+
+    /// Messages of a kilobyte, in channels by turns.
+    fn kilobytes(store: &Store, channels: &[&str], rounds: u64) {
+        for round in 0..rounds {
+            commit(store, |b| {
+                for channel in channels {
+                    b.append(channel, Draft::new("alice", 0, kilobyte(round)));
+                }
+                b
+            });
+        }
+    }
+
+    /// A record of such a message is that long, at least and at most.
+    const RECORD: (u64, u64) = (1_010, 1_030);
+
+    #[test]
+    fn bytes_keep_what_is_asked_and_less_than_a_block_more() {
+        let store = fresh();
+        let limits = [("few", 1), ("some", 40_000), ("many", 100_500), ("all", 1 << 30)];
+        for (channel, bytes) in limits {
+            commit(&store, |b| b.retention(channel, RetentionPolicy::new().max_bytes(bytes)));
+        }
+        commit(&store, |b| b.retention("both", RetentionPolicy::new().max_bytes(100_000).max_count(7)));
+        let names = limits.map(|(name, _)| name);
+        let check = |store: &Store, block: u64| {
+            store.enforce_retention(0, usize::MAX).unwrap();
+            for (channel, bytes) in limits {
+                let kept = store.history(channel).limit(1000).list().unwrap().len() as u64;
+                let all = store.head(channel).unwrap().last.seq;
+                assert!(kept * RECORD.1 >= bytes.min(all * RECORD.0), "{channel}: {kept} of {all}");
+                assert!(kept * RECORD.0 < bytes + block + RECORD.1, "{channel}: {kept} of {all}");
+            }
+        };
+        // Exactly what is not sealed, then by blocks: all of a channel in one file, in several, and in one again.
+        kilobytes(&store, &names, 150);
+        check(&store, 0);
+        kilobytes(&store, &["both"], 20);
+        check(&store, 0);
+        assert_eq!(kept(&store, "both").len(), 7, "the tighter limit decides");
+        for _ in 0..5 {
+            store.seal().unwrap();
+            check(&store, 16 << 10);
+            kilobytes(&store, &names, 25);
+            check(&store, 16 << 10);
+        }
+        store.compact().unwrap();
+        check(&store, 16 << 10);
+        store.wherever(|store| {
+            check(store, 16 << 10);
+            assert_eq!(
+                store.enforce_retention(0, usize::MAX).unwrap().trimmed,
+                0,
+                "there is nothing left to do"
+            );
+        });
+    }
+
+    #[test]
+    fn a_default_by_bytes_is_for_channels_without_a_policy() {
+        let store = fresh_with(small().retention(RetentionPolicy::new().max_bytes(10_000)));
+        commit(&store, |b| b.retention("own", RetentionPolicy::new().max_bytes(20_000)));
+        kilobytes(&store, &["plain", "own"], 50);
+        let retained = store.enforce_retention(0, usize::MAX).unwrap();
+        assert_eq!((retained.channels, retained.trimmed), (2, 2));
+        assert_eq!([kept(&store, "plain").len(), kept(&store, "own").len()], [10, 20]);
+        let row = store.channel("own").unwrap().unwrap();
+        assert_eq!(
+            (row.max_bytes, row.retention()),
+            (20_000, Some(RetentionPolicy::new().max_bytes(20_000)))
+        );
+        let crashed = store.crashed();
+        assert_eq!([kept(&crashed, "plain").len(), kept(&crashed, "own").len()], [10, 20]);
+        let mut zero = Batch::new();
+        zero.operation("retention", &mut |name| match name {
+            "channel" => Some(Argument::Bytes(b"own")),
+            "max_bytes" => Some(Argument::Number(0)),
+            _ => None,
+        })
+        .unwrap();
+        assert!(store.commit(&zero).unwrap_err().to_string().contains("a retention limit of 0"));
+    }
+
     #[test]
     fn the_background_trims_after_a_sealing() {
         let policy = RetentionPolicy::new().max_count(2);

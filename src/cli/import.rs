@@ -40,7 +40,7 @@ use crate::text;
 /// are given; "append_at" a "seq" sends, without a join, what is not there yet; "set_base" of a channel by "seq" and "ordinal"; "pin", "mute" and "unread" without "on":false set what they say; "set_unread" takes "n"; "read_all" of a "user" marks all channels as read; "deliver" takes "seq"; "leave" with "keep" keeps for the user what could be read until then; "retract" of a message by its "seq", "edit" with "seq" and "text", "annotate" with
 /// "seq", "key" and "text", which is empty in order to remove, "forget" of a range "from" a seq
 /// "to" another by one user, "erase" of a message by its "seq", "trim" up to a "seq", "empty" and "delete_channel" of a channel,
-/// "retention" of a channel by "max_age_ms" and "max_count"), "history" ("now", "all") of a join, "seq" of a read (to the end without
+/// "retention" of a channel by "max_age_ms", "max_count" and "max_bytes"), "history" ("now", "all") of a join, "seq" of a read (to the end without
 /// it), "silent", "quiet", "mentions" (a list of users' names) or "mention_all", "client_id" (the client's id of the message, by
 /// which a line that was sent before changes nothing; "id" means the same), "unique_id" (one that no other message has, by which
 /// `message` finds it), "payload_base64" in place of "text". Names and ids

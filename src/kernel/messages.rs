@@ -134,6 +134,36 @@ impl<'v> Messages<'v> {
         if self.reverse { self.read_down(&mut wanted) } else { self.read_up(&mut wanted) }
     }
 
+    /// The seq after which messages take at least `keep` bytes, as records and before compression; in sealed files at most a
+    /// block more. 0 if there are not so many. Reads the records that are not sealed, what directories say of sealed ones, and
+    /// at most one block.
+    pub fn beyond(&self, mut keep: u64) -> Result<u64> {
+        let last = Link { version: self.head.order, seq: self.head.last.seq };
+        let mut next = self.part(last, last.seq)?;
+        while let Some(part) = next {
+            match &part.source {
+                PartSource::Layer(layer) => {
+                    for offset in layer.offsets(self.channel, self.range.clone(), true, usize::MAX) {
+                        let record = |_: &Bytes, record: &Record<'_>| {
+                            Ok((record.encoded_len() as u64, record.mark.seq))
+                        };
+                        let (len, seq) = layer.log.record(offset, record)?;
+                        if keep <= len {
+                            return Ok(seq - 1);
+                        }
+                        keep -= len;
+                    }
+                }
+                PartSource::Segment(segment, entry) if keep <= entry.bytes() => {
+                    return segment.beyond(entry, keep, self.head.trimmed.seq);
+                }
+                PartSource::Segment(_, entry) => keep -= entry.bytes(),
+            }
+            next = self.part(part.prev, part.first_seq - 1)?;
+        }
+        Ok(0)
+    }
+
     fn read_down(&self, visit: &mut Visit<'_>) -> Result<()> {
         let end = *self.range.end();
         // The newest part that begins at or before the end of the range.

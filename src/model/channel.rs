@@ -27,6 +27,8 @@ image! {
         max_age_ms: u64 = 9,
         /// How many messages are kept; 0 if the store's default says.
         max_count: u64 = 10,
+        /// How many bytes of messages are kept; 0 if the store's default says.
+        max_bytes: u64 = 11,
         /// Where the channel began ([`Batch::set_base`](crate::Batch::set_base)).
         base: Mark = 16,
     }
@@ -45,7 +47,11 @@ impl Channel {
     #[must_use]
     pub fn retention(&self) -> Option<RetentionPolicy> {
         let given = |limit: u64| (limit > 0).then_some(limit);
-        let policy = RetentionPolicy { max_age_ms: given(self.max_age_ms), max_count: given(self.max_count) };
+        let policy = RetentionPolicy {
+            max_age_ms: given(self.max_age_ms),
+            max_count: given(self.max_count),
+            max_bytes: given(self.max_bytes),
+        };
         (!policy.is_empty()).then_some(policy)
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// How long messages are kept, by age and by number. What is beyond either limit may be trimmed. Without a limit, a channel's
+/// How long messages are kept, by age, by number and by bytes. What is beyond any limit may be trimmed. Without a limit, a channel's
 /// policy leaves it to the store's default ([`Options::retention`](crate::Options::retention)), and the default keeps all.
 ///
 /// ```
@@ -15,6 +15,7 @@ use std::time::Duration;
 pub struct RetentionPolicy {
     pub(crate) max_age_ms: Option<u64>,
     pub(crate) max_count: Option<u64>,
+    pub(crate) max_bytes: Option<u64>,
 }
 
 impl RetentionPolicy {
@@ -33,6 +34,14 @@ impl RetentionPolicy {
     /// The newest so many messages stay, at least 1. A great number keeps all, whatever the default says.
     pub fn max_count(mut self, messages: u64) -> RetentionPolicy {
         self.max_count = Some(messages.max(1));
+        self
+    }
+
+    /// The newest messages stay that take so many bytes together, at least 1. They count as their records before compression: with
+    /// their ids, and about 20 bytes each besides. Never less stays than that, and at most one block of a file more (16 KiB, or one
+    /// message, if that is larger). An erased message counts as what is left of it.
+    pub fn max_bytes(mut self, bytes: u64) -> Self {
+        self.max_bytes = Some(bytes.max(1));
         self
     }
 

@@ -564,7 +564,8 @@ impl Store {
     /// policy, and goes on from there when called again. Background threads do the same after each sealing, by the clock; but
     /// a clock more than an hour beyond the process's last commit is taken for that hour, so that one that jumps takes nothing.
     ///
-    /// Costs a head for each channel that has a policy, with an age limit one message more, and what [`Batch::trim`] costs
+    /// Costs a head for each channel that has a policy, with an age limit one message more, with one of bytes a look-up in each
+    /// file with messages that stay, its unsealed messages and at most one block, and what [`Batch::trim`] costs
     /// for each that is trimmed. Where the store once lost buffered messages, a count costs reading as many messages as it keeps,
     /// in a channel that may hold more.
     ///

@@ -46,7 +46,8 @@ impl Upkeep {
             let head = view.head_of(*channel);
             let policy = self.policy(&view, *channel, &head)?;
             let seq = beyond_count(&view, *channel, &head, policy)?
-                .max(beyond_age(&view, *channel, &head, policy, now)?);
+                .max(beyond_age(&view, *channel, &head, policy, now)?)
+                .max(beyond_bytes(&view, *channel, &head, policy)?);
             if seq > head.trimmed.seq {
                 trims.trim_only(&view.name(Named::Channel, channel.0)?, *channel, seq);
             }
@@ -116,4 +117,10 @@ fn beyond_age(
         Ok(ControlFlow::Break(()))
     })?;
     Ok(seq)
+}
+
+/// The seq up to which a channel holds more bytes than it is to keep, or 0.
+fn beyond_bytes(view: &View, channel: ChannelId, head: &Head, policy: RetentionPolicy) -> Result<u64> {
+    let Some(keep) = policy.max_bytes else { return Ok(0) };
+    view.messages(channel, 1..=head.last.seq, true, usize::MAX).beyond(keep)
 }

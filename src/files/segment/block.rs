@@ -76,6 +76,11 @@ impl Block {
         start..end
     }
 
+    /// The key of a record.
+    pub fn key(&self, n: usize) -> Key {
+        self.records[n].key()
+    }
+
     /// An encoded record. It shares the block's bytes.
     pub fn record(&self, n: usize) -> Bytes {
         self.bytes.slice_ref(self.encoded(n))

@@ -58,6 +58,8 @@ struct Channel {
     tail: bool,
     /// The seqs of its first and last record so far; 0 before the first.
     seqs: (u64, u64),
+    /// The bytes of its records in blocks.
+    bytes: u64,
     /// Its last record, if that is in no block so far.
     left: Option<Left>,
 }
@@ -107,7 +109,7 @@ impl<'a> SegmentBuilder<'a> {
         if !chain.is_sane() {
             return Err(Error::invalid("a channel's links do not lead backwards"));
         }
-        self.open = Some(Channel { id, chain, tail, seqs: (0, 0), left: None });
+        self.open = Some(Channel { id, chain, tail, seqs: (0, 0), bytes: 0, left: None });
         Ok(())
     }
 
@@ -157,6 +159,9 @@ impl<'a> SegmentBuilder<'a> {
             self.pack(&before)?;
         }
         self.flush_block()?;
+        if let Some(open) = &mut self.open {
+            open.bytes += u64::from(handle.raw_len);
+        }
         let handle = Handle { offset: self.writer.position(), ..*handle };
         handle.encode(&mut self.index);
         self.messages += u64::from(handle.summary.records);
@@ -177,7 +182,9 @@ impl<'a> SegmentBuilder<'a> {
 
     /// Ends the channel.
     fn close(&mut self) -> Result<()> {
-        let Some(Channel { id, chain, tail, seqs, left }) = self.open.take() else { return Ok(()) };
+        let Some(Channel { id, chain, tail, seqs, mut bytes, left }) = self.open.take() else {
+            return Ok(());
+        };
         if seqs.0 == 0 {
             return Ok(());
         }
@@ -185,7 +192,8 @@ impl<'a> SegmentBuilder<'a> {
         let Some(left) = left else {
             return Err(Error::invalid("a channel of a segment ends with a copied block"));
         };
-        let extent = Extent { first_seq: seqs.0, last_seq: seqs.1, chain };
+        bytes += if tail { 0 } else { left.bytes.len() as u64 };
+        let extent = Extent { first_seq: seqs.0, last_seq: seqs.1, bytes, chain };
         self.linked = self.linked.max(chain.prev.version);
         self.directory.push(id, extent, tail.then_some(left.bytes.len() as u32));
         if tail {
@@ -197,7 +205,10 @@ impl<'a> SegmentBuilder<'a> {
 
     /// Puts a record of the open channel into a block.
     fn pack(&mut self, record: &Left) -> Result<()> {
-        let id = self.open.as_ref().map_or(ChannelId(0), |open| open.id);
+        let id = self.open.as_mut().map_or(ChannelId(0), |open| {
+            open.bytes += record.bytes.len() as u64;
+            open.id
+        });
         self.pack_of(id, record)
     }
 

@@ -6,13 +6,14 @@
 //!          newest v    the greatest version of a `prev` in it; 0 if there is none
 //! entry    head v      the number of channels left out since the entry before << 3, and 1 a tail, 2 a `prev`, 4 a `jump`
 //!          first seq v, last seq - first seq v
+//!          bytes v      of its records in blocks, before compression; absent if it has none there
 //!          with 2: newest - prev.version v, first seq - 1 - prev.seq v, depth v
 //!          with 4: prev.version - jump.version v, prev.seq - jump.seq v
 //!          with 1: the tail's length v; the tails of a group lie one after another
 //! ```
 //!
-//! The first entry's channel is the one that the directory's fixed-width part tells of the group. An entry takes about 6
-//! bytes for a channel's first file, and about 15 later. Invariants: what was decoded has links that lead backwards, and
+//! The first entry's channel is the one that the directory's fixed-width part tells of the group. An entry takes about 8
+//! bytes for a channel's first file, and about 17 later. Invariants: what was decoded has links that lead backwards, and
 //! seqs in order.
 
 use super::chain::{Chain, Link};
@@ -21,7 +22,7 @@ use crate::model::codec::{Put, Reader};
 use crate::model::ids::ChannelId;
 
 /// More bytes than any group takes.
-pub const MAX_GROUP: u64 = 20 + GROUP as u64 * 80;
+pub const MAX_GROUP: u64 = 20 + GROUP as u64 * 90;
 
 const TAIL: u64 = 1;
 const PREV: u64 = 2;
@@ -55,6 +56,16 @@ impl Entry {
         let last = self.extent.last_seq - u64::from(self.tail.is_some());
         (self.extent.first_seq <= last).then_some((self.extent.first_seq, last))
     }
+
+    /// The bytes of its records, before compression.
+    pub fn bytes(&self) -> u64 {
+        self.extent.bytes.saturating_add(self.tail.map_or(0, |tail| tail.len.into()))
+    }
+}
+
+/// Whether some of a channel's records lie in blocks.
+fn in_blocks(first_seq: u64, last_seq: u64, tail: bool) -> bool {
+    !tail || first_seq < last_seq
 }
 
 /// A directory in the making.
@@ -99,7 +110,7 @@ impl Directory {
 }
 
 fn encode(out: &mut Vec<u8>, left_out: u64, newest: u64, extent: &Extent, tail: Option<u32>) {
-    let Extent { first_seq, last_seq, chain: Chain { prev, jump, depth } } = *extent;
+    let Extent { first_seq, last_seq, bytes, chain: Chain { prev, jump, depth } } = *extent;
     let (has_prev, has_jump) = (!prev.is_none(), !jump.is_none());
     let flags = (u64::from(tail.is_some()) * TAIL)
         | (u64::from(has_prev) * PREV)
@@ -107,6 +118,9 @@ fn encode(out: &mut Vec<u8>, left_out: u64, newest: u64, extent: &Extent, tail: 
     out.put_varint(left_out << FLAGS | flags);
     out.put_varint(first_seq);
     out.put_varint(last_seq - first_seq);
+    if in_blocks(first_seq, last_seq, tail.is_some()) {
+        out.put_varint(bytes);
+    }
     if has_prev {
         out.put_varint(newest - prev.version);
         out.put_varint(first_seq - 1 - prev.seq);
@@ -151,10 +165,13 @@ impl<'a> EntryGroup<'a> {
         let channel = u32::try_from(self.next.checked_add(head >> FLAGS)?).ok()?;
         let first_seq = self.reader.varint()?;
         let last_seq = first_seq.checked_add(self.reader.varint()?)?;
+        let in_blocks = in_blocks(first_seq, last_seq, head & TAIL != 0);
+        let bytes = if in_blocks { self.reader.varint()? } else { 0 };
         let chain = self.chain(head, first_seq.checked_sub(1)?)?;
         let tail = if head & TAIL == 0 { None } else { Some(self.tail()?) };
         self.next = u64::from(channel) + 1;
-        Some(Entry { channel: ChannelId(channel), extent: Extent { first_seq, last_seq, chain }, tail })
+        let extent = Extent { first_seq, last_seq, bytes, chain };
+        Some(Entry { channel: ChannelId(channel), extent, tail })
     }
 
     /// `before` is the greatest seq that a link may have.

@@ -33,7 +33,7 @@ pub const GROUP: usize = 16;
 /// The length of what the fixed-width part of the directory tells of a group.
 pub const GUIDE: usize = 12;
 /// The only format that this release writes and reads.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// A block is closed before it grows beyond this many raw bytes. A longer record has a block of its own.
 pub const BLOCK: usize = 16 << 10;
 /// No record, and so no block, is larger: the largest payload is half of it.
@@ -54,6 +54,8 @@ pub struct Extent {
     pub first_seq: u64,
     /// The last message's seq.
     pub last_seq: u64,
+    /// The bytes of its records in blocks, before compression.
+    pub bytes: u64,
     /// How the channel continues in older files.
     pub chain: Chain,
 }

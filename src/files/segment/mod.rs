@@ -5,7 +5,7 @@
 //! files that hold the channel: there is no filter to ask.
 //!
 //! `format` and `directory` own the bytes, `chain` the links, `block` the records of one block in memory, `reader` the
-//! lookups, `walk` a walk over all there is.
+//! lookups, `walk` a walk over all there is, `size` how far back a channel's bytes reach.
 
 mod block;
 mod builder;
@@ -15,6 +15,7 @@ mod directory;
 mod format;
 mod merge;
 mod reader;
+mod size;
 mod verify;
 mod walk;
 

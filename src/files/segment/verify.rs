@@ -34,6 +34,8 @@ struct Audit<'a> {
     /// The entry of the last record's channel, and that record's key.
     entry: Option<Entry>,
     last: Option<Key>,
+    /// The bytes of that channel's records so far.
+    bytes: u64,
     /// Records in blocks and tails, channels with records in blocks, and channels that should have some.
     records: u64,
     runs: u64,
@@ -43,7 +45,17 @@ struct Audit<'a> {
 impl<'a> Audit<'a> {
     fn new(segment: &'a Segment, report: &'a mut dyn FnMut(Error)) -> Self {
         let faults = HashSet::new();
-        Audit { segment, report, faults, entry: None, last: None, records: 0, runs: 0, expected_runs: 0 }
+        Audit {
+            segment,
+            report,
+            faults,
+            entry: None,
+            last: None,
+            bytes: 0,
+            records: 0,
+            runs: 0,
+            expected_runs: 0,
+        }
     }
 
     fn fault(&mut self, fault: Error) {
@@ -90,6 +102,7 @@ impl<'a> Audit<'a> {
             let Some(record) = Record::decode(&bytes) else { continue };
             self.version(offset, record.version);
             self.record(offset, (record.channel, record.mark.seq), n == 0);
+            self.bytes += bytes.len() as u64;
         }
     }
 
@@ -126,6 +139,10 @@ impl<'a> Audit<'a> {
             && last != (entry.channel, entry.extent.last_seq)
         {
             self.corrupt(offset, "a channel's last record is missing");
+        }
+        let bytes = std::mem::take(&mut self.bytes);
+        if self.faults.is_empty() && self.entry.is_some_and(|entry| entry.extent.bytes != bytes) {
+            self.corrupt(offset, "a channel has not as many bytes as the directory says");
         }
     }
 

@@ -11,10 +11,10 @@ use crate::model::state::Transaction;
 
 operation! {
     /// Gives a channel a retention policy. Makes the channel if need be.
-    Retention = 59 "retention" { channel: channel, max_age_ms: maybe, max_count: maybe, }
+    Retention = 59 "retention" { channel: channel, max_age_ms: maybe, max_count: maybe, max_bytes: maybe, }
 
     fn check(&self, _: &Limits) -> Result<()> {
-        match self.max_age_ms == Some(0) || self.max_count == Some(0) {
+        match [self.max_age_ms, self.max_count, self.max_bytes].contains(&Some(0)) {
             true => Err(Error::invalid("a retention limit of 0; leave it out for none")),
             false => Ok(()),
         }
@@ -23,11 +23,12 @@ operation! {
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
         let channel = txn.make_channel(self.channel)?;
         let (age, count) = (self.max_age_ms.unwrap_or(0), self.max_count.unwrap_or(0));
+        let bytes = self.max_bytes.unwrap_or(0);
         match txn.row::<Channel>(channel)? {
-            Some(row) if (row.max_age_ms, row.max_count) == (age, count) => Ok(Outcome::Unchanged),
+            Some(row) if (row.max_age_ms, row.max_count, row.max_bytes) == (age, count, bytes) => Ok(Outcome::Unchanged),
             _ => {
                 let patch = Patch::new().set(field::max_age_ms, age).set(field::max_count, count);
-                txn.patch::<Channel>(channel, patch)
+                txn.patch::<Channel>(channel, patch.set(field::max_bytes, bytes))
             }
         }
     }
@@ -53,7 +54,7 @@ impl Batch {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn retention(&mut self, channel: impl AsRef<[u8]>, policy: RetentionPolicy) -> &mut Self {
-        let RetentionPolicy { max_age_ms, max_count } = policy;
-        self.push(Retention { channel: channel.as_ref(), max_age_ms, max_count })
+        let RetentionPolicy { max_age_ms, max_count, max_bytes } = policy;
+        self.push(Retention { channel: channel.as_ref(), max_age_ms, max_count, max_bytes })
     }
 }

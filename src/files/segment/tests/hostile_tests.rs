@@ -162,6 +162,8 @@ struct Forged {
     channel: u64,
     first_seq: u64,
     span: u64,
+    /// Absent if it has no records in blocks.
+    bytes: Option<u64>,
     /// Of version and seq, and the depth.
     prev: Option<(u64, u64, u64)>,
     jump: Option<(u64, u64)>,
@@ -173,11 +175,12 @@ const NEWEST: u64 = 1 << 20;
 
 impl Forged {
     fn of(entry: &Entry) -> Forged {
-        let Extent { first_seq, last_seq, chain: Chain { prev, jump, depth } } = entry.extent;
+        let Extent { first_seq, last_seq, bytes, chain: Chain { prev, jump, depth } } = entry.extent;
         Forged {
             channel: entry.channel.0.into(),
             first_seq,
             span: last_seq - first_seq,
+            bytes: entry.blocks().map(|_| bytes),
             prev: (!prev.is_none()).then(|| (NEWEST - prev.version, first_seq - 1 - prev.seq, depth.into())),
             jump: (!jump.is_none()).then(|| (prev.version - jump.version, prev.seq - jump.seq)),
             tail: entry.tail.map(|tail| tail.len.into()),
@@ -193,7 +196,12 @@ impl Forged {
         out.put_varint(self.span);
         let (prev, jump) = (self.prev.map(|(v, s, d)| [v, s, d]), self.jump.map(|(v, s)| [v, s]));
         let (prev, jump) = (prev.into_iter().flatten(), jump.into_iter().flatten());
-        prev.chain(jump).chain(self.tail).for_each(|value| out.put_varint(value));
+        self.bytes
+            .into_iter()
+            .chain(prev)
+            .chain(jump)
+            .chain(self.tail)
+            .for_each(|value| out.put_varint(value));
     }
 }
 
@@ -266,12 +274,13 @@ fn an_index_that_contradicts_the_blocks_is_refused() {
 
 #[test]
 fn a_directory_that_contradicts_the_records_is_refused() {
-    let first = Forged { channel: 0, first_seq: 5, span: 0, prev: None, jump: None, tail: None };
+    let first =
+        Forged { channel: 0, first_seq: 5, span: 0, bytes: Some(20), prev: None, jump: None, tail: None };
     let prev = |version: u64| Some((NEWEST - version, 0, 1));
     assert_eq!(faults(&forged(|p| p.entries[2].prev = prev(p.footer.versions.0 - 1)).1), [""; 0]);
     // What is wrong with one entry is found when that is read, and hides no other.
     let changes: [&dyn Fn(&mut Parts); 4] = [
-        &|p| p.entries[2].span += 1,
+        &|p| (p.entries[2].span, p.entries[2].bytes) = (1, Some(20)),
         &|p| p.entries[2].first_seq += 1,
         &|p| p.entries[2].prev = prev(p.footer.versions.0),
         &|p| (p.entries[2].prev, p.entries[2].jump) = (prev(p.footer.versions.0), Some((8, 0))),
@@ -282,13 +291,19 @@ fn a_directory_that_contradicts_the_records_is_refused() {
         assert!(last_of(&bad, 2).is_ok() && last_of(&bad, 4).is_ok());
         assert!(!faults(&bad).is_empty());
     }
+    // A wrong size misleads no read, and is found by a check.
+    let (_dir, bad) = forged(|p| p.entries[0].bytes = Some(20));
+    assert_eq!(read(&bad, 1, 0, u64::MAX, true).unwrap().len(), 29);
+    let entry = bad.find(ChannelId(1)).unwrap().unwrap();
+    assert!(bad.beyond(&entry, u64::MAX, 0).is_ok_and(|seq| seq == entry.extent.first_seq - 1));
+    assert!(faults(&bad)[0].contains("not as many bytes as the directory says"));
     // Tails lie one after another: a wrong one moves those after it.
     let changes: [&dyn Fn(&mut Parts); 7] = [
         &|p| p.entries[2].tail = p.entries[2].tail.map(|len| len + 1),
         &|p| p.entries[2].tail = p.entries[2].tail.map(|len| len - 1),
         &|p| p.entries[2].tail = Some(u32::MAX.into()),
         &|p| p.entries[2].tail = Some(0),
-        &|p| p.entries[2].tail = None,
+        &|p| (p.entries[2].tail, p.entries[2].bytes) = (None, Some(20)),
         &|p| (p.tails, p.entries[2].tail) = (1, None),
         &|p| p.entries[2] = Forged { channel: 3, ..first },
     ];
@@ -390,7 +405,7 @@ fn segments_that_contradict_each_other_are_not_merged() {
 fn another_format_is_told_apart_from_damage() {
     let (dir, segment) = segment(&sample());
     let content = content(&segment);
-    for other in [1, 3] {
+    for other in [1, 2, 4] {
         let mut footer = segment.sealed.footer().to_vec();
         footer[0] = other;
         footer.truncate(10);
