@@ -156,7 +156,8 @@ pub enum Error {
         /// The operation of the batch at fault, counted from 0; `None` if it is the batch.
         op: Option<usize>,
     },
-    /// The disk is full. Nothing of the commit is visible; free some space and try again. Only a crash before what the
+    /// The disk is full. Nothing of the commit is visible; free some space and try again: trims, erasures, deletions and policies are
+    /// still accepted ([`Options::headroom`](crate::Options::headroom)). Only a crash before what the
     /// failed write left is cleaned away can make it a whole commit after all.
     #[error("no space left for {}", path.display())]
     #[non_exhaustive]

@@ -53,6 +53,7 @@ pub struct Options {
     lineage: Option<u128>,
     /// Whether the store is a replica. Set when it is opened.
     pub(crate) replica: bool,
+    pub(crate) headroom: Option<u64>,
 }
 
 impl Options {
@@ -82,6 +83,7 @@ impl Options {
             retention: RetentionPolicy::new(),
             lineage: None,
             replica: false,
+            headroom: None,
         }
     }
 
@@ -272,6 +274,28 @@ impl Options {
     pub fn scrub_interval(mut self, interval: Duration) -> Self {
         self.scrub_interval = interval;
         self
+    }
+
+    /// How much room on the disk is kept for emptying it, in bytes: a file, `chanlog.reserve`, which the first commit makes. When
+    /// the disk is full, that room is used for what frees more than it takes: commits of [`Batch::trim`](crate::Batch::trim),
+    /// `empty`, `erase`, `delete_channel` and `retention` alone, and the sealing, merging and dropping of files that follows. All other
+    /// commits are refused with [`Error::OutOfSpace`](crate::Error::OutOfSpace) until there is as much room again.
+    ///
+    /// By default as much as a log segment takes, and 2 MiB (or two pieces of an eighth, if these are smaller): by that a log segment
+    /// can be sealed in nearly any case. 0 keeps none. Where a file system can't preallocate, or others fill the disk, there may be less.
+    pub fn headroom(mut self, bytes: u64) -> Self {
+        self.headroom = Some(bytes);
+        self
+    }
+
+    /// The room that is kept on the disk.
+    pub(crate) fn reserve(&self) -> u64 {
+        self.headroom.unwrap_or(self.log_segment + 2 * self.small_segment())
+    }
+
+    /// The length of a log segment where the disk is full.
+    pub(crate) fn small_segment(&self) -> u64 {
+        (self.log_segment / 8).clamp(8 << 10, 1 << 20)
     }
 
     /// How long client ids make sends unique.

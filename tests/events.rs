@@ -144,6 +144,13 @@ fn day(notes: &Notes) {
     append(&store, "c", "y", Durability::Sync).unwrap();
     assert!(notes.of("slow commits").iter().all(|told| told.fields["commits"] == "1"));
 
+    // Not even a log segment fits, until the disk has room again.
+    let used = sim.files().iter().map(|path| sim.read_file(path).unwrap().len() as u64).sum();
+    sim.quota(Some(used));
+    store.seal().unwrap();
+    assert_eq!(notes.value("full", "dir"), DIR);
+    sim.quota(None);
+
     sim.fail_nth(&[Disk::Sync], 1, ErrorKind::Other);
     append(&store, "c", "z", Durability::Sync).unwrap_err();
     store.close().unwrap_err();

@@ -9,6 +9,7 @@ pub mod log;
 pub mod manifest;
 pub mod note;
 pub mod record;
+pub mod reserve;
 pub mod sealed;
 pub mod segment;
 pub mod table;

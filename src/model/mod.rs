@@ -382,6 +382,11 @@ macro_rules! operations {
                 match self { $(Op::$name(op) => op.reads(),)* }
             }
 
+            /// Whether it may be written where the disk is full.
+            pub fn makes_room(&self) -> bool {
+                match self { $(Op::$name(op) => op.makes_room(),)* }
+            }
+
             /// Shows its fields to a visitor.
             pub fn fields(&mut self, fields: &mut impl Fields<'a>) {
                 match self { $(Op::$name(op) => op.fields(fields),)* }

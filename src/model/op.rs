@@ -51,6 +51,12 @@ pub trait Operation<'a>: Default {
         true
     }
 
+    /// Whether room on the disk comes of it, or it takes none to speak of beside one of which it does: it may then be written
+    /// where the disk is full.
+    fn makes_room(&self) -> bool {
+        false
+    }
+
     /// Does it. Whatever it reads and changes goes through the transaction.
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome>;
 }

@@ -10,6 +10,7 @@ use crate::env::sync::{Arc, Mutex};
 use crate::error::{Error, Result};
 use crate::files::disk::{Disk, Health};
 use crate::files::note::{Note, NoteWriter};
+use crate::files::reserve::Reserve;
 use crate::kernel::Kernel;
 use crate::model::batch::Batch;
 use crate::model::ids::ChannelId;
@@ -39,6 +40,7 @@ pub struct Engine {
     pub recovery: Recovery,
     pub signals: Signals,
     disk: Arc<Disk>,
+    reserve: Reserve,
     committer: Committer,
     upkeep: Upkeep,
     threads: Mutex<Option<Threads>>,
@@ -64,6 +66,7 @@ impl Engine {
         let options = opened.options;
         let engine = Arc::new(Engine {
             committer: Committer::new(options.clone(), disk.clone(), store, kernel.clone(), opened.start),
+            reserve: Reserve::new(disk.clone(), options.reserve()),
             upkeep: Upkeep::new(disk.clone(), options.clone(), kernel.clone(), opened.cache, opened.manifest),
             options,
             kernel,
@@ -127,7 +130,17 @@ impl Engine {
     }
 
     fn write(&self, batch: &Batch) -> Result<Submitted> {
-        let submitted = self.committer.submit(batch, self)?;
+        let kept = self.reserve.keep();
+        let submitted = match kept.and_then(|()| self.committer.submit(batch, self)) {
+            Err(Error::OutOfSpace { .. }) if batch.makes_room() => {
+                self.with_room(|| {
+                    // Each sealed log makes room; in the background that is under way.
+                    while !self.options.background && matches!(self.seal_once(), Ok(true)) {}
+                    self.committer.submit(batch, self)
+                })
+            }
+            done => done,
+        }?;
         if let Some(threads) = &*self.threads.lock() {
             if self.kernel.moment().full().next().is_some() {
                 threads.wake_sealer();
@@ -135,8 +148,27 @@ impl Engine {
             // Also for a commit that nobody waits for.
             threads.wake_syncer();
             threads.wake_noter();
+            if self.reserve.is_low() {
+                // What was trimmed or deleted goes now, and not only after the next sealing.
+                threads.wake_mergers();
+            }
         }
         Ok(submitted)
+    }
+
+    /// Does a step that frees more room on the disk than it takes. If the disk is full, it gets the room that is kept for that.
+    fn with_room<T>(&self, step: impl Fn() -> Result<T>) -> Result<T> {
+        let full = match self.reserve.is_low() {
+            true => None,
+            false => match step() {
+                Err(full @ Error::OutOfSpace { .. }) => Some(full),
+                done => return done,
+            },
+        };
+        match (self.reserve.lend(), full) {
+            (None, Some(full)) => Err(full),
+            (_lent, _) => step(),
+        }
     }
 
     /// What makes commits durable.
@@ -200,7 +232,9 @@ impl Engine {
     /// Ends the present log segment and seals all there is.
     pub fn seal(&self) -> Result<()> {
         self.check_writable()?;
-        self.after_step(self.committer.roll_now(self))?;
+        // Where the disk is full, each sealed log makes room for what follows.
+        while self.reserve.is_low() && self.seal_step()? {}
+        self.after_step(self.with_room(|| self.committer.roll_now(self)))?;
         while self.seal_step()? {}
         if let Some(threads) = &*self.threads.lock() {
             threads.wake_mergers();
@@ -211,19 +245,32 @@ impl Engine {
     /// Seals all there is, and merges as long as that leaves fewer files.
     pub fn compact(&self) -> Result<()> {
         self.seal()?;
-        while self.after_step(self.upkeep.merge_runs(Merges::Any, &mut |_| self.check_pace()))? {}
-        while self.after_step(self.upkeep.drop_trimmed(|| self.syncer().sync()))? {}
+        self.merge_all_runs()?;
+        while self.drop_trimmed()? {}
         let sync = || self.syncer().sync();
-        while self.after_step(self.upkeep.merge_segments(Merges::Any, sync, &mut |_| self.check_pace()))? {}
+        let merge = || self.upkeep.merge_segments(Merges::Any, sync, &mut |_| self.check_pace());
+        while self.after_step(self.with_room(merge))? {}
         Ok(())
     }
 
     /// Seals all there is, leaves one image of each row, and writes anew each segment that holds what nobody reads any more.
     pub fn erase_now(&self) -> Result<()> {
         self.seal()?;
-        while self.after_step(self.upkeep.merge_runs(Merges::Any, &mut |_| self.check_pace()))? {}
-        while self.after_step(self.upkeep.drop_trimmed(|| self.syncer().sync()))? {}
-        self.after_step(self.upkeep.take_out(|| self.syncer().sync(), &mut |_| self.check_pace()))
+        self.merge_all_runs()?;
+        while self.drop_trimmed()? {}
+        let take_out = || self.upkeep.take_out(|| self.syncer().sync(), &mut |_| self.check_pace());
+        self.after_step(self.with_room(take_out))
+    }
+
+    fn merge_all_runs(&self) -> Result<()> {
+        let merge = || self.upkeep.merge_runs(Merges::Any, &mut |_| self.check_pace());
+        while self.after_step(self.with_room(merge))? {}
+        Ok(())
+    }
+
+    /// Removes one message segment of which all was trimmed, if there is one.
+    fn drop_trimmed(&self) -> Result<bool> {
+        self.after_step(self.with_room(|| self.upkeep.drop_trimmed(|| self.syncer().sync())))
     }
 
     /// Seals all there is, and makes a directory hold it too.
@@ -255,6 +302,10 @@ impl Engine {
         }
         if let Some(error) = self.health().take_untold() {
             tracing::error!(name: "poisoned", target: "chanlog", %error, "the store can't be written, writing stops");
+        }
+        if self.reserve.take_untold() {
+            let dir = Dir::path(&*self.disk).display();
+            tracing::warn!(name: "full", target: "chanlog", %dir, "the disk is full, sends are refused until there is room");
         }
         if !self.options.background {
             self.tell_steps();
@@ -331,7 +382,9 @@ impl Engine {
     }
 
     fn seal_once(&self) -> Result<bool> {
-        let sealed = self.upkeep.seal(&mut |_| self.check_pace());
+        let sealed = self.with_room(|| self.upkeep.seal(&mut |_| self.check_pace()));
+        // A removed file takes room until nobody has it open.
+        self.kernel.collect();
         self.signals.sealed(sealed.as_ref().err().cloned());
         sealed
     }
@@ -345,18 +398,22 @@ impl Engine {
             // Space comes back by merging all the same; it is tried again by the next step.
             tracing::warn!(name: "retention failed", target: "chanlog", %error, "retention failed");
         }
-        if self.after_step(self.upkeep.drop_trimmed(|| self.syncer().sync()))? {
+        if self.drop_trimmed()? {
             return Ok(true);
         }
-        let mut rest = Rest::new(self);
-        let pace = &mut |bytes| rest.pause(bytes);
-        self.after_step(self.upkeep.merge_segments(Merges::Worthwhile, || self.syncer().sync(), pace))
+        self.after_step(self.with_room(|| {
+            let mut rest = Rest::new(self);
+            let pace = &mut |bytes| rest.pause(bytes);
+            self.upkeep.merge_segments(Merges::Worthwhile, || self.syncer().sync(), pace)
+        }))
     }
 
     /// Merges runs once, if a merge is due.
     pub fn merge_runs(&self) -> Result<bool> {
-        let mut rest = Rest::new(self);
-        self.after_step(self.upkeep.merge_runs(Merges::Worthwhile, &mut |bytes| rest.pause(bytes)))
+        self.after_step(self.with_room(|| {
+            let mut rest = Rest::new(self);
+            self.upkeep.merge_runs(Merges::Worthwhile, &mut |bytes| rest.pause(bytes))
+        }))
     }
 
     /// Reads one sealed file again, if one is due.
@@ -373,6 +430,10 @@ impl Engine {
     /// Frees what a step of upkeep replaced, tells what it did, and wakes whoever waits for a commit if it poisoned the store.
     fn after_step<T>(&self, result: Result<T>) -> Result<T> {
         self.kernel.collect();
+        if self.reserve.is_low() && result.is_ok() {
+            // There may be room again.
+            let _ = self.reserve.keep();
+        }
         if let Err(Error::Poisoned { .. }) = &result {
             self.syncer().poisoned();
         }
@@ -457,6 +518,7 @@ impl Engine {
         stat.latencies = self.kernel.measures.latencies();
         stat.cache = self.upkeep.cache_use();
         stat.scrubbed = self.upkeep.scrubs.found();
+        stat.headroom = self.reserve.kept();
         let ((unacknowledged, waiters), (views, view_memory)) = (self.syncer().waiting(), self.kernel.held());
         stat.queues = Queues {
             unwritten: self.committer.queued() as u64,
@@ -488,6 +550,10 @@ impl Help for Engine {
 
     fn confirm_manifest(&self) -> Result<()> {
         self.upkeep.confirm()
+    }
+
+    fn log_segment(&self) -> u64 {
+        if self.reserve.is_low() { self.options.small_segment() } else { self.options.log_segment }
     }
 }
 

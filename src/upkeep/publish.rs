@@ -50,7 +50,7 @@ impl Stat {
     /// | `chanlog_files`, `chanlog_file_bytes` | `kind`: `log`, `segment`, `run` |
     /// | `chanlog_memory_bytes` | `of`: `layers`, `filters`, `views`, `cache` |
     /// | `chanlog_waiting` | `what`: `unwritten`, `unacknowledged`, `waiters`, `unsealed` (see [`Queues`](crate::Queues)) |
-    /// | `chanlog_views`, `chanlog_damaged_files` | |
+    /// | `chanlog_views`, `chanlog_damaged_files`, `chanlog_headroom_bytes` | |
     /// | `chanlog_latency_seconds` | `of`: `commit`, `sync`, `seal`, `merge`, `list`, `since`, `history`; `quantile`: `0.5`, `0.9`, `0.99`, `0.999`, `1` |
     /// | `chanlog_latency_seconds_sum` | `of` |
     ///
@@ -89,6 +89,7 @@ impl Stat {
             ("views", self.queues.view_memory),
             ("cache", self.cache.bytes),
         ];
+        to.gauge("chanlog_headroom_bytes", "Room that is kept on the disk", &[], self.headroom as f64);
         for (of, bytes) in memory {
             to.gauge("chanlog_memory_bytes", "Memory in use", &[("of", of)], bytes as f64);
         }

@@ -76,6 +76,9 @@ pub struct Stat {
     pub cache: CacheUse,
     /// What scrubbing found.
     pub scrubbed: Scrubbed,
+    /// The room on the disk that is kept for emptying it ([`Options::headroom`](crate::Options::headroom)), in bytes; 0 before the
+    /// first commit, and while the disk is full and sends are refused.
+    pub headroom: u64,
     /// How long commits, syncs, seals, merges and reads took since the store was opened.
     pub latencies: Latencies,
 }

@@ -117,6 +117,8 @@ pub trait Help {
     fn make_room(&self) -> Result<()>;
     /// Makes the manifest durable as it was found, before a session builds on it.
     fn confirm_manifest(&self) -> Result<()>;
+    /// How long the next log segment is to be, in bytes, unless a batch needs more.
+    fn log_segment(&self) -> u64;
 }
 
 impl Committer {
@@ -521,7 +523,7 @@ impl Committer {
         let drawn = self.options.env.random(&mut random);
         drawn.map_err(|e| Error::io("draw a salt for", self.path(), e))?;
         let counts = self.kernel.moment().counts;
-        let capacity = self.options.log_segment.max(HEADER + bound + RESERVE).next_multiple_of(4096);
+        let capacity = help.log_segment().max(HEADER + bound + RESERVE).next_multiple_of(4096);
         let header = Header {
             segment: writer.log.header.segment + 1,
             salt: u64::from_le_bytes(random),

@@ -13,6 +13,10 @@ operation! {
     /// Deletes a channel.
     DeleteChannel = 56 "delete_channel" { channel: channel, }
 
+    fn makes_room(&self) -> bool {
+        true
+    }
+
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
         let Some(channel) = txn.find_channel(self.channel)? else { return Ok(Outcome::Unchanged) };
         // All of its messages are trimmed with it, by which their bytes go.

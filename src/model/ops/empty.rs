@@ -11,6 +11,10 @@ operation! {
     /// Takes all messages of a channel from everybody.
     Empty = 58 "empty" { channel: channel, }
 
+    fn makes_room(&self) -> bool {
+        true
+    }
+
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
         Trim { channel: self.channel, seq: u64::MAX, only: None }.run(txn)
     }

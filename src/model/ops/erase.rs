@@ -14,6 +14,10 @@ operation! {
     /// Withholds a message's payload from now on, and gives its bytes up.
     Erase = 57 "erase" { channel: channel, seq: number, }
 
+    fn makes_room(&self) -> bool {
+        true
+    }
+
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
         let key = message(txn, self.channel, self.seq)?;
         let before = txn.row::<Alteration>(key)?;

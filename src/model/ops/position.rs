@@ -24,6 +24,10 @@ operation! {
         }
     }
 
+    fn makes_room(&self) -> bool {
+        true
+    }
+
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
         let log = log_of(self.log)?;
         if let Some(row) = txn.row::<Position>(log)?

@@ -21,6 +21,10 @@ operation! {
         self.version.is_some() || self.attributes.is_some()
     }
 
+    fn makes_room(&self) -> bool {
+        true
+    }
+
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
         let found = match txn.find_channel(self.channel)? {
             Some(channel) if self.reads() => Some(txn.row::<Channel>(channel)?.unwrap_or_default()),
@@ -36,6 +40,10 @@ operation! {
     /// Refuses the batch unless a user is a member, or is none; also unless the membership has a version or attributes.
     RequireMember = 41 "require_member" {
         channel: channel, user: user, absent: flag, version: maybe, attributes: maybe_bytes,
+    }
+
+    fn makes_room(&self) -> bool {
+        true
     }
 
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {

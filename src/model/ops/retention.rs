@@ -20,6 +20,10 @@ operation! {
         }
     }
 
+    fn makes_room(&self) -> bool {
+        true
+    }
+
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
         let channel = txn.make_channel(self.channel)?;
         let (age, count) = (self.max_age_ms.unwrap_or(0), self.max_count.unwrap_or(0));

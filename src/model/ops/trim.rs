@@ -14,6 +14,10 @@ operation! {
     /// Takes the messages up to a seq from everybody.
     Trim = 48 "trim" { channel: channel, seq: number, only: maybe, }
 
+    fn makes_room(&self) -> bool {
+        true
+    }
+
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
         let Some(channel) = txn.find_channel(self.channel)? else { return Ok(Outcome::Unchanged) };
         // Upkeep means one channel, and not another that got its name meanwhile.

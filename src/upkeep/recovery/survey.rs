@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::files::log;
 use crate::files::manifest::{self, Manifest};
 use crate::files::note;
+use crate::files::reserve;
 use crate::files::sealed::Kind;
 
 /// The name of the file that is locked where a directory can't be. Older stores have it in any case.
@@ -51,7 +52,7 @@ pub fn survey(dir: &dyn Dir) -> Result<Survey> {
     let mut survey = Survey::default();
     for name in names {
         match name.to_str() {
-            Some(LOCK | manifest::TEMPORARY | note::NAME) => {}
+            Some(LOCK | manifest::TEMPORARY | note::NAME | reserve::NAME) => {}
             Some(manifest::NAME) => survey.manifest = true,
             Some(ours) if numbered(ours, "log-").is_some() => survey.logs.extend(numbered(ours, "log-")),
             Some(ours) if is_part(ours) => survey.others.push(ours.into()),
