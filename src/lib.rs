@@ -78,6 +78,7 @@ pub use read::{
 };
 pub use store::{Applied, Commit, ErasedAgain, NextVersion, Store};
 pub use upkeep::backup::Backup;
+pub use upkeep::erasures::Erasing;
 pub use upkeep::inspect::{Inspection, inspect};
 pub use upkeep::report::{CacheUse, Files, Queues, Recovery, Scrubbed, Stat};
 pub use upkeep::retention::Retained;

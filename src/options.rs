@@ -54,6 +54,7 @@ pub struct Options {
     /// Whether the store is a replica. Set when it is opened.
     pub(crate) replica: bool,
     pub(crate) headroom: Option<u64>,
+    pub(crate) erase_within: Duration,
 }
 
 impl Options {
@@ -84,6 +85,7 @@ impl Options {
             lineage: None,
             replica: false,
             headroom: None,
+            erase_within: Duration::from_secs(24 * 3600),
         }
     }
 
@@ -285,6 +287,17 @@ impl Options {
     /// can be sealed in nearly any case. 0 keeps none. Where a file system can't preallocate, or others fill the disk, there may be less.
     pub fn headroom(mut self, bytes: u64) -> Self {
         self.headroom = Some(bytes);
+        self
+    }
+
+    /// How long the bytes of an erased message ([`Batch::erase`](crate::Batch::erase)) may stay in files after it was committed: by
+    /// then no file of the directory holds its payload, as the background seals the log and writes anew each message segment that
+    /// does. It begins when half of the time has passed, so that a day's erasures cost one writing of the segments they lie in; a
+    /// message that was edited before costs what [`Store::erase_now`](crate::Store::erase_now) does. The same look writes anew what
+    /// trimmed and deleted messages make half of. 24 hours by default; zero leaves it to `erase_now` and merges.
+    /// [`Store::maintain`](crate::Store::maintain) does it too, and [`Store::erasing`](crate::Store::erasing) tells what waits.
+    pub fn erase_within(mut self, time: Duration) -> Self {
+        self.erase_within = time;
         self
     }
 

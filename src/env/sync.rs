@@ -7,9 +7,9 @@ use std::thread::{Builder, JoinHandle};
 pub use std::thread::yield_now;
 
 pub use parking_lot::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
-pub use std::sync::Arc;
 pub use std::sync::atomic;
 pub use std::sync::atomic::{AtomicU64, Ordering};
+pub use std::sync::{Arc, Weak};
 
 /// A thread that was started by [`Env::spawn`](super::Env::spawn). It goes on if this is dropped.
 pub trait Thread: Send {

@@ -4,6 +4,7 @@
 //! before and after, and a directory that can't be synced sets it; the log sets it too (see `log`). So a failure anywhere
 //! stops all that could build upon it, in whatever thread. Reading goes on.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
@@ -11,7 +12,7 @@ use std::path::Path;
 use bytes::Bytes;
 
 use crate::env::sync::atomic::{AtomicBool, Ordering};
-use crate::env::sync::{Arc, Mutex};
+use crate::env::sync::{Arc, Mutex, Weak};
 use crate::env::{Access, Advice, Dir, File};
 use crate::error::{Error, Result};
 
@@ -81,17 +82,59 @@ impl Drop for PanicGuard<'_> {
 pub struct Disk {
     dir: Arc<dyn Dir>,
     health: Arc<Health>,
+    users: Mutex<Users>,
+}
+
+/// Who uses files: tokens that live as long as handles and maps do.
+#[derive(Default)]
+struct Users {
+    named: BTreeMap<String, Weak<()>>,
+    /// Files that were removed while they were in use.
+    removed: Vec<(String, Weak<()>)>,
+}
+
+impl Users {
+    /// The token of a file.
+    fn of(&mut self, name: &str) -> Arc<()> {
+        if let Some(token) = self.named.get(name).and_then(Weak::upgrade) {
+            return token;
+        }
+        let token = Arc::new(());
+        self.named.insert(name.into(), Arc::downgrade(&token));
+        token
+    }
+
+    /// Notes that a file has no name any more.
+    fn remove(&mut self, name: &str) {
+        if let Some(token) = self.named.remove(name) {
+            self.removed.push((name.into(), token));
+        }
+        self.removed.retain(|(_, token)| token.strong_count() > 0);
+    }
 }
 
 struct Guarded {
     file: Arc<dyn File>,
     health: Arc<Health>,
+    user: Arc<()>,
+}
+
+/// A map that counts as a use of its file.
+struct Mapped {
+    bytes: Bytes,
+    _user: Arc<()>,
+}
+
+impl AsRef<[u8]> for Mapped {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl Disk {
     /// Puts a healthy cell in front of a directory.
     pub fn new(dir: Arc<dyn Dir>) -> Disk {
-        Disk { dir, health: Arc::default() }
+        Disk { dir, health: Arc::default(), users: Mutex::default() }
     }
 
     /// The cell.
@@ -99,8 +142,16 @@ impl Disk {
         &self.health
     }
 
-    fn guard(&self, file: Arc<dyn File>) -> Arc<dyn File> {
-        Arc::new(Guarded { file, health: self.health.clone() })
+    fn guard(&self, name: &str, file: Arc<dyn File>) -> Arc<dyn File> {
+        let user = self.users.lock().of(name);
+        Arc::new(Guarded { file, health: self.health.clone(), user })
+    }
+
+    /// The names of files that were removed and are still open or mapped.
+    pub fn still_open(&self) -> Vec<String> {
+        let mut users = self.users.lock();
+        users.removed.retain(|(_, token)| token.strong_count() > 0);
+        users.removed.iter().map(|(name, _)| name.clone()).collect()
     }
 }
 
@@ -115,16 +166,22 @@ impl Dir for Disk {
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
         self.health.check_io()?;
-        self.dir.create(name).map(|file| self.guard(file))
+        self.dir.create(name).map(|file| self.guard(name, file))
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
-        self.dir.open(name, access).map(|file| self.guard(file))
+        self.dir.open(name, access).map(|file| self.guard(name, file))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.health.check_io()?;
-        self.dir.rename(from, to)
+        self.dir.rename(from, to)?;
+        let mut users = self.users.lock();
+        users.remove(to);
+        if let Some(token) = users.named.remove(from) {
+            users.named.insert(to.into(), token);
+        }
+        Ok(())
     }
 
     fn link(&self, name: &str, into: &dyn Dir) -> io::Result<()> {
@@ -133,7 +190,9 @@ impl Dir for Disk {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         self.health.check_io()?;
-        self.dir.remove(name)
+        self.dir.remove(name)?;
+        self.users.lock().remove(name);
+        Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -177,7 +236,8 @@ impl File for Guarded {
     }
 
     fn map(&self) -> io::Result<Option<Bytes>> {
-        self.file.map()
+        let map = self.file.map()?;
+        Ok(map.map(|bytes| Bytes::from_owner(Mapped { bytes, _user: self.user.clone() })))
     }
 
     fn advise(&self, advice: Advice) {

@@ -5,6 +5,7 @@
 
 pub mod change;
 pub mod disk;
+pub mod erased;
 pub mod log;
 pub mod manifest;
 pub mod note;

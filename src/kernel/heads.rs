@@ -22,6 +22,8 @@ pub struct Heads {
     /// `levels[0]` covers groups of heads, `levels[1]` groups of those, and so on to a level of one group.
     levels: Vec<Vec<u64>>,
     undo: Undo<ChannelId, Head>,
+    /// The greatest version of a change of content in a channel with an erased message.
+    erased: u64,
     /// How many channels were deleted.
     dead: u64,
 }
@@ -65,6 +67,9 @@ impl Heads {
             self.dead += 1;
         }
         let (plain, further) = head.pack();
+        if head.erased > 0 {
+            self.erased = self.erased.max(head.content);
+        }
         let before = std::mem::replace(&mut self.heads[index], plain);
         match further {
             Some(further) => _ = self.further.insert(channel, further),
@@ -126,6 +131,11 @@ impl Heads {
         }
         let group = self.next_above(height + 1, end / FANOUT, version)?;
         (group * FANOUT..((group + 1) * FANOUT).min(len)).find(above)
+    }
+
+    /// No message was erased after this version.
+    pub fn erased(&self) -> u64 {
+        self.erased
     }
 
     /// How many channels were deleted.

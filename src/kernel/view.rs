@@ -315,6 +315,11 @@ impl Kernel {
         self.heads.read().get(channel)
     }
 
+    /// No message was erased after this version, as far as is published.
+    pub fn erased(&self) -> u64 {
+        self.heads.read().erased()
+    }
+
     /// How many channels were deleted.
     pub fn dead_count(&self) -> u64 {
         self.heads.read().dead()

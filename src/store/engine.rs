@@ -1,5 +1,6 @@
 //! The open store behind all handles: its parts, and how it ends.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use crate::model::batch::Batch;
 use crate::model::ids::ChannelId;
 use crate::options::Options;
 use crate::upkeep::backup::Backup;
+use crate::upkeep::erasures::Erasing;
+use crate::upkeep::overdue::UNKNOWN;
 use crate::upkeep::report::{Queues, Recovery, Stat, stat};
 use crate::upkeep::retention::Retained;
 use crate::upkeep::{Merges, Upkeep, recovery};
@@ -28,6 +31,8 @@ const STRIDE: u64 = 1 << 20;
 /// How much scrubbing reads in a second, in bytes.
 const SCRUB_RATE: u64 = 16 << 20;
 
+/// So often segments are looked for that merges moved erased bytes into, before all are looked at.
+const ERASE_TRIES: usize = 4;
 /// How many channels retention looks at between commits.
 const RETAIN: usize = 256;
 /// How far beyond the last commit the clock is trusted by retention in the background, in milliseconds.
@@ -203,6 +208,7 @@ impl Engine {
     /// Tells readers beside this process how far commits are published.
     pub fn note_published(&self) {
         self.note.lock().write(&self.disk, self.syncer().note());
+        self.notice_erased();
     }
 
     /// Makes all that was written durable.
@@ -226,7 +232,7 @@ impl Engine {
     /// Seals, merges or scrubs once, in the caller's thread.
     pub fn maintain(&self) -> Result<bool> {
         self.check_writable()?;
-        Ok(self.seal_step()? || self.merge_runs()? || self.merge_segments()? || self.scrub_step()?)
+        Ok(self.seal_step()? || self.merge_runs()? || self.merge_segments()? || self.look_step()?)
     }
 
     /// Ends the present log segment and seals all there is.
@@ -255,11 +261,93 @@ impl Engine {
 
     /// Seals all there is, leaves one image of each row, and writes anew each segment that holds what nobody reads any more.
     pub fn erase_now(&self) -> Result<()> {
-        self.seal()?;
+        self.erase(|_| {
+            self.seal()?;
+            self.take_all_out()
+        })
+    }
+
+    fn take_all_out(&self) -> Result<()> {
         self.merge_all_runs()?;
         while self.drop_trimmed()? {}
-        let take_out = || self.upkeep.take_out(|| self.syncer().sync(), &mut |_| self.check_pace());
+        let take_out = || self.upkeep.take_out(None, || self.syncer().sync(), &mut |_| self.check_pace());
         self.after_step(self.with_room(take_out))
+    }
+
+    /// Does what takes out all that was erased by now, and was not before the version that `work` is told.
+    fn erase(&self, work: impl FnOnce(u64) -> Result<()>) -> Result<()> {
+        self.check_writable()?;
+        let erasures = &self.upkeep.erasures;
+        let (upto, after) = (self.kernel.moment().counts.version, erasures.gone(0).0);
+        let since = erasures.begin(upto);
+        let done = work(after);
+        let next_look =
+            self.options.env.unix_ms().saturating_add((self.options.erase_within / 2).as_millis() as i64);
+        erasures.end(upto, done.is_err().then_some(since), next_look);
+        done
+    }
+
+    fn notice_erased(&self) {
+        self.upkeep.erasures.notice(self.kernel.erased(), self.options.env.unix_ms());
+    }
+
+    /// Takes out what was erased, and what else nobody reads, if that is due.
+    fn erase_step(&self) -> Result<bool> {
+        let within = self.options.erase_within;
+        if within.is_zero() {
+            return Ok(false);
+        }
+        self.notice_erased();
+        let now = self.options.env.unix_ms();
+        if !self.upkeep.erasures.is_due(self.kernel.erased(), now, within) {
+            return Ok(false);
+        }
+        self.erase(|after| {
+            let waiting = self.upkeep.waiting(after)?;
+            if waiting.is_empty() {
+                self.syncer().sync()?;
+            } else {
+                self.seal()?;
+            }
+            if waiting.edited {
+                return self.take_all_out();
+            }
+            let mut only = self.upkeep.half_dead()?;
+            only.extend(self.upkeep.holding(&waiting)?);
+            for _ in 0..ERASE_TRIES {
+                if only.is_empty() {
+                    return Ok(());
+                }
+                self.take_out_of(&only)?;
+                // A merge that was under way may have moved some of it meanwhile.
+                only = self.upkeep.holding(&waiting)?;
+            }
+            self.take_all_out()
+        })?;
+        Ok(true)
+    }
+
+    fn take_out_of(&self, segments: &BTreeSet<u64>) -> Result<()> {
+        self.after_step(self.with_room(|| {
+            let mut rest = Rest::new(self);
+            let pace = &mut |bytes| rest.pause(bytes);
+            self.upkeep.take_out(Some(segments), || self.syncer().sync(), pace)
+        }))
+    }
+
+    /// What erased messages still wait for.
+    pub fn erasing(&self) -> Result<Erasing> {
+        self.kernel.check_open()?;
+        self.kernel.collect();
+        let (after, since) = self.upkeep.erasures.gone(self.kernel.erased());
+        let mut erasing = self.upkeep.erasing(after)?;
+        if erasing.messages > 0 {
+            erasing.since = since.filter(|since| *since > UNKNOWN);
+            let within = self.options.erase_within.as_millis() as i64;
+            let until = since.map(|since| since.saturating_add(within)).filter(|_| within > 0);
+            erasing.until = until.map(|until| until.max(self.options.env.unix_ms()));
+        }
+        Ok(erasing)
     }
 
     fn merge_all_runs(&self) -> Result<()> {
@@ -416,8 +504,13 @@ impl Engine {
         }))
     }
 
+    /// Reads one sealed file again, or takes out what was erased, if either is due.
+    pub fn look_step(&self) -> Result<bool> {
+        Ok(self.scrub_step()? || self.erase_step()?)
+    }
+
     /// Reads one sealed file again, if one is due.
-    pub fn scrub_step(&self) -> Result<bool> {
+    fn scrub_step(&self) -> Result<bool> {
         let pace = &mut |bytes: u64| {
             if self.options.background {
                 self.signals.doze(Duration::from_nanos(bytes * 1_000_000_000 / SCRUB_RATE));

@@ -32,6 +32,7 @@ use crate::read::{
     SetListing, SetSide, Unread,
 };
 use crate::upkeep::backup::Backup;
+use crate::upkeep::erasures::Erasing;
 use crate::upkeep::report::{Recovery, Stat};
 use crate::upkeep::retention::Retained;
 pub use apply::Applied;
@@ -526,7 +527,7 @@ impl Store {
         self.handle.engine.sync()
     }
 
-    /// Does one step of sealing, merging or scrubbing, if there is one to do, and tells whether it did. Background threads do the
+    /// Does one step of sealing, merging, scrubbing or erasing, if there is one to do, and tells whether it did. Background threads do the
     /// same unless [`Options::background`] turned them off.
     pub fn maintain(&self) -> Result<bool> {
         self.handle.engine.maintain()
@@ -594,7 +595,8 @@ impl Store {
     ///
     /// Seals all there is, merges all runs, and writes anew each message segment that still holds such a payload. Costs a
     /// rewrite of all rows, a look at each channel of each segment, a read of the messages that are withheld in it, and the
-    /// rewriting. Without this call the same happens as segments are merged, some time.
+    /// rewriting. Without this call erased bytes go within [`Options::erase_within`](crate::Options::erase_within), and others as
+    /// segments are merged.
     ///
     /// What is not in the directory is not reached: backups, copies, free blocks of the disk, and views and messages that this
     /// process still holds. A damaged file can't be written anew. [`Batch::erase`](crate::Batch::erase) has an example.
@@ -603,6 +605,26 @@ impl Store {
     /// Those of [`Store::compact`]; what was rewritten by then stays so, and the call can be made again.
     pub fn erase_now(&self) -> Result<()> {
         self.handle.engine.erase_now()
+    }
+
+    /// What erased messages still wait for: how many have bytes in files of the directory, since when, by when these are to go
+    /// ([`Options::erase_within`](crate::Options::erase_within)), which files that are, and which files this process still has open
+    /// though they were removed. Backups, copies and free blocks of the disk are not known. Costs a look-up for each message that
+    /// waits, in each file with its channel.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = chanlog::Store::open(dir.path())?;
+    /// use chanlog::{Batch, Draft};
+    /// store.commit(Batch::new().append("general", Draft::new("alice", 0, "my address")))?;
+    /// store.commit(Batch::new().erase("general", 1))?;
+    /// assert_eq!(store.erasing()?.messages, 1);
+    /// store.erase_now()?;
+    /// assert_eq!(store.erasing()?.messages, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn erasing(&self) -> Result<Erasing> {
+        self.handle.engine.erasing()
     }
 
     /// Makes `dir` hold the store as it is now, while it goes on: a directory that opens as a store, for a backup, or for a

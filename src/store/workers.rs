@@ -17,10 +17,10 @@ const RETRY: Duration = Duration::from_secs(1);
 const RETRY_MOST: Duration = Duration::from_secs(60);
 /// Readers beside this process see what is published after at most about this time.
 const NOTED: Duration = Duration::from_millis(2);
-/// So often in an interval it is looked whether a file is to be read again.
-const SCRUB_LOOKS: u32 = 100;
+/// So often in an interval it is looked whether a file is to be read again, or written anew.
+const LOOKS: u32 = 100;
 /// The longest time between two such looks.
-const SCRUB_LOOK_MOST: Duration = Duration::from_secs(3600);
+const LOOK_MOST: Duration = Duration::from_secs(3600);
 /// A Sync commit that nobody waits for is synced after this time.
 const UNWAITED: Duration = Duration::from_millis(2);
 
@@ -61,7 +61,7 @@ fn start(engine: &Arc<Engine>) -> Result<Threads> {
     handles.push(spawn(engine, "chanlog-rows", run_merges, work)?);
     handles.push(spawn(engine, "chanlog-sync", syncs, sync_after)?);
     handles.push(spawn(engine, "chanlog-note", notes, note_after)?);
-    handles.push(spawn(engine, "chanlog-scrub", scrubs, scrub_now_and_then)?);
+    handles.push(spawn(engine, "chanlog-scrub", scrubs, look_now_and_then)?);
     let _ = scrub.try_send(());
     let threads = Threads { seal, merges, sync, note, scrub, handles };
     threads.wake_sealer();
@@ -128,20 +128,19 @@ fn sync_after(engine: &Engine) {
     }
 }
 
-/// Reads sealed files again when they are due, until the store closes.
-fn scrub_now_and_then(engine: &Engine) {
-    let pause = (engine.options.scrub_interval / SCRUB_LOOKS).min(SCRUB_LOOK_MOST);
-    if pause.is_zero() {
-        return;
-    }
+/// Reads sealed files again, and takes out what was erased, when that is due, until the store closes.
+fn look_now_and_then(engine: &Engine) {
+    let intervals = [engine.options.scrub_interval, engine.options.erase_within];
+    let pauses = intervals.into_iter().map(|interval| (interval / LOOKS).min(LOOK_MOST));
+    let Some(pause) = pauses.filter(|pause| !pause.is_zero()).min() else { return };
     while !engine.signals.closed() {
-        match engine.scrub_step() {
+        match engine.look_step() {
             Ok(true) => {}
             Ok(false) => engine.signals.doze(pause),
             Err(_) if engine.signals.closed() => return,
             Err(Error::Poisoned { .. }) => return,
             Err(error) => {
-                tracing::warn!(name: "upkeep failed", target: "chanlog", %error, what = "scrub", "upkeep failed and will be tried again");
+                tracing::warn!(name: "upkeep failed", target: "chanlog", %error, what = "look", "upkeep failed and will be tried again");
                 engine.signals.doze(pause.max(RETRY_MOST));
             }
         }

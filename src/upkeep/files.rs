@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::overdue::Erasures;
 use super::report::CacheUse;
 use super::step::Done;
 use super::turns::Scrubs;
@@ -47,6 +48,8 @@ pub struct Upkeep {
     pub(super) counting: Mutex<BTreeMap<u64, (ChannelId, u64)>>,
     /// When sealed files were read again.
     pub scrubs: Scrubs,
+    /// What was erased and may still be in files.
+    pub erasures: Erasures,
     /// Steps that are done and not yet told.
     done: Mutex<Vec<(Done, Duration)>>,
 }
@@ -66,8 +69,10 @@ impl Upkeep {
         manifest: Manifest,
     ) -> Upkeep {
         let scrubs = Scrubs::new(&manifest, options.env.unix_ms(), options.scrub_interval);
+        let now = options.env.unix_ms();
         Upkeep {
             scrubs,
+            erasures: Erasures::new(disk.clone(), &kernel, now, options.erase_within),
             disk,
             options,
             kernel,

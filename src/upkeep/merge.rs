@@ -3,7 +3,7 @@
 //! Invariants:
 //! * M2. Only neighbours are merged, so that version ranges keep ascending.
 //! * M3. Of what fills merges, a message is written at most three times: to the log, by sealing, and by one merge. Outputs
-//!   far below the cap may merge again.
+//!   far below the cap may merge again; and what erasures go from, or half of it, is written anew without that.
 
 use std::ops::Range;
 use std::time::Duration;

@@ -1,14 +1,16 @@
 //! What keeps a store in shape: opening it, sealing, merging, and checking every byte.
 //!
 //! `backup` makes a second directory of a store; `files` owns the set of files and the manifest; `seal` and `merge` are its steps; `tombstones` says what a merge drops; `trimmed` removes
-//! segments that nobody reads any more; `scrub` reads sealed files again, whose turn it is by `turns`; `step` is what was done, to be told; `publish` gives numbers to the `metrics` facade;
+//! segments that nobody reads any more, `withheld` takes bytes out of others, `erasures` knows what waits for that, and `overdue` since when; `scrub` reads sealed files again, whose turn it is by `turns`; `step` is what was done, to be told; `publish` gives numbers to the `metrics` facade;
 //! `recovery` opens a store; `verify` reads all of one; `inspect` shows the parts of one file; `report` holds the numbers that are told about a store.
 
 pub mod backup;
 mod dead;
+pub mod erasures;
 mod files;
 pub mod inspect;
 mod merge;
+pub mod overdue;
 #[cfg(feature = "metrics")]
 mod publish;
 pub mod recovery;

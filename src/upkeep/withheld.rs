@@ -93,16 +93,27 @@ impl<'k> Withheld<'k> {
 }
 
 impl Upkeep {
-    /// Rewrites each message segment that holds a payload which nobody gets any more. `sync` makes durable what was published.
-    pub fn take_out(&self, sync: impl Fn() -> Result<()>, pace: &mut Pace<'_>) -> Result<()> {
+    /// Rewrites each message segment that holds a payload which nobody gets any more, or of a set of them those that are there;
+    /// values are then left alone. `sync` makes durable what was published.
+    pub fn take_out(
+        &self,
+        only: Option<&BTreeSet<u64>>,
+        sync: impl Fn() -> Result<()>,
+        pace: &mut Pace<'_>,
+    ) -> Result<()> {
         let _alone = self.merging_segments.lock();
         self.check()?;
         let files = self.kernel.moment().files.clone();
-        let withheld = Withheld { values: named_values(&files)?, ..Withheld::new(&self.kernel) };
+        let values = if only.is_some() { None } else { named_values(&files)? };
+        let withheld = Withheld { values, ..Withheld::new(&self.kernel) };
         for part in &files.segments {
             // One that is damaged can't be written anew.
             let Ok(segment) = &part.segment else { continue };
-            if holds_any(segment, &withheld)? {
+            let wanted = match only {
+                Some(ids) => ids.contains(&segment.id()),
+                None => holds_any(segment, &withheld)?,
+            };
+            if wanted {
                 self.rewrite(part, segment, &withheld, &sync, pace)?;
             }
         }

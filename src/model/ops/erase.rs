@@ -34,7 +34,7 @@ operation! {
 
 impl Batch {
     /// Erases what a message says, and what it said before its edits. It is withheld from readers as soon as this is committed,
-    /// and the bytes go from the store's files when their files are merged, or at once by
+    /// and the bytes go from the store's files within [`Options::erase_within`](crate::Options::erase_within), or at once by
     /// [`Store::erase_now`](crate::Store::erase_now). The message stays as a stub
     /// ([`MessageState::Erased`](crate::MessageState::Erased)), with its seq, sender, timestamp and ids: no order of lists and
     /// nothing in them changes, and it goes on counting as unread for those who have not read it, unless it was retracted before.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::env::sync::Arc;
 use crate::env::{Dir, Env};
 use crate::error::{Error, Result};
+use crate::files::erased;
 use crate::files::log;
 use crate::files::manifest::{self, Manifest};
 use crate::files::note;
@@ -52,7 +53,7 @@ pub fn survey(dir: &dyn Dir) -> Result<Survey> {
     let mut survey = Survey::default();
     for name in names {
         match name.to_str() {
-            Some(LOCK | manifest::TEMPORARY | note::NAME | reserve::NAME) => {}
+            Some(LOCK | manifest::TEMPORARY | note::NAME | reserve::NAME | erased::NAME) => {}
             Some(manifest::NAME) => survey.manifest = true,
             Some(ours) if numbered(ours, "log-").is_some() => survey.logs.extend(numbered(ours, "log-")),
             Some(ours) if is_part(ours) => survey.others.push(ours.into()),
