@@ -690,12 +690,16 @@ fn flip(store: &Path, text: &[u8]) -> String {
     panic!("no file holds the text");
 }
 
-const READING: [&[&str]; 7] = [
+const READING: [&[&str]; 11] = [
     &["conversations", "--user", "ana"],
     &["history", "--channel", "c"],
     &["changes", "--channel", "c"],
     &["follow", "--once"],
     &["members", "--channel", "c"],
+    &["receipts", "--channel", "c"],
+    &["unread", "--user", "ana"],
+    &["set", "--channel", "c", "--set", "1"],
+    &["annotations", "--channel", "c"],
     &["stat"],
     &["verify"],
 ];
@@ -1374,4 +1378,114 @@ mod repairs {
         assert!(repair(&place, &[], "none").failed(1).contains("no manifest"));
         assert!(!place.dir.path().join("none").exists());
     }
+}
+
+#[test]
+fn what_is_kept_with_channels_members_users_and_messages_is_told() {
+    let place = Place::new();
+    place.import(&[
+        &send("c", "ana", "hi"),
+        r#"{"op":"class","channel":"c","class":3}"#,
+        r#"{"op":"attributes","channel":"c","attributes":"title"}"#,
+        r#"{"op":"retention","channel":"c","max_count":9,"max_bytes":100000}"#,
+        r#"{"op":"attributes","user":"ana","attributes":"card"}"#,
+        r#"{"op":"join","channel":"c","user":"bob"}"#,
+        r#"{"op":"role","channel":"c","user":"bob","role":2}"#,
+        r#"{"op":"attributes","channel":"c","user":"bob","attributes":"nick"}"#,
+        r#"{"op":"add_to_set","channel":"c","user":"eve","set":1,"attributes":"spam"}"#,
+        r#"{"op":"add_to_set","channel":"d","user":"eve","set":1}"#,
+        r#"{"op":"annotate","channel":"c","seq":1,"key":"ana","text":":)"}"#,
+        r#"{"op":"join","channel":"c","user":"cat"}"#,
+        r#"{"op":"leave","channel":"c","user":"cat"}"#,
+    ]);
+    let channel = &place.json("channel", &["--channel", "c"])[0];
+    assert_eq!(
+        (&channel["class"], &channel["attributes"], &channel["members"]),
+        (&3.into(), &"title".into(), &2.into())
+    );
+    assert_eq!((&channel["max_count"], &channel["max_bytes"]), (&9.into(), &100_000.into()));
+    assert!(channel.get("max_age_ms").is_none(), "{channel}");
+    assert!(place.run("channel", &["--channel", "c"]).out.contains("most bytes"));
+    assert!(place.run("channel", &["--channel", "unknown"]).failed(1).contains("no such channel"));
+    assert_eq!(place.json("user", &["--user", "ana"])[0]["attributes"], "card");
+    assert!(place.run("user", &["--user", "unknown"]).failed(1).contains("no such user"));
+
+    let admins = place.json("members", &["--channel", "c", "--role", "2"]);
+    assert_eq!(
+        (admins.len(), &admins[0]["user"], &admins[0]["attributes"]),
+        (1, &"bob".into(), &"nick".into())
+    );
+    let left = place.json("members", &["--channel", "c", "--left"]);
+    assert_eq!((left.len(), &left[0]["user"], left[0]["left_ts"].is_i64()), (1, &"cat".into(), true));
+    let version = place.json("stat", &[])[0]["version"].as_u64().unwrap();
+    assert!(place.json("members", &["--channel", "c", "--since", &version.to_string()]).is_empty());
+
+    let set = place.json("set", &["--channel", "c", "--set", "1"]);
+    assert_eq!((set.len(), &set[0]["user"], &set[0]["attributes"]), (1, &"eve".into(), &"spam".into()));
+    let sets = place.json("set", &["--user", "eve", "--set", "1"]);
+    assert_eq!(sets.iter().map(|entry| &entry["channel"]).collect::<Vec<_>>(), ["c", "d"]);
+    run(&["set", "--store", "x", "--set", "1"]).failed(2);
+    let kept = place.json("annotations", &["--channel", "c"]);
+    assert_eq!(
+        (&kept[0]["seq"], &kept[0]["key"], &kept[0]["text"]),
+        (&1.into(), &"ana".into(), &":)".into())
+    );
+    assert!(place.json("annotations", &["--channel", "c", "--from", "2"]).is_empty());
+}
+
+#[test]
+fn a_line_that_a_condition_or_another_message_refused_is_told_with_what_it_was() {
+    let place = Place::new();
+    let line =
+        |text: &str, more: &str| format!(r#"{{"channel":"c","user":"ana","ts":1,"text":"{text}",{more}}}"#);
+    let lines = [
+        line("one", r#""client_id":"a""#),
+        line("two", r#""unique_id":"b""#),
+        line("other", r#""client_id":"a""#),
+        line("other", r#""unique_id":"b""#),
+        line("one", r#""client_id":"a""#),
+        r#"{"op":"require_channel","channel":"c","absent":true}"#.into(),
+        "nonsense".into(),
+    ];
+    let ran = place.with("import", &["--json".as_ref(), "--skip-bad".as_ref()], lines.join("\n").as_bytes());
+    let refused: Vec<_> = ran.out.lines().filter(|line| line.contains("refused")).collect();
+    assert_eq!(
+        refused,
+        [
+            r#"{"line":3,"refused":"conflict","seq":1}"#,
+            r#"{"line":4,"refused":"id_taken","channel":"c","seq":2}"#,
+            r#"{"line":6,"refused":"condition"}"#,
+        ]
+    );
+    assert_eq!(place.json("history", &["--channel", "c"]).len(), 2);
+    // The line at which an import stops is told too.
+    let ran = place.with("import", &["--json".as_ref()], lines[2].as_bytes());
+    assert_eq!((ran.status, &ran.out[..]), (1, "{\"line\":1,\"refused\":\"conflict\",\"seq\":1}\n"));
+    let ran = place.with("import", &[], lines[2].as_bytes());
+    assert!(ran.failed(1).contains("the client id is that of message 1"));
+}
+
+#[test]
+fn compacting_trims_by_policies_and_erases_where_it_is_asked_to() {
+    let place = Place::new();
+    let lines: Vec<_> = (0..5).map(|i| send("c", "ana", &format!("secret {i}"))).collect();
+    lines.iter().for_each(|line| place.import(&[line]));
+    place.import(&[
+        r#"{"op":"retention","channel":"c","max_count":3}"#,
+        r#"{"op":"erase","channel":"c","seq":4}"#,
+    ]);
+    let holds = |text: &str| {
+        let files = fs::read_dir(place.store()).unwrap().map(|file| fs::read(file.unwrap().path()).unwrap());
+        files.into_iter().any(|bytes| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
+    };
+    let waiting = &place.json("stat", &[])[0]["erasing"];
+    assert_eq!((&waiting["messages"], waiting["files"].as_array().unwrap().len()), (&1.into(), 1));
+    assert!(place.run("stat", &[]).out.contains("erased messages in files"));
+    place.run("compact", &[]).lines();
+    assert_eq!(place.json("history", &["--channel", "c"]).len(), 5);
+    assert!(holds("secret 0"));
+    place.run("compact", &["--retain", "--erase"]).lines();
+    assert_eq!(place.json("history", &["--channel", "c"]).len(), 3);
+    assert!(!holds("secret 0") && !holds("secret 3") && holds("secret 2"));
+    assert_eq!(place.json("stat", &[])[0]["erasing"]["messages"], 0);
 }

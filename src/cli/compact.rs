@@ -1,6 +1,7 @@
 //! `compact`: seals and merges all of a store.
 
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use chanlog::Options;
 use indicatif::HumanBytes;
@@ -16,6 +17,12 @@ pub struct Args {
     /// The store's directory
     #[arg(long, value_name = "DIR")]
     store: PathBuf,
+    /// Trim channels first by their retention policies, as of now
+    #[arg(long)]
+    retain: bool,
+    /// Make the bytes of erased messages go, too
+    #[arg(long)]
+    erase: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -34,7 +41,14 @@ pub fn run(args: &Args) -> Result {
     open::check(&args.store)?;
     let spinner = progress::spinner("merging");
     let store = Options::new().background(false).open(&args.store)?;
+    if args.retain {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        store.enforce_retention(i64::try_from(now.as_millis()).unwrap_or(i64::MAX), usize::MAX)?;
+    }
     store.compact()?;
+    if args.erase {
+        store.erase_now()?;
+    }
     let stat = store.stat()?;
     store.close()?;
     spinner.finish_and_clear();

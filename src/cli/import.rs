@@ -24,6 +24,7 @@ use serde_json::value::RawValue;
 use crate::export;
 use crate::facts;
 use crate::failure::{Failure, Result};
+use crate::json;
 use crate::lines::{Lines, Next};
 use crate::output::{self, Output};
 use crate::progress;
@@ -55,7 +56,9 @@ pub struct Args {
     /// Count bad lines and go on, instead of stopping at the first
     #[arg(long)]
     skip_bad: bool,
-    /// Print {"lines":N} after each durable commit: the first N lines are then safe
+    /// Print {"lines":N} after each durable commit: the first N lines are then safe. A line that a condition or another message
+    /// refused is told as {"line":N,"refused":R}: "conflict" with the "seq" of the message that has the client id, "id_taken" with the
+    /// "channel" and "seq" of the one that has the unique id, or "condition"
     #[arg(long)]
     json: bool,
     /// The file, plain or gzip; stdin if it is absent or "-"
@@ -141,10 +144,33 @@ struct Safe {
     lines: u64,
 }
 
+/// A line that a condition or another message refused, and what that was.
+#[derive(Serialize)]
+struct Refused {
+    line: u64,
+    refused: &'static str,
+    /// Where the other message is, if that is not the line's channel.
+    #[serde(flatten)]
+    channel: Option<OwnedName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<u64>,
+}
+
+/// A channel's name that is nobody else's.
+struct OwnedName(Vec<u8>);
+
+impl Serialize for OwnedName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        json::Bytes::channel(&self.0).serialize(serializer)
+    }
+}
+
 /// Why a line was not taken in.
 enum Refusal {
     /// The line is at fault, and nothing was written.
     Bad(String),
+    /// The same, by a condition or a message that was there before.
+    Ruled(String, Refused),
     /// The store is.
     Store(Error),
 }
@@ -183,6 +209,12 @@ impl<'a> Import<'a> {
                 self.settle(IN_FLIGHT)
             }
             Err(Refusal::Bad(cause)) => self.bad(&cause),
+            Err(Refusal::Ruled(cause, refused)) => {
+                if self.heard {
+                    self.say(&refused)?;
+                }
+                self.bad(&cause)
+            }
             Err(Refusal::Store(error)) => {
                 self.settle(0)?;
                 Err(error.into())
@@ -192,18 +224,28 @@ impl<'a> Import<'a> {
 
     fn submit(&self, line: &[u8]) -> std::result::Result<Commit, Refusal> {
         let batch = parse(line).map_err(Refusal::Bad)?;
+        let line = self.lines + 1;
         self.store.submit(&batch).map_err(|error| match error {
             // The place in the batch means nothing to somebody who wrote a line.
             Error::InvalidArgument { what, .. } => Refusal::Bad(what),
             Error::NotMember { .. } => Refusal::Bad("the user is no member of the channel".into()),
-            Error::Conflict { seq, .. } => {
-                Refusal::Bad(format!("message {seq} was sent before, with another content"))
-            }
-            Error::IdTaken { channel, seq, .. } => {
-                let channel = text::label(&channel);
-                Refusal::Bad(format!("the unique id is that of message {seq} in channel {channel}"))
-            }
-            Error::ConditionFailed { .. } => Refusal::Bad("the condition does not hold".into()),
+            Error::Conflict { seq, .. } => Refusal::Ruled(
+                format!("message {seq} was sent before, with another content"),
+                Refused { line, refused: "conflict", channel: None, seq: Some(seq) },
+            ),
+            Error::IdTaken { channel, seq, .. } => Refusal::Ruled(
+                format!("the unique id is that of message {seq} in channel {}", text::label(&channel)),
+                Refused {
+                    line,
+                    refused: "id_taken",
+                    channel: Some(OwnedName(channel.to_vec())),
+                    seq: Some(seq),
+                },
+            ),
+            Error::ConditionFailed { .. } => Refusal::Ruled(
+                "the condition does not hold".into(),
+                Refused { line, refused: "condition", channel: None, seq: None },
+            ),
             Error::NoMessage { seq, .. } => Refusal::Bad(format!("the channel has no message {seq}")),
             Error::Gap { seq, last, .. } => {
                 Refusal::Bad(format!("message {seq} does not follow {last}, the last one"))
@@ -250,7 +292,11 @@ impl<'a> Import<'a> {
             return Ok(());
         }
         self.told = safe;
-        match self.out.json(&Safe { lines: safe }).and_then(|()| self.out.flush()) {
+        self.say(&Safe { lines: safe })
+    }
+
+    fn say(&mut self, object: &impl Serialize) -> Result {
+        match self.out.json(object).and_then(|()| self.out.flush()) {
             // The work goes on when nobody listens any more.
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => self.heard = false,
             done => done?,

@@ -64,6 +64,11 @@ impl<'a> Bytes<'a> {
         Bytes { key: "text", base64: "payload_base64", bytes }
     }
 
+    /// What a server keeps with something.
+    pub fn attributes(bytes: &'a [u8]) -> Self {
+        Bytes { key: "attributes", base64: "attributes_base64", bytes }
+    }
+
     /// The bytes.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes

@@ -5,6 +5,7 @@
 //! goes to stderr. Each command is one module with its arguments and a `run`; below them lie `output` (stdout), `json` and
 //! `text` (how things are written there), `open` (finding a store) and `failure`.
 
+mod annotations;
 mod backup;
 mod changes;
 mod compact;
@@ -20,6 +21,7 @@ mod history;
 mod import;
 mod inspect;
 mod json;
+mod kept;
 mod lines;
 mod members;
 mod message;
@@ -28,6 +30,7 @@ mod output;
 mod progress;
 mod receipts;
 mod repair;
+mod set;
 mod shell;
 mod stat;
 mod text;
@@ -57,8 +60,12 @@ enum Command {
     Conversations(conversations::Args),
     History(history::Args),
     Changes(changes::Args),
+    Annotations(annotations::Args),
     Follow(follow::Args),
     Members(members::Args),
+    Set(set::Args),
+    Channel(kept::ChannelArgs),
+    User(kept::UserArgs),
     Message(message::Args),
     Receipts(receipts::Args),
     Unread(unread::Args),
@@ -91,8 +98,12 @@ fn run(command: &Command) -> Result {
         Command::Conversations(args) => conversations::run(args),
         Command::History(args) => history::run(args),
         Command::Changes(args) => changes::run(args),
+        Command::Annotations(args) => annotations::run(args),
         Command::Follow(args) => follow::run(args),
         Command::Members(args) => members::run(args),
+        Command::Set(args) => set::run(args),
+        Command::Channel(args) => kept::channel(args),
+        Command::User(args) => kept::user(args),
         Command::Message(args) => message::run(args),
         Command::Receipts(args) => receipts::run(args),
         Command::Unread(args) => unread::run(args),

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use chanlog::{Files, Recovery, Stat};
+use chanlog::{Erasing, Files, Recovery, Stat};
 use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 
 use crate::failure::Result;
 use crate::open;
 use crate::output::{self, Output};
+use crate::text;
 
 /// Print counts and sizes of a store, and what opening it found
 #[derive(clap::Args)]
@@ -31,9 +32,12 @@ pub fn run(args: &Args) -> Result {
     loop {
         // A reader sees the store as of its opening.
         let store = open::existing(&args.store)?;
-        let (stat, recovery) = (store.stat()?, store.recovery());
+        let (stat, recovery, erasing) = (store.stat()?, store.recovery(), store.erasing()?);
         let mut out = Output::new();
-        if args.json { out.json(&Object::new(&stat, recovery)) } else { out.line(people(&stat, recovery)) }?;
+        match args.json {
+            true => out.json(&Object::new(&stat, recovery, &erasing))?,
+            false => out.line(people(&stat, recovery, &erasing))?,
+        }
         let Some(seconds) = args.watch else { return Ok(out.flush()?) };
         if !args.json {
             out.line("")?;
@@ -55,7 +59,16 @@ struct Object {
     user_bytes: u64,
     write_amplification: f64,
     memory: Memory,
+    erasing: Waiting,
     recovery: Opening,
+}
+
+/// What erased messages wait for.
+#[derive(Serialize)]
+struct Waiting {
+    messages: u64,
+    since: Option<i64>,
+    files: Vec<String>,
 }
 
 /// The files of each kind.
@@ -101,7 +114,7 @@ struct Opening {
 }
 
 impl Object {
-    fn new(stat: &Stat, recovery: &Recovery) -> Object {
+    fn new(stat: &Stat, recovery: &Recovery, erasing: &Erasing) -> Object {
         Object {
             version: stat.version,
             channels: stat.channels,
@@ -116,6 +129,11 @@ impl Object {
             user_bytes: stat.user_bytes,
             write_amplification: stat.write_amplification(),
             memory: Memory { layers: stat.layers, filters: stat.filters },
+            erasing: Waiting {
+                messages: erasing.messages,
+                since: erasing.since,
+                files: erasing.files.clone(),
+            },
             recovery: recovery.into(),
         }
     }
@@ -143,10 +161,19 @@ impl From<&Recovery> for Opening {
     }
 }
 
-fn people(stat: &Stat, recovery: &Recovery) -> String {
-    [counts(stat), files(stat), written(stat), memory(stat), opening(recovery)]
-        .map(|table| table.to_string())
-        .join("\n\n")
+fn people(stat: &Stat, recovery: &Recovery, erasing: &Erasing) -> String {
+    let mut tables = vec![counts(stat), files(stat), written(stat), memory(stat), opening(recovery)];
+    if erasing.messages > 0 {
+        tables.push(waiting(erasing));
+    }
+    tables.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n\n")
+}
+
+fn waiting(erasing: &Erasing) -> comfy_table::Table {
+    let mut table = output::table(&["erased messages in files", "since (UTC)", ">files"]);
+    let since = erasing.since.map_or_else(|| "?".into(), text::time);
+    table.add_row([erasing.messages.to_string(), since, erasing.files.len().to_string()]);
+    table
 }
 
 fn counts(stat: &Stat) -> comfy_table::Table {

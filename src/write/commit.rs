@@ -27,7 +27,7 @@ use crate::env::sync::{self, Arc, Mutex, MutexGuard};
 use crate::error::{Error, Result};
 use crate::files::change::OVERHEAD;
 use crate::files::disk::{Disk, PanicGuard};
-use crate::files::log::{FrameHeader, GAP, FrameKind, HEADER, Header, LogFile, finish_frame, start_frame};
+use crate::files::log::{FrameHeader, FrameKind, GAP, HEADER, Header, LogFile, finish_frame, start_frame};
 use crate::files::sealed::StoreId;
 use crate::kernel::{Counts, Effects, Kernel, Layer};
 use crate::model::batch::{Batch, Durability};
