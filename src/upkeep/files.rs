@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::overdue::Erasures;
+use super::overdue::Overdue;
 use super::report::CacheUse;
 use super::step::Done;
 use super::turns::Scrubs;
@@ -49,7 +49,7 @@ pub struct Upkeep {
     /// When sealed files were read again.
     pub scrubs: Scrubs,
     /// What was erased and may still be in files.
-    pub erasures: Erasures,
+    pub erasures: Overdue,
     /// Steps that are done and not yet told.
     done: Mutex<Vec<(Done, Duration)>>,
 }
@@ -72,7 +72,7 @@ impl Upkeep {
         let now = options.env.unix_ms();
         Upkeep {
             scrubs,
-            erasures: Erasures::new(disk.clone(), &kernel, now, options.erase_within),
+            erasures: Overdue::new(disk.clone(), &kernel, now, options.erase_within),
             disk,
             options,
             kernel,
