@@ -35,13 +35,14 @@ pub struct Options {
     pub(crate) unsealed: usize,
     pub(crate) message_segment: u64,
     pub(crate) payload_limit: u32,
-    pub(crate) block_cache: u64,
+    pub(crate) memory: u64,
+    pub(crate) block_cache: Option<u64>,
     pub(crate) sync_interval: Duration,
     pub(crate) tombstone_age: Duration,
     pub(crate) tombstones: usize,
     pub(crate) background: bool,
     pub(crate) read_only: bool,
-    pub(crate) view_memory: usize,
+    pub(crate) view_memory: Option<usize>,
     pub(crate) seal_on_close: bool,
     pub(crate) window_versions: u64,
     pub(crate) window_time: Duration,
@@ -68,13 +69,14 @@ impl Options {
             unsealed: 8,
             message_segment: 512 << 20,
             payload_limit: 1 << 20,
-            block_cache: 64 << 20,
+            memory: 256 << 20,
+            block_cache: None,
             sync_interval: Duration::from_millis(100),
             tombstone_age: Duration::from_secs(30 * 24 * 3600),
             tombstones: 1000,
             background: true,
             read_only: false,
-            view_memory: 64 << 20,
+            view_memory: None,
             seal_on_close: false,
             window_versions: 1 << 20,
             window_time: Duration::from_secs(7 * 24 * 3600),
@@ -132,9 +134,28 @@ impl Options {
         self
     }
 
-    /// The memory for decompressed blocks, in bytes. 64 MiB by default.
+    /// The memory that makes reading quick, in bytes, all of it together: 256 MiB by default. A quarter may go to what held views
+    /// need ([`Options::view_memory`]), as much to filters of sealed rows, of which more are read from the files; the cache of
+    /// decompressed blocks has the rest, and gives way to what feeds take. [`Stat`](crate::Stat) shows each part.
+    ///
+    /// Not of this budget: about 40 bytes a channel, which nothing can spare ([`Stat::heads`](crate::Stat)), and what is not
+    /// sealed yet ([`Options::memtable`], [`Options::unsealed`], [`Stat::layers`](crate::Stat)).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = chanlog::Options::new().memory(32 << 20).open(dir.path())?;
+    /// let stat = store.stat()?;
+    /// assert!(stat.cache.capacity <= 24 << 20 && stat.budget == 32 << 20);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.memory = bytes;
+        self
+    }
+
+    /// The memory for decompressed blocks, in bytes, in place of its share of [`Options::memory`].
     pub fn block_cache(mut self, bytes: u64) -> Self {
-        self.block_cache = bytes;
+        self.block_cache = Some(bytes);
         self
     }
 
@@ -172,10 +193,10 @@ impl Options {
         self
     }
 
-    /// How much memory may be taken by what views need that a caller holds, in bytes, before the oldest of them expires.
-    /// 64 MiB by default.
+    /// How much memory may be taken by what views need that a caller holds, in bytes, before the oldest of them expires. A quarter
+    /// of [`Options::memory`] by default.
     pub fn view_memory(mut self, bytes: usize) -> Self {
-        self.view_memory = bytes;
+        self.view_memory = Some(bytes);
         self
     }
 
@@ -299,6 +320,23 @@ impl Options {
     pub fn erase_within(mut self, time: Duration) -> Self {
         self.erase_within = time;
         self
+    }
+
+    /// The share of views.
+    pub(crate) fn views(&self) -> usize {
+        self.view_memory.unwrap_or_else(|| usize::try_from(self.memory / 4).unwrap_or(usize::MAX))
+    }
+
+    /// The share of filters.
+    pub(crate) fn filters(&self) -> u64 {
+        self.memory / 4
+    }
+
+    /// The share of the block cache beside so many bytes of filters and feeds.
+    pub(crate) fn blocks(&self, others: u64) -> u64 {
+        let views = u64::try_from(self.views()).unwrap_or(u64::MAX);
+        let rest = self.memory.saturating_sub(views).saturating_sub(others);
+        self.block_cache.unwrap_or_else(|| rest.max(self.memory / 8))
     }
 
     /// The room that is kept on the disk.

@@ -174,3 +174,51 @@ fn numbers_are_serialized_whole() {
     let json = serde_json::to_string(&stat).unwrap();
     assert_eq!(serde_json::from_str::<Stat>(&json).unwrap(), stat);
 }
+
+#[test]
+fn one_budget_is_shared_by_filters_blocks_views_and_feeds() {
+    let store = options(SimEnv::new(1)).memory(256 << 10).open(DIR).unwrap();
+    let stat = store.stat().unwrap();
+    assert_eq!((stat.budget, stat.cache.capacity, stat.filters), (256 << 10, 192 << 10, 0));
+    assert_eq!((stat.queues.feeds, stat.queues.feed_memory), (0, 0));
+    let heads = stat.heads;
+    let mut unique = 0..;
+    let mut fill = |channels: u32, messages: u32| {
+        let mut batch = Batch::new();
+        for channel in 0..channels {
+            for id in unique.by_ref().take(messages as usize) {
+                let draft = Draft::new("u", 0, "x").unique_id(u64::to_be_bytes(id));
+                batch.append(channel.to_string(), draft);
+            }
+        }
+        store.commit(&batch).unwrap();
+        store.seal().unwrap();
+    };
+    fill(1000, 5);
+    let some = store.stat().unwrap();
+    assert!(some.heads > heads + 1000 * 40, "{some:?}");
+    assert!(some.filters > 10_000 && some.cache.capacity < stat.cache.capacity, "{some:?}");
+    let rest = (192 << 10) - some.filters;
+    assert!(some.cache.capacity.abs_diff(rest) <= rest / 16, "{some:?}");
+    // More than a quarter stays in the files.
+    for _ in 0..4 {
+        fill(100, 80);
+    }
+    store.compact().unwrap();
+    let full = store.stat().unwrap();
+    assert!(full.filters <= 64 << 10, "{full:?}");
+    assert!(full.cache.capacity >= 120 << 10, "{full:?}");
+    let found = store.message_by_id(u64::to_be_bytes(36_999)).unwrap().unwrap();
+    assert_eq!((&found.channel[..], &found.message.payload[..]), (&b"99"[..], &b"x"[..]));
+    assert!(store.message_by_id(u64::to_be_bytes(37_000)).unwrap().is_none());
+    // A feed counts while it has noted what it will tell.
+    let mut feed = store.feed();
+    assert_eq!(store.stat().unwrap().queues.feed_memory, 0);
+    feed.next().unwrap().unwrap();
+    let queues = store.stat().unwrap().queues;
+    assert!(queues.feeds == 1 && queues.feed_memory >= 1000 * 40, "{queues:?}");
+    assert!(feed.by_ref().all(|event| event.is_ok()));
+    assert_eq!(store.stat().unwrap().queues.feed_memory, 0);
+    drop(feed);
+    assert_eq!(store.stat().unwrap().queues.feeds, 0);
+}

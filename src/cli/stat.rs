@@ -95,6 +95,7 @@ struct Written {
 /// What the store takes in memory as it is open, in bytes.
 #[derive(Serialize)]
 struct Memory {
+    heads: u64,
     layers: u64,
     filters: u64,
 }
@@ -128,7 +129,7 @@ impl Object {
             },
             user_bytes: stat.user_bytes,
             write_amplification: stat.write_amplification(),
-            memory: Memory { layers: stat.layers, filters: stat.filters },
+            memory: Memory { heads: stat.heads, layers: stat.layers, filters: stat.filters },
             erasing: Waiting {
                 messages: erasing.messages,
                 since: erasing.since,
@@ -207,7 +208,9 @@ fn written(stat: &Stat) -> comfy_table::Table {
 
 fn memory(stat: &Stat) -> comfy_table::Table {
     let mut table = output::table(&["memory", ">bytes"]);
-    for (what, bytes) in [("what is not sealed", stat.layers), ("filters", stat.filters)] {
+    for (what, bytes) in
+        [("heads of channels", stat.heads), ("what is not sealed", stat.layers), ("filters", stat.filters)]
+    {
         table.add_row([what.into(), HumanBytes(bytes).to_string()]);
     }
     table

@@ -237,7 +237,7 @@ pub fn run(data: &[u8]) {
     static VALID: OnceLock<Parts> = OnceLock::new();
     let mut input = Input::new(data);
     let parts = Parts::choose(VALID.get_or_init(example_run), &mut input);
-    let Ok(run) = Run::parse(parts.seal(Kind::Run), KEY) else { return };
+    let Ok(run) = Run::parse(parts.seal(Kind::Run), KEY, u64::MAX) else { return };
     let run = Arc::new(run);
     // Each walk ends at its first error, as those of the store do.
     for table in run.tables().chain([input.u8()]) {
@@ -395,7 +395,7 @@ fn merge_run(run: &Arc<Run>, thin: bool) -> Result<Run> {
         &|_, _| false,
         &mut |_| Ok(()),
     )?;
-    Run::open(&disk, STORE, 2, len, KEY)
+    Run::open(&disk, STORE, 2, len, KEY, u64::MAX)
 }
 
 /// Drops every second tombstone of a group, and checks that it is asked about those that it was shown.

@@ -99,3 +99,8 @@ pub fn names(run: &Run, named: Named) -> Names<'_> {
         Named::User => run.user_names(),
     }
 }
+
+/// The memory that filters of runs take, in bytes.
+pub fn filters(runs: &[Arc<Run>]) -> u64 {
+    runs.iter().map(|run| run.filter_memory() as u64).sum()
+}

@@ -160,6 +160,14 @@ impl Heads {
         self.undo.trim(version, most);
     }
 
+    /// About how much memory the newest heads take, in bytes.
+    pub fn memory(&self) -> usize {
+        let levels: usize = self.levels.iter().map(Vec::capacity).sum();
+        self.heads.capacity() * size_of::<PlainHead>()
+            + levels * size_of::<u64>()
+            + self.further.len() * (size_of::<(ChannelId, Further)>() + 8)
+    }
+
     /// About how much memory old heads take, in bytes.
     pub fn undo_memory(&self) -> usize {
         self.undo.memory()

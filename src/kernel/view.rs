@@ -19,6 +19,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::effects::Effects;
+use super::feeds::FeedMemory;
 use super::fileset::FileSet;
 use super::heads::Heads;
 use super::layer::{Content, Counts, Layer};
@@ -50,6 +51,8 @@ pub struct Kernel {
     watchers: Watchers,
     /// How long things took.
     pub measures: Measures,
+    /// How much memory feeds take.
+    pub feeds: Arc<FeedMemory>,
     /// What the store was opened with.
     pub options: Options,
     /// The store's id, by which tokens know it.
@@ -235,6 +238,7 @@ impl Kernel {
             closed: AtomicBool::new(false),
             watchers: Watchers::default(),
             measures: Measures::default(),
+            feeds: Arc::default(),
             options,
             store,
             sessions,
@@ -299,6 +303,11 @@ impl Kernel {
         let done = work();
         self.measures.record(what, self.options.env.monotonic().saturating_sub(since));
         done
+    }
+
+    /// About how much memory heads take, in bytes.
+    pub fn heads_memory(&self) -> usize {
+        self.heads.read().memory()
     }
 
     /// What views hold at the moment: how many a caller keeps, and the bytes of memory that all need.
@@ -415,7 +424,7 @@ impl Kernel {
             let memory = heads.undo_memory() + active.undo_memory();
             RwLockWriteGuard::unlock_fair(heads);
             current.undo = memory > 0;
-            if memory <= self.options.view_memory || !current.expire() {
+            if memory <= self.options.views() || !current.expire() {
                 return;
             }
         }
@@ -463,7 +472,7 @@ impl Kernel {
         edit(&mut files, &mut active);
         let next = Moment { files: Arc::new(files), active, ..current.moment.next(current.moment.counts) };
         current.advance(next);
-        while self.pinned(&current) > self.options.view_memory && current.expire() {}
+        while self.pinned(&current) > self.options.views() && current.expire() {}
     }
 
     /// The memory of layers that only held views need.

@@ -19,6 +19,7 @@ use super::token::{Seen, SyncToken};
 use super::{Senders, alterations};
 use crate::env::sync::Arc;
 use crate::error::{Error, Result};
+use crate::kernel::feeds::FeedPart;
 use crate::kernel::{Kernel, View};
 use crate::model::Table;
 use crate::model::alteration::Alteration;
@@ -105,6 +106,7 @@ pub struct Feed {
     /// What is noted is complete up to here.
     until: u64,
     ahead: BinaryHeap<Reverse<Ahead>>,
+    memory: FeedPart,
 }
 
 /// Something that is to be told. The order is that of versions.
@@ -133,7 +135,8 @@ enum What {
 
 impl Feed {
     pub(crate) fn new(kernel: Arc<Kernel>) -> Feed {
-        Feed { kernel, only: None, token: None, told: 0, until: 0, ahead: BinaryHeap::new() }
+        let memory = FeedPart::new(&kernel.feeds);
+        Feed { kernel, only: None, token: None, told: 0, until: 0, ahead: BinaryHeap::new(), memory }
     }
 
     /// Only what happened after the state that a token names: that of an earlier feed, a list or an update.
@@ -243,6 +246,7 @@ impl Feed {
     fn look_round(&mut self, view: &View) -> Result<bool> {
         let (after, until) = (self.until, view.version());
         self.told = after;
+        self.keep(BinaryHeap::new());
         if until <= after {
             return Ok(false);
         }
@@ -261,9 +265,17 @@ impl Feed {
                 }
             }
         }
-        self.ahead = found.into_iter().map(Reverse).collect();
+        self.keep(found.into_iter().map(Reverse).collect());
         self.until = until;
         Ok(true)
+    }
+
+    /// Takes what is noted in place of what was told, and its memory.
+    fn keep(&mut self, ahead: BinaryHeap<Reverse<Ahead>>) {
+        if self.ahead.capacity() + ahead.capacity() > 0 {
+            self.memory.set((ahead.capacity() * size_of::<Ahead>()) as u64);
+            self.ahead = ahead;
+        }
     }
 
     /// What is told of something that was noted, if there is still something to tell, and what comes after it.

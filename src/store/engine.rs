@@ -523,6 +523,7 @@ impl Engine {
     /// Frees what a step of upkeep replaced, tells what it did, and wakes whoever waits for a commit if it poisoned the store.
     fn after_step<T>(&self, result: Result<T>) -> Result<T> {
         self.kernel.collect();
+        self.upkeep.share_memory(self.kernel.feeds.now().1);
         if self.reserve.is_low() && result.is_ok() {
             // There may be room again.
             let _ = self.reserve.keep();
@@ -609,7 +610,10 @@ impl Engine {
         let mut stat = stat(&manifest, &self.kernel.moment(), self.syncer().end(), counts);
         stat.channels = stat.channels.saturating_sub(self.kernel.dead_count());
         stat.latencies = self.kernel.measures.latencies();
+        let (feeds, feed_memory) = self.kernel.feeds.now();
+        self.upkeep.share_memory(feed_memory);
         stat.cache = self.upkeep.cache_use();
+        (stat.heads, stat.budget) = (self.kernel.heads_memory() as u64, self.options.memory);
         stat.scrubbed = self.upkeep.scrubs.found();
         stat.headroom = self.reserve.kept();
         let ((unacknowledged, waiters), (views, view_memory)) = (self.syncer().waiting(), self.kernel.held());
@@ -619,6 +623,8 @@ impl Engine {
             waiters: waiters as u64,
             unsealed: self.kernel.moment().full().count() as u64,
             views: views as u64,
+            feeds,
+            feed_memory,
             view_memory: view_memory as u64,
         };
         Ok(stat)

@@ -24,6 +24,7 @@ use crate::files::manifest::{FileEntry, Manifest};
 use crate::files::sealed::Kind;
 use crate::files::segment::{BlockCache, Segment};
 use crate::files::table::Run;
+use crate::kernel::fileset::filters;
 use crate::kernel::{FileSet, Kernel, Part};
 use crate::model::ids::ChannelId;
 use crate::options::Options;
@@ -90,7 +91,7 @@ impl Upkeep {
     /// How the block cache is used.
     pub fn cache_use(&self) -> CacheUse {
         let (hits, misses) = (self.cache.hits(), self.cache.misses());
-        CacheUse { hits, misses, bytes: self.cache.weight(), capacity: self.options.block_cache }
+        CacheUse { hits, misses, bytes: self.cache.weight(), capacity: self.cache.capacity() }
     }
 
     /// The present manifest.
@@ -161,9 +162,20 @@ impl Upkeep {
         Ok(Part { entry, segment: Ok(Arc::new(segment)) })
     }
 
-    pub(super) fn open_run(&self, entry: FileEntry) -> Result<Arc<Run>> {
-        let key = self.kernel.moment().files.key;
-        Run::open(&*self.disk, self.kernel.store, entry.id, entry.len, key).map(Arc::new)
+    /// Opens a run, in place of others that go with it. Filters beyond their share of memory stay in the file.
+    pub(super) fn open_run(&self, entry: FileEntry, gone: &[Arc<Run>]) -> Result<Arc<Run>> {
+        let files = self.kernel.moment().files.clone();
+        let left = self.options.filters().saturating_sub(filters(&files.runs).saturating_sub(filters(gone)));
+        Run::open(&*self.disk, self.kernel.store, entry.id, entry.len, files.key, left).map(Arc::new)
+    }
+
+    /// Shares the memory anew: the block cache gives way to filters, and to so many bytes of feeds.
+    pub fn share_memory(&self, feeds: u64) {
+        let capacity = self.options.blocks(filters(&self.kernel.moment().files.runs).saturating_add(feeds));
+        // A little more or less is not worth it.
+        if capacity.abs_diff(self.cache.capacity()) > capacity / 16 {
+            self.cache.set_capacity(capacity);
+        }
     }
 
     /// The time of the monotonic clock.

@@ -81,7 +81,7 @@ pub fn inspect(file: impl AsRef<Path>, options: &Options) -> Result<Inspection> 
         "run" => {
             let manifest = Manifest::load(&disk)?;
             let lacking = || Error::invalid("a run needs the store's manifest beside it");
-            of_run(&Run::open(&disk, store, id, len, manifest.ok_or_else(lacking)?.key)?)
+            of_run(&Run::open(&disk, store, id, len, manifest.ok_or_else(lacking)?.key, 0)?)
         }
         _ => Err(unknown()),
     }

@@ -71,7 +71,7 @@ impl Upkeep {
         let merged = self.merged(Kind::Run, inputs, write)?;
         let Some(entry) = merged else { return Ok(true) };
         let install = || {
-            let run = self.open_run(entry)?;
+            let run = self.open_run(entry, runs)?;
             self.edit(
                 |manifest| {
                     manifest.totals.merged += entry.len;

@@ -48,7 +48,7 @@ impl Stat {
     /// |---|---|
     /// | `chanlog_version`, `chanlog_channels`, `chanlog_users`, `chanlog_messages` | |
     /// | `chanlog_files`, `chanlog_file_bytes` | `kind`: `log`, `segment`, `run` |
-    /// | `chanlog_memory_bytes` | `of`: `layers`, `filters`, `views`, `cache` |
+    /// | `chanlog_memory_bytes` | `of`: `heads`, `layers`, `filters`, `views`, `feeds`, `cache` |
     /// | `chanlog_waiting` | `what`: `unwritten`, `unacknowledged`, `waiters`, `unsealed` (see [`Queues`](crate::Queues)) |
     /// | `chanlog_views`, `chanlog_damaged_files`, `chanlog_headroom_bytes` | |
     /// | `chanlog_latency_seconds` | `of`: `commit`, `sync`, `seal`, `merge`, `list`, `since`, `history`; `quantile`: `0.5`, `0.9`, `0.99`, `0.999`, `1` |
@@ -84,9 +84,11 @@ impl Stat {
             to.gauge("chanlog_file_bytes", "The bytes of files", &[("kind", kind)], files.bytes as f64);
         }
         let memory = [
+            ("heads", self.heads),
             ("layers", self.layers),
             ("filters", self.filters),
             ("views", self.queues.view_memory),
+            ("feeds", self.queues.feed_memory),
             ("cache", self.cache.bytes),
         ];
         to.gauge("chanlog_headroom_bytes", "Room that is kept on the disk", &[], self.headroom as f64);

@@ -2,6 +2,7 @@
 
 use crate::env::sync::Arc;
 use crate::files::manifest::{FileEntry, Manifest};
+use crate::kernel::fileset::filters;
 use crate::kernel::layer::Content;
 use crate::kernel::measures::Latencies;
 use crate::kernel::{Layer, Moment};
@@ -70,6 +71,10 @@ pub struct Stat {
     pub adopted: u64,
     /// The memory of layers, in bytes: rows, names and indexes of what is not sealed.
     pub layers: u64,
+    /// The memory of channels' heads, in bytes: about 40 a channel, whatever the settings.
+    pub heads: u64,
+    /// What filters, the block cache, views and feeds may take together, in bytes ([`Options::memory`](crate::Options::memory)).
+    pub budget: u64,
     /// What waits, and what is held for readers, at the moment.
     pub queues: Queues,
     /// The cache of decompressed blocks.
@@ -113,6 +118,10 @@ pub struct Queues {
     pub unsealed: u64,
     /// Views that callers hold.
     pub views: u64,
+    /// Feeds that callers hold.
+    pub feeds: u64,
+    /// The memory of what feeds noted and did not tell yet, in bytes.
+    pub feed_memory: u64,
     /// The memory of what readers may still look at though it was replaced, in bytes: at most
     /// [`Options::view_memory`](crate::Options::view_memory).
     pub view_memory: u64,
@@ -181,7 +190,7 @@ pub(crate) fn stat(manifest: &Manifest, moment: &Moment, end: u64, (syncs, adopt
         log_bytes: manifest.totals.logged + logged,
         sealed_bytes: manifest.totals.sealed,
         merged_bytes: manifest.totals.merged,
-        filters: moment.files.runs.iter().map(|run| run.filter_memory() as u64).sum(),
+        filters: filters(&moment.files.runs),
         syncs,
         adopted,
         layers: layers().map(|layer| layer.memory() as u64).sum(),

@@ -175,7 +175,7 @@ impl Upkeep {
         run: Option<FileEntry>,
     ) -> Result<()> {
         let part = segment.map(|entry| self.open_part(entry)).transpose()?;
-        let opened = run.map(|entry| self.open_run(entry)).transpose()?;
+        let opened = run.map(|entry| self.open_run(entry, &[])).transpose()?;
         let losses = self.kernel.moment().files.losses.clone();
         let (user_bytes, messages) = (full.user_bytes(), full.messages());
         self.edit(

@@ -120,7 +120,7 @@ impl Check<'_> {
     fn run(&mut self, manifest: &Manifest, entry: &FileEntry) {
         self.count(&Kind::Run.name(entry.id));
         let faults = &mut self.found.faults;
-        let run = recovery::open_run(&self.opening, manifest, entry);
+        let run = recovery::open_run(&self.opening, manifest, entry, 0);
         let before = faults.len();
         match run {
             Ok(run) => {

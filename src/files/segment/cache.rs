@@ -43,6 +43,16 @@ impl BlockCache {
         self.blocks.weight()
     }
 
+    /// How many bytes they may be.
+    pub fn capacity(&self) -> u64 {
+        self.blocks.capacity()
+    }
+
+    /// Lets it become larger, or makes it smaller.
+    pub fn set_capacity(&self, capacity: u64) {
+        self.blocks.set_capacity(capacity);
+    }
+
     /// How often a block was asked for and there.
     pub fn hits(&self) -> u64 {
         self.blocks.hits()

@@ -10,7 +10,7 @@
 //! A part is an xor filter: a key has a slot in each third, and the three slots together give its fingerprint of 16 bits
 //! ("Xor Filters", Graf and Lemire, 2020). It takes 2.5 bytes a key, and is made from the hashes of one part at a time, so
 //! that a merge needs 100 bytes for each of at most 16,384 keys. The filter is read into memory when its run is opened, if
-//! it has at most [`IN_MEMORY`] bytes; a larger one is read through the map.
+//! it fits into the share that is left; else it is read through the map.
 //!
 //! Invariant: a filter never denies a key that the section holds.
 
@@ -21,8 +21,6 @@ use crate::model::key::Key;
 
 /// How many keys a part covers.
 pub const PART: usize = 1024 * 16;
-/// The largest filter of a section that is held in memory, in bytes: 27 million keys.
-const IN_MEMORY: u64 = if cfg!(test) { 200 << 10 } else { 64 << 20 };
 /// The length of what stands before the slots of a part.
 const LEAD: usize = 8;
 /// So many seeds are tried. One does for nine parts of ten.
@@ -133,16 +131,16 @@ pub struct RunFilter {
 }
 
 impl RunFilter {
-    /// The filter at `start`, of `len` bytes. `first` tells the first key of a part.
+    /// The filter at `start`, of `len` bytes. `first` tells the first key of a part. It is held if it has at most `memory` bytes.
     pub fn open(
         file: &Sealed,
-        start: u64,
-        len: u64,
+        (start, len): (u64, u64),
         parts: u64,
         first: impl Fn(u64) -> Result<Key>,
+        memory: u64,
     ) -> Result<RunFilter> {
         let bad = || file.corrupt(start, "a filter's parts don't fill it");
-        let whole = usize::try_from(len).ok().filter(|_| len <= IN_MEMORY);
+        let whole = usize::try_from(len).ok().filter(|_| len <= memory);
         let held = whole.map(|len| file.bytes(start, len).map(Box::from)).transpose()?;
         let mut filter = RunFilter { parts: Vec::new(), held, start };
         let mut at = 0u64;

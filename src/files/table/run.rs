@@ -22,17 +22,19 @@ pub struct Run {
 }
 
 impl Run {
-    /// Opens run `id` of a store. `len` is what the manifest says, `key` what the run was built with.
-    pub fn open(dir: &dyn Dir, store: StoreId, id: u64, len: u64, key: HashKey) -> Result<Run> {
-        Run::parse(Sealed::open(dir, Kind::Run, store, id, len)?, key)
+    /// Opens run `id` of a store. `len` is what the manifest says, `key` what the run was built with. Its filters are held in
+    /// memory as far as they take no more than `memory` bytes together.
+    pub fn open(dir: &dyn Dir, store: StoreId, id: u64, len: u64, key: HashKey, memory: u64) -> Result<Run> {
+        Run::parse(Sealed::open(dir, Kind::Run, store, id, len)?, key, memory)
     }
 
     /// Reads a sealed file as a run.
-    pub fn parse(file: Sealed, key: HashKey) -> Result<Run> {
+    pub fn parse(file: Sealed, key: HashKey, mut memory: u64) -> Result<Run> {
         let footer = RunFooter::decode(&file, &key)?;
         let mut filters = Vec::new();
         for place in &footer.sections {
-            let filter = Section::new(&file, place, None).open_filter()?;
+            let filter = Section::new(&file, place, None).open_filter(memory)?;
+            memory = memory.saturating_sub(filter.as_ref().map_or(0, |filter| filter.memory() as u64));
             filters.extend(filter.map(|filter| (place.table, filter)));
         }
         Ok(Run { file, footer, filters, key })

@@ -183,7 +183,7 @@ impl<'a> Section<'a> {
     }
 
     /// Opens the filter of the section, if it has one.
-    pub(super) fn open_filter(self) -> Result<Option<RunFilter>> {
+    pub(super) fn open_filter(self, memory: u64) -> Result<Option<RunFilter>> {
         if self.place.filter == 0 {
             return Ok(None);
         }
@@ -191,7 +191,8 @@ impl<'a> Section<'a> {
         let blocks = (PART / BLOCK) as u64;
         let first = |part: u64| Ok(self.index(part * blocks)?.first);
         let parts = self.place.blocks.div_ceil(blocks);
-        RunFilter::open(self.file, self.place.filter_at(), self.place.filter, parts, first).map(Some)
+        let place = (self.place.filter_at(), self.place.filter);
+        RunFilter::open(self.file, place, parts, first, memory).map(Some)
     }
 
     /// The entry of a key. In a filtered section a key that is not there is looked for in one of 65,536 cases.

@@ -24,6 +24,8 @@ fn open_dir(path: &std::path::Path) -> std::sync::Arc<dyn Dir> {
 
 const STORE: StoreId = [3; 16];
 const KEY: HashKey = [9; 16];
+/// So much memory filters may take; larger ones are read through the map.
+const FILTERS: u64 = 200 << 10;
 
 /// What stands for a key: tag, version and image.
 type Value = (u8, u64, Vec<u8>);
@@ -78,7 +80,7 @@ fn build(dir: &Path, id: u64, model: &Model) -> Result<u64> {
 }
 
 fn open(dir: &Path, id: u64, len: u64) -> Result<Run> {
-    Run::open(&*open_dir(dir), STORE, id, len, KEY)
+    Run::open(&*open_dir(dir), STORE, id, len, KEY, FILTERS)
 }
 
 fn run_of(model: &Model) -> Run {
@@ -562,7 +564,7 @@ fn bytes_of(model: &Model) -> Vec<u8> {
 }
 
 fn parse(bytes: Vec<u8>) -> Result<Run> {
-    Run::parse(Sealed::parse("run".into(), Kind::Run, STORE, 1, Bytes::from(bytes))?, KEY)
+    Run::parse(Sealed::parse("run".into(), Kind::Run, STORE, 1, Bytes::from(bytes))?, KEY, FILTERS)
 }
 
 /// The content and the footer of a run.
@@ -634,11 +636,11 @@ proptest! {
 fn another_format_and_a_wrong_key_are_refused() {
     let (content, mut footer) = unseal(bytes_of(&sample()));
     let sealed = |bytes| Sealed::parse("run".into(), Kind::Run, STORE, 1, Bytes::from(bytes)).unwrap();
-    let wrong_key = Run::parse(sealed(seal(&content, &footer)), [0; 16]);
+    let wrong_key = Run::parse(sealed(seal(&content, &footer)), [0; 16], FILTERS);
     assert!(matches!(wrong_key, Err(Error::Corruption { .. })));
     for format in [0, 1, 3] {
         footer[0] = format;
-        let other = Run::parse(sealed(seal(&content, &footer)), KEY);
+        let other = Run::parse(sealed(seal(&content, &footer)), KEY, FILTERS);
         let named = |version| version == u32::from(format);
         assert!(matches!(other, Err(Error::Unsupported { version, .. }) if named(version)));
     }

@@ -21,12 +21,14 @@ use crate::model::position::Position;
 /// Opens the runs and the message segments that the manifest names.
 pub fn open_files(opening: &Opening<'_>, manifest: &Manifest, faults: &mut Damage) -> Result<FileSet> {
     let mut runs = Vec::with_capacity(manifest.runs.len());
+    let mut left = opening.options.filters();
     for entry in &manifest.runs {
-        let run = faults.forgive(open_run(opening, manifest, entry))?;
+        let run = faults.forgive(open_run(opening, manifest, entry, left))?.map(Arc::new);
         if run.is_none() {
             faults.runs.push(*entry);
         }
-        runs.extend(run.map(Arc::new));
+        left = left.saturating_sub(run.as_ref().map_or(0, |run| run.filter_memory() as u64));
+        runs.extend(run);
     }
     let mut segments = Vec::with_capacity(manifest.segments.len());
     for entry in &manifest.segments {
@@ -36,9 +38,9 @@ pub fn open_files(opening: &Opening<'_>, manifest: &Manifest, faults: &mut Damag
     Ok(FileSet { runs, segments, frozen: Vec::new(), losses, key: manifest.key })
 }
 
-/// Opens a run, and checks that it is what the manifest says.
-pub fn open_run(opening: &Opening<'_>, manifest: &Manifest, entry: &FileEntry) -> Result<Run> {
-    let run = Run::open(opening.disk, manifest.store, entry.id, entry.len, manifest.key)?;
+/// Opens a run, and checks that it is what the manifest says. Its filters may take so many bytes of memory.
+pub fn open_run(opening: &Opening<'_>, manifest: &Manifest, entry: &FileEntry, memory: u64) -> Result<Run> {
+    let run = Run::open(opening.disk, manifest.store, entry.id, entry.len, manifest.key, memory)?;
     match run.versions() == entry.versions {
         true => Ok(run),
         false => Err(run.corrupt("it covers other versions than the manifest says")),

@@ -113,7 +113,7 @@ pub fn open(options: &Options, path: &Path) -> Result<Opened> {
     let lock = lock(&*disk, options.lock_timeout)?;
     let survey = survey(&*disk)?;
     check_ours(&*disk, &survey)?;
-    let cache = Arc::new(BlockCache::new(options.block_cache));
+    let cache = Arc::new(BlockCache::new(options.blocks(0)));
     let found = Manifest::load(&*disk)?;
     let fresh = found.is_none();
     let manifest = found.map_or_else(|| options.new_manifest(), Ok);
@@ -143,7 +143,7 @@ fn open_for_reading(options: &Options, path: &Path) -> Result<Opened> {
         _ => Error::io("open", path, e),
     })?;
     let disk = Arc::new(Disk::new(dir));
-    let cache = Arc::new(BlockCache::new(options.block_cache));
+    let cache = Arc::new(BlockCache::new(options.blocks(0)));
     let mut tries = 0;
     loop {
         // In this order: the log holds at least what the note says.

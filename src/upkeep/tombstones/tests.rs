@@ -37,7 +37,7 @@ impl Model {
             put(&mut builder, (*channel, *user), &Member { left: !present, ..Member::default() })?;
         }
         let len = builder.finish(self.versions)?;
-        Ok(Arc::new(Run::open(&*open_dir(dir), STORE, id, len, KEY)?))
+        Ok(Arc::new(Run::open(&*open_dir(dir), STORE, id, len, KEY, u64::MAX)?))
     }
 
     /// Reads a run back.
@@ -112,7 +112,7 @@ fn run_merge(dir: &Path, id: u64, inputs: &[Arc<Run>], limits: Option<Keep>) -> 
     let dead = Dead::default();
     let mut filters = |table| limits.and_then(|limits| filter(table, Some(limits), SENDS, &dead));
     let len = merge(&*open_dir(dir), (STORE, KEY), id, inputs, &mut filters, &|_, _| false, &mut |_| Ok(()))?;
-    Ok(Arc::new(Run::open(&*open_dir(dir), STORE, id, len, KEY)?))
+    Ok(Arc::new(Run::open(&*open_dir(dir), STORE, id, len, KEY, u64::MAX)?))
 }
 
 fn row() -> impl Strategy<Value = Membership> {
