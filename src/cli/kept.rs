@@ -84,9 +84,7 @@ pub fn channel(args: &ChannelArgs) -> Result {
             trimmed_seq: head.trimmed.seq,
             members: head.members,
             class: row.class,
-            attributes: Some(attributes)
-                .filter(|bytes| !bytes.is_empty())
-                .map(|bytes| Bytes::attributes(bytes)),
+            attributes: Some(attributes).filter(|bytes| !bytes.is_empty()).map(Bytes::attributes),
             max_age_ms: limit(row.max_age_ms),
             max_count: limit(row.max_count),
             max_bytes: limit(row.max_bytes),
@@ -121,8 +119,7 @@ pub fn user(args: &UserArgs) -> Result {
     let attributes = row.attributes.bytes().map_or(&[][..], |bytes| &bytes[..]);
     let mut out = Output::new();
     if args.json {
-        let attributes =
-            Some(attributes).filter(|bytes| !bytes.is_empty()).map(|bytes| Bytes::attributes(bytes));
+        let attributes = Some(attributes).filter(|bytes| !bytes.is_empty()).map(Bytes::attributes);
         out.json(&User { user: Bytes::user(name), attributes, version: row.version })?;
     } else {
         let mut table = output::table(&["user", "attributes"]);
