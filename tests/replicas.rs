@@ -10,9 +10,10 @@ use std::fmt::{Debug, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chanlog::env::SimEnv;
+use chanlog::env::{PowerLoss, SimEnv};
 use chanlog::{
-    Applied, Argument, Batch, Draft, Durability, Error, Event, Options, RetentionPolicy, Store, Update,
+    Applied, Argument, Batch, Draft, Durability, Error, Event, Options, Outcome, RetentionPolicy, Store,
+    Update,
 };
 use hooks::{DIR, kill, options};
 
@@ -495,6 +496,36 @@ fn have_the_time_of_their_batches() {
     let _ = next(&store, 10_120, |b| b);
     assert_eq!(left(&store), 0);
     assert_eq!(held.members("c").left().list().unwrap().len(), 2, "a view has its own");
+}
+
+/// A merge goes by the time that it can be sure of: a later one may be lost, and then a send counts again that it would have
+/// dropped.
+#[test]
+fn keep_what_a_lost_time_would_have_ended() {
+    let sim = SimEnv::new(6);
+    let open = || settings(&sim).durability(Durability::Buffered).open(DIR).unwrap();
+    let store = open();
+    let named = || Draft::new("a", 0, "once").client_id("1");
+    let _ = next(&store, 1000, |b| b.append("c", named()));
+    for _ in 0..6 {
+        let _ = next(&store, 1000, |b| b.append("c", Draft::new("a", 0, "hi")));
+        store.seal().unwrap();
+    }
+    let known = store.position(0).unwrap();
+    let again = |store: &Store| match next(store, 1040, |b| b.append("c", named())) {
+        Applied::Now(receipt) => receipt.outcomes()[0],
+        other => panic!("{other:?}"),
+    };
+    assert!(matches!(again(&store), Outcome::Existed { seq: 1, .. }));
+    let _ = next(&store, 1_000_000_000, |b| b);
+    while store.maintain().unwrap() {}
+    assert!(store.stat().unwrap().runs.count < 6, "runs were merged");
+    sim.crash_after(0);
+    drop(store);
+    sim.power_loss_with(PowerLoss::Drop);
+    let store = open();
+    assert_eq!(store.position(0).unwrap(), known, "the time was lost");
+    assert!(matches!(again(&store), Outcome::Existed { seq: 1, .. }));
 }
 
 #[test]
