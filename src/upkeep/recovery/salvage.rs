@@ -19,8 +19,10 @@ use crate::model::ids::{MAX_IDS, Named};
 use crate::model::image::Image;
 use crate::model::key::TableKey;
 use crate::model::membership::Membership;
-use crate::model::mention::MAX_MENTIONS;
 use crate::model::state::State;
+
+/// A name takes at least so many bytes in the log: what is lost can't have held more names.
+const LEAST_NAME: u64 = 4;
 
 /// Puts the whole commits of the newest layer's log segment in, and notes what is lost.
 pub fn salvage(kernel: &Kernel, end: Option<u64>, damage: &mut Damage) -> Result<LogScan> {
@@ -93,11 +95,8 @@ impl Replay<'_> {
 
     /// Sees to it that there are the names up to an id. `None` if there can't be so many.
     pub fn know(&mut self, named: Named, id: u32) -> Option<()> {
-        let most = match named {
-            Named::Channel => self.counts.version,
-            Named::User => self.counts.version.saturating_mul(MAX_MENTIONS as u64 + 1),
-        };
-        if id >= MAX_IDS - 1 || u64::from(id) > most {
+        let more = u64::from(id.saturating_sub(self.counts.names(named)));
+        if id >= MAX_IDS - 1 || more > self.layer.log.header.capacity / LEAST_NAME {
             return None;
         }
         while self.counts.names(named) <= id {

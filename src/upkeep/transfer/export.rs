@@ -3,6 +3,8 @@
 //! Names, heads and messages are asked of the view; rows come from a walk over each table, layers and runs together, and
 //! rows of tables that this release does not know from the runs alone, as no log has any.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use super::pardon::Pardon;
@@ -73,8 +75,8 @@ pub struct Export<'v> {
     pub(super) pardon: Pardon,
     /// Rows that can't be read.
     lost: Option<LostNotes>,
-    /// Names that can't be read, for which others stand.
-    pub(super) unnamed: Vec<(Named, u32, Bytes)>,
+    /// Names that can't be read, for which others stand: whether they are of channels, and their ids.
+    pub(super) unnamed: BTreeMap<(bool, u32), Bytes>,
     /// Where damage is passed by: which rows name which values, and the versions of the values that were told.
     places: Vec<MissingValue>,
     told: Vec<u64>,
@@ -114,7 +116,7 @@ impl<'v> Export<'v> {
             names,
             pardon,
             lost,
-            unnamed: Vec::new(),
+            unnamed: BTreeMap::new(),
             places: Vec::new(),
             told: Vec::new(),
         }
@@ -204,8 +206,8 @@ impl<'v> Export<'v> {
     }
 
     fn stand_in(&mut self, named: Named, id: u32) -> Bytes {
-        if let Some((_, _, name)) = self.unnamed.iter().find(|(kind, lost, _)| (*kind, *lost) == (named, id))
-        {
+        let key = (named == Named::Channel, id);
+        if let Some(name) = self.unnamed.get(&key) {
             return name.clone();
         }
         let mut name = format!("lost {} {id}", named.word());
@@ -213,7 +215,7 @@ impl<'v> Export<'v> {
             name.push('\'');
         }
         let name = Bytes::from(name);
-        self.unnamed.push((named, id, name.clone()));
+        self.unnamed.insert(key, name.clone());
         name
     }
 
@@ -259,7 +261,9 @@ impl<'v> Export<'v> {
             return Ok(Some(Fact::Value(ValueFact { version, timestamp, bytes })));
         }
         let head = self.view.head_of(record.channel);
-        if record.mark.seq <= head.trimmed.seq {
+        let counts = &self.view.moment.counts;
+        let known = record.channel.0 < counts.channels && record.sender.0 < counts.users;
+        if record.mark.seq <= head.trimmed.seq || self.pardon.lenient && !known {
             return Ok(None);
         }
         let payload = if self.is_withheld(&record, &head)? { &[] } else { record.payload };

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::MissingMessages;
 use super::pardon::Pardon;
 use super::records::Records;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::record::Record;
 use crate::kernel::scan::{LostNotes, Scan};
 use crate::kernel::{Counts, Kernel, View};
@@ -21,12 +21,17 @@ use crate::model::key::TableKey;
 use crate::model::state::State;
 use crate::model::{TABLES, Table, WithTable, with_table};
 
+/// Ids may be so far beyond the names that are known, or half as many as those: what tells of them takes memory.
+const UNKNOWN: u32 = 1 << 20;
+
 /// Looks for what is missing in a view of a damaged store, and mends its heads. It is nobody else's.
 pub struct Mend<'v> {
     view: &'v View,
     counts: Counts,
     /// The seq and the version of the last record of each channel.
     last: BTreeMap<ChannelId, (u64, u64)>,
+    /// Ids from these on are none that may be known only by what is left.
+    bounds: Counts,
     /// Ranges of seqs that are missing.
     pub missing: Vec<(ChannelId, u64, u64)>,
 }
@@ -34,7 +39,10 @@ pub struct Mend<'v> {
 impl<'v> Mend<'v> {
     /// Begins.
     pub fn new(view: &'v View) -> Mend<'v> {
-        Mend { view, counts: view.moment.counts, last: BTreeMap::new(), missing: Vec::new() }
+        let counts = view.moment.counts;
+        let bound = |known: u32| known.saturating_add((known / 2).max(UNKNOWN)).min(MAX_IDS - 1);
+        let bounds = Counts { channels: bound(counts.channels), users: bound(counts.users), ..counts };
+        Mend { view, counts, last: BTreeMap::new(), bounds, missing: Vec::new() }
     }
 
     fn kernel(&self) -> &'v Kernel {
@@ -53,7 +61,7 @@ impl<'v> Mend<'v> {
             let head = self.kernel().newest_head(channel);
             put(self.kernel(), channel, Head { members: 0, ..head });
         }
-        let mut heads = MendHeads { kernel: self.kernel(), counts: self.counts };
+        let mut heads = MendHeads { kernel: self.kernel(), counts: self.counts, bounds: self.bounds };
         for (table, _) in TABLES {
             with_table(*table, Follow { view: self.view, heads: &mut heads }).unwrap_or(Ok(()))?;
         }
@@ -68,7 +76,13 @@ impl<'v> Mend<'v> {
             let Some(record) = Record::decode(&bytes).filter(|record| record.channel != VALUES) else {
                 continue;
             };
-            if record.channel.0 >= MAX_IDS - 1 || record.sender.0 >= MAX_IDS - 1 {
+            if record.channel.0 >= self.bounds.channels || record.sender.0 >= self.bounds.users {
+                let log = &self.view.moment.active.log.path;
+                let what = format!(
+                    "a message of channel {} and user {}, which can't be",
+                    record.channel.0, record.sender.0
+                );
+                pardon.note(Error::corrupt(log.parent().unwrap_or(log), 0, what))?;
                 continue;
             }
             self.record(&record);
@@ -159,6 +173,7 @@ impl WithTable for Look<'_, '_> {
 struct MendHeads<'k> {
     kernel: &'k Kernel,
     counts: Counts,
+    bounds: Counts,
 }
 
 impl State for MendHeads<'_> {
@@ -190,10 +205,10 @@ impl WithTable for Follow<'_, '_, '_> {
         let mut scan = Scan::<T>::whole(view, Some(LostNotes::default()))?;
         while let Some((key, row)) = scan.next()? {
             let (channel, user) = key.ids();
-            if let Some(user) = user.filter(|user| user.0 < MAX_IDS - 1) {
+            if let Some(user) = user.filter(|user| user.0 < heads.bounds.users) {
                 heads.counts.users = heads.counts.users.max(user.0 + 1);
             }
-            let Some(channel) = channel.filter(|channel| channel.0 < MAX_IDS - 1) else { continue };
+            let Some(channel) = channel.filter(|channel| channel.0 < heads.bounds.channels) else { continue };
             heads.counts.channels = heads.counts.channels.max(channel.0 + 1);
             let head = heads.head(channel);
             let older = T::TABLE == Channel::TABLE && row.version() < head.kept;

@@ -104,6 +104,7 @@ impl Repair {
 pub fn repair(from: impl AsRef<Path>, to: impl AsRef<Path>, options: &Options) -> Result<Repair> {
     let Salvage { kernel, damage } = open_damaged(options, from.as_ref())?;
     let mut import = Import::new(to, options.clone())?;
+    import.open_ends = true;
     let view = kernel.view()?;
     let (mut mend, lost) = (Mend::new(&view), LostNotes::default());
     mend.look_at_rows(&lost)?;
@@ -111,13 +112,13 @@ pub fn repair(from: impl AsRef<Path>, to: impl AsRef<Path>, options: &Options) -
     if !damage.found.is_empty() || rows_lost {
         mend.heads_by_rows()?;
     }
-    mend.heads_by_records(&mut Pardon { lenient: true, ..Pardon::default() })?;
+    let mut pardon = Pardon { lenient: true, faults: damage.found.clone() };
+    mend.heads_by_records(&mut pardon)?;
     kernel.replayed(mend.ends());
     let missing = std::mem::take(&mut mend.missing);
     let view = kernel.view()?;
     let lost = LostNotes::default();
     lost.lock().extend(lost_runs(&damage));
-    let pardon = Pardon { lenient: true, faults: damage.found };
     let mut export = Export::new(&view, pardon, Some(lost.clone()));
     while let Some(mut fact) = export.next_fact()? {
         if let Fact::Store(store) = &mut fact
@@ -125,13 +126,19 @@ pub fn repair(from: impl AsRef<Path>, to: impl AsRef<Path>, options: &Options) -
         {
             store.losses.push((store.version, store.channels));
         }
-        import.put(fact)?;
+        let may_be_left_out = matches!(fact, Fact::Row(_) | Fact::Message(_) | Fact::Value(_));
+        match import.put(fact) {
+            Err(refused @ Error::InvalidArgument { .. }) if may_be_left_out => {
+                export.pardon.faults.push(refused)
+            }
+            put => put?,
+        }
     }
     let saved = import.finish()?;
     let messages = named(&missing, |ChannelId(channel)| export.name(Named::Channel, channel))?;
     let rows = lost.lock().iter().map(missing_rows).collect();
     let values = export.missing_values();
-    let stand_in = |(kind, _, name)| StandIn { channel: kind == Named::Channel, name };
+    let stand_in = |((channel, _), name)| StandIn { channel, name };
     let names = std::mem::take(&mut export.unnamed).into_iter().map(stand_in).collect();
     Ok(Repair {
         saved,
