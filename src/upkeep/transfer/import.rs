@@ -60,7 +60,7 @@ pub struct Imported {
 
 /// Makes a store of the facts of another one ([`View::export`](crate::View::export)): with the same seqs, versions, gaps, floors and
 /// times, and an identity of its own, so that tokens of the other one are void here. [`Import::finish`] makes it a store; if it
-/// does not come to that, nothing is left in the directory.
+/// does not come to that, nothing is left in the directory, but after a crash of the process files that make no store.
 ///
 /// Facts have to come in the order in which an export tells them. Costs a write of all; messages that come to less than 32 MiB
 /// are a file, and files are merged when the store is open. Memory: about 64 MiB, and 100 bytes a channel.
