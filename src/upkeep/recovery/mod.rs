@@ -181,7 +181,7 @@ pub fn open_damaged(options: &Options, path: &Path) -> Result<Salvage> {
     let disk = Arc::new(Disk::new(dir));
     // Not while somebody writes it.
     let _lock = lock(&*disk, options.lock_timeout)?;
-    let cache = Arc::new(BlockCache::new(options.block_cache));
+    let cache = Arc::new(BlockCache::new(options.blocks(0)));
     let opening = Opening { options: &options, disk: &disk, cache, writable: false };
     let Some(manifest) = Manifest::load(&*disk)? else { return Err(no_store(path)) };
     let reading = Reading::read_with(&opening, manifest, &survey(&*disk)?, None, true)?;
