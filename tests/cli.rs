@@ -327,6 +327,52 @@ fn messages_are_erased_and_channels_trimmed_emptied_kept_by_policies_and_deleted
 }
 
 #[test]
+fn what_a_user_sent_is_erased_and_users_are_deleted() {
+    let place = Place::new();
+    let messages: Vec<_> = ["ana", "bob"].map(|user| send("c", user, "hello")).into();
+    messages.iter().for_each(|line| place.import(&[line]));
+    place.import(&[
+        r#"{"op":"erase_user","user":"ana"}"#,
+        r#"{"op":"delete_user","user":"bob","channel":"ignored"}"#,
+    ]);
+    let lines = place.json("history", &["--channel", "c"]);
+    assert_eq!(
+        (&lines[0]["sender"], &lines[0]["text"], &lines[0]["state"]),
+        (&"ana".into(), &"".into(), &"erased".into())
+    );
+    assert_eq!(
+        (&lines[1]["sender"], &lines[1]["text"], &lines[1]["state"]),
+        (&"".into(), &"hello".into(), &Value::Null)
+    );
+    let members = place.json("members", &["--channel", "c"]);
+    assert_eq!(members.len(), 1, "{members:?}");
+    let told = place.json("follow", &["--once"]);
+    let users: Vec<_> = told.iter().filter(|line| line["event"] == "user").collect();
+    assert_eq!((users.len(), &users[0]["user"], &users[1]["deleted"]), (2, &"ana".into(), &true.into()));
+    let told = place.run("follow", &["--once"]).out;
+    assert!(told.contains("what ana sent up to version") && told.contains("bob was deleted"), "{told}");
+}
+
+#[test]
+fn messages_expire() {
+    let place = Place::new();
+    place.import(&[
+        r#"{"channel":"c","user":"ana","ts":0,"text":"gone","expires":1000}"#,
+        r#"{"channel":"c","user":"ana","ts":0,"text":"later","expires":9000000000000}"#,
+    ]);
+    let lines = place.json("history", &["--channel", "c"]);
+    assert_eq!(
+        (&lines[0]["text"], &lines[0]["state"], &lines[0]["expires"]),
+        (&"".into(), &"expired".into(), &1000.into())
+    );
+    assert_eq!((&lines[1]["text"], &lines[1]["state"]), (&"later".into(), &Value::Null));
+    assert!(place.run("history", &["--channel", "c"]).out.contains("(expired)"));
+    let refused =
+        place.with("import", &[], br#"{"channel":"c","user":"ana","ts":0,"text":"x","expires":"soon"}"#);
+    assert!(refused.failed(1).contains("expires is no whole number of milliseconds"), "{refused:?}");
+}
+
+#[test]
 fn a_retracted_message_is_a_stub() {
     let place = Place::new();
     let (one, two) = (send("c", "ana", "hi"), send("c", "ana", "oops"));

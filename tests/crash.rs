@@ -82,6 +82,11 @@ fn hour(model: &Model, i: u64) -> Vec<Op> {
         ops.push(Op::Annotate { channel: channel(c), seq: 1 + i % 3, key, value });
         ops.push(Op::Forget { channel: channel(c), user: user(u), from: i / 2, to: i / 2 + i % 3 });
     }
+    match i % 9 {
+        4 => ops.push(Op::EraseUser { user: user((u + 3) % 4) }),
+        7 => ops.push(Op::DeleteUser { user: user((u + 2) % 4) }),
+        _ => {}
+    }
     while let Some(refused) = model.refused(&ops) {
         ops.remove(refused);
     }
@@ -110,6 +115,7 @@ impl Run {
                 self.before = None;
                 match i % 7 {
                     2 => self.pipeline(&store, i, durability(i))?,
+                    3 => self.finish_deletions(&store)?,
                     4 => {
                         store.sync()?;
                         self.witness.synced();
@@ -126,22 +132,53 @@ impl Run {
         Ok(())
     }
 
-    /// Three commits on their way at once.
-    fn pipeline(&mut self, store: &Store, i: u64, durability: Durability) -> Result<(), Error> {
-        let mut commits = Vec::new();
-        for n in 0..3 {
-            let ops = [post(n, i % 4, i + 300 + n)];
-            self.witness.ask(&ops, durability);
-            commits.push(store.submit(&batch(&ops, durability)));
-            if commits[commits.len() - 1].is_err() {
-                break;
+    /// Upkeep ends the memberships of deleted users.
+    fn finish_deletions(&mut self, store: &Store) -> Result<(), Error> {
+        let endings = self.witness.visible().endings();
+        if endings.is_empty() {
+            return Ok(());
+        }
+        let before = self.witness.clone();
+        self.before = Some(before.clone());
+        self.witness.ask(&endings, Durability::Sync);
+        match store.finish_deletions(usize::MAX) {
+            Ok(_) => self.witness.acknowledge(Durability::Sync),
+            Err(error) => {
+                if let Error::OutOfSpace { .. } = error {
+                    self.witness.undo(before);
+                }
+                return Err(error);
             }
         }
+        self.before = None;
+        Ok(())
+    }
+
+    /// Three commits on their way at once.
+    fn pipeline(&mut self, store: &Store, i: u64, durability: Durability) -> Result<(), Error> {
+        let (mut commits, mut before) = (Vec::new(), None);
+        for n in 0..3 {
+            let ops = [post(n, i % 4, i + 300 + n)];
+            let asked = self.witness.clone();
+            self.witness.ask(&ops, durability);
+            match store.submit(&batch(&ops, durability)) {
+                Ok(commit) => commits.push(commit),
+                Err(error) => {
+                    before = Some((asked, error));
+                    break;
+                }
+            }
+        }
+        let count = commits.len();
         for commit in commits {
-            commit?.wait()?;
+            commit.wait()?;
             self.witness.acknowledge(durability);
         }
-        Ok(())
+        let Some((mut asked, error)) = before else { return Ok(()) };
+        // What was not accepted may never have been; those before it are.
+        (0..count).for_each(|_| asked.acknowledge(durability));
+        self.before = Some(asked);
+        Err(error)
     }
 }
 

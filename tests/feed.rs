@@ -45,11 +45,27 @@ struct Mirror {
 
 #[derive(Default, PartialEq, Debug)]
 struct Content {
-    /// Payload, and whether it was retracted.
-    messages: BTreeMap<u64, (Bytes, bool)>,
+    messages: BTreeMap<u64, Said>,
     annotations: BTreeMap<(u64, Bytes), Bytes>,
     class: u8,
     trimmed: u64,
+}
+
+#[derive(PartialEq, Debug)]
+struct Said {
+    payload: Bytes,
+    retracted: bool,
+    erased: bool,
+    sender: Bytes,
+    version: u64,
+}
+
+impl From<&Message> for Said {
+    fn from(message: &Message) -> Said {
+        let (payload, sender) = (message.payload.clone(), message.sender.clone());
+        let erased = matches!(message.state, MessageState::Erased { .. });
+        Said { payload, retracted: retracted(message), erased, sender, version: message.version }
+    }
 }
 
 fn retracted(message: &Message) -> bool {
@@ -64,18 +80,20 @@ impl Mirror {
         match event {
             Event::Message { channel, message, .. } => {
                 let content = self.channels.entry(channel).or_default();
-                let said = (message.payload.clone(), retracted(&message));
-                assert_eq!(content.messages.insert(message.seq, said), None, "told twice");
+                let told = content.messages.insert(message.seq, Said::from(&message));
+                assert_eq!(told, None, "told twice");
             }
             Event::Change { channel, change, .. } => {
                 let content = self.channels.entry(channel).or_default();
                 let seq = change.seq;
                 match change.kind {
                     ChangeKind::Edited { payload, .. } => {
-                        content.messages.get_mut(&seq).expect("it was told").0 = payload;
+                        content.messages.get_mut(&seq).expect("it was told").payload = payload;
                     }
                     ChangeKind::Retracted => {
-                        *content.messages.get_mut(&seq).expect("it was told") = (Bytes::new(), true);
+                        let said = content.messages.get_mut(&seq).expect("it was told");
+                        // One that is erased by now was told as that.
+                        (said.payload, said.retracted) = (Bytes::new(), !said.erased);
                     }
                     ChangeKind::Annotated { key, value, .. } => {
                         _ = content.annotations.insert((seq, key), value);
@@ -90,7 +108,21 @@ impl Mirror {
                 content.messages.retain(|seq, _| *seq > head.trimmed.seq);
                 content.annotations.retain(|(seq, _), _| *seq > head.trimmed.seq);
             }
+            Event::User { user, version, erased, deleted, .. } => self.user(&user, version, erased, deleted),
             other => panic!("{other:?}"),
+        }
+    }
+
+    /// What all messages are told that a user sent.
+    fn user(&mut self, user: &Bytes, version: u64, erased: u64, deleted: bool) {
+        for message in self.channels.values_mut().flat_map(|content| content.messages.values_mut()) {
+            let sent = message.sender == user && message.version <= version;
+            if sent && message.version <= erased {
+                (message.payload, message.retracted, message.erased) = (Bytes::new(), false, true);
+            }
+            if sent && deleted {
+                message.sender = Bytes::new();
+            }
         }
     }
 
@@ -105,7 +137,7 @@ impl Mirror {
             let head = store.head(&channel).unwrap();
             let mut content = Content { class: head.class, trimmed: head.trimmed.seq, ..Content::default() };
             for message in store.history(&channel).list().unwrap() {
-                content.messages.insert(message.seq, (message.payload.clone(), retracted(&message)));
+                content.messages.insert(message.seq, Said::from(&message));
             }
             for annotation in store.annotations(&channel).list().unwrap() {
                 let value = annotation.value.bytes().expect("it is short");
@@ -125,7 +157,8 @@ fn add(batch: &mut Batch, store: &Store, numbers: &mut Numbers) {
     let head = store.head(&channel).unwrap();
     let (last, floor) = (head.last.seq, head.trimmed.seq);
     let seq = || floor + 1 + head.order % (last - floor).max(1);
-    match numbers.below(12) {
+    let sender = ["alice", "carol", "dave"][numbers.below(3) as usize];
+    match numbers.below(14) {
         0 if last > floor && live(store, &channel, seq()) => {
             _ = batch.edit(&channel, seq(), format!("edited {}", head.order))
         }
@@ -137,9 +170,11 @@ fn add(batch: &mut Batch, store: &Store, numbers: &mut Numbers) {
         3 if numbers.below(4) == 0 && last > floor => _ = batch.trim(&channel, seq()),
         4 => _ = batch.class(&channel, numbers.below(3) as u8),
         5 => _ = batch.join(&channel, "bob"),
+        6 if numbers.below(3) == 0 => _ = batch.erase_user(sender),
+        7 if numbers.below(3) == 0 => _ = batch.delete_user(sender),
         _ => {
             let text = format!("{} {}", last, "x".repeat(numbers.below(300) as usize));
-            let draft = Draft::new("alice", 0, text);
+            let draft = Draft::new(sender, 0, text);
             batch.append(&channel, if numbers.below(5) == 0 { draft.silent() } else { draft });
         }
     };
@@ -147,7 +182,8 @@ fn add(batch: &mut Batch, store: &Store, numbers: &mut Numbers) {
 
 fn live(store: &Store, channel: &str, seq: u64) -> bool {
     let found = store.history(channel).from(seq).to(seq).list().unwrap();
-    found.first().is_some_and(|message| !retracted(message))
+    let live = |state| matches!(state, MessageState::Sent | MessageState::Edited { .. });
+    found.first().is_some_and(|message| live(message.state))
 }
 
 /// Commits some operations, one a batch, as each looks at the store.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chanlog::env::SimEnv;
+use chanlog::env::{Env, SimEnv};
 use chanlog::{
     Condition, Durability, Fact, HistoryFrom, Import, Mark, Options, Store, SyncToken, Update, View,
 };
@@ -34,6 +34,9 @@ const TOMBSTONES: usize = 1000;
 /// For so many versions a client id makes a send unique.
 const WINDOW: u64 = 12;
 
+/// The time at which the simulated clock begins.
+const BEGIN: i64 = 1_700_000_000_000;
+
 /// The views that are held at once.
 const VIEWS: usize = 4;
 
@@ -54,6 +57,8 @@ enum Plan {
         /// Everybody, or users by their bits.
         mentions: Option<u8>,
         quiet: bool,
+        /// After so many seconds from the begin.
+        expires: Option<u8>,
     },
     /// A message at a seq: what is there, or another one; now and then without its client id.
     AppendAt {
@@ -193,6 +198,12 @@ enum Plan {
         channel: u8,
         message: Place,
     },
+    EraseUser {
+        user: u8,
+    },
+    DeleteUser {
+        user: u8,
+    },
     Retention {
         channel: u8,
         age: Option<u64>,
@@ -230,6 +241,12 @@ enum Step {
     EraseNow,
     /// Channels are trimmed by their policies, at a time.
     Enforce(i64),
+    /// The memberships of deleted users end.
+    FinishDeletions,
+    /// Some seconds pass.
+    Pass(u8),
+    /// What is due expires, or what is due after so many seconds.
+    ExpireDue(u8),
     Sync,
     Reopen,
     /// The last handle is dropped without a close.
@@ -312,9 +329,9 @@ fn plan() -> impl Strategy<Value = Plan> {
         0u8..=80,
         len,
         prop_oneof![4 => Just(Some(0u8)), 2 => (1u8..1 << (USERS + 1)).prop_map(Some), 1 => Just(None)],
-        prop::bool::weighted(0.2),
+        (prop::bool::weighted(0.2), prop::option::weighted(0.2, 0u8..60)),
     )
-        .prop_map(|(channel, sender, timestamp, silent, id, client, len, mentions, quiet)| {
+        .prop_map(|(channel, sender, timestamp, silent, id, client, len, mentions, (quiet, expires))| {
             Plan::Append {
                 channel,
                 sender,
@@ -325,6 +342,7 @@ fn plan() -> impl Strategy<Value = Plan> {
                 len,
                 mentions,
                 quiet,
+                expires,
             }
         });
     let places = (any::<Option<Place>>(), any::<bool>(), any::<Option<Place>>());
@@ -375,6 +393,8 @@ fn plan() -> impl Strategy<Value = Plan> {
         1 => (pair.clone(), any::<Place>()).prop_map(|((channel, _), to)| Plan::Trim { channel, to }),
         1 => pair.clone().prop_map(|(channel, _)| Plan::DeleteChannel { channel }),
         2 => (pair.clone(), any::<Place>()).prop_map(|((channel, _), message)| Plan::Erase { channel, message }),
+        1 => pair.clone().prop_map(|(_, user)| Plan::EraseUser { user }),
+        1 => pair.clone().prop_map(|(_, user)| Plan::DeleteUser { user }),
         1 => (pair.clone(), prop::option::of(select(vec![1u64, 1 << 40, u64::MAX])), prop::option::of(1u64..5))
             .prop_map(|((channel, _), age, count)| Plan::Retention { channel, age, count }),
         4 => (pair.clone(), any::<Place>(), prop_oneof![0u8..4, Just(255)])
@@ -412,6 +432,9 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Seal),
         1 => Just(Step::EraseNow),
         3 => any::<i64>().prop_map(Step::Enforce),
+        2 => Just(Step::FinishDeletions),
+        4 => (1u8..12).prop_map(Step::Pass),
+        3 => prop_oneof![4 => Just(0u8), 1 => 1u8..10].prop_map(Step::ExpireDue),
         1 => Just(Step::Sync),
         1 => Just(Step::Reopen),
         1 => Just(Step::Drop),
@@ -438,6 +461,8 @@ fn client_step() -> impl Strategy<Value = Step> {
         10 => commit().prop_map(Step::Commit),
         14 => client.prop_map(|(user, unread_only, act, limit)| Step::Client { user, unread_only, act, limit }),
         1 => (1u8..8).prop_map(Step::Maintain),
+        1 => (1u8..12).prop_map(Step::Pass),
+        1 => Just(Step::ExpireDue(0)),
         1 => Just(Step::Seal),
         1 => Just(Step::Reopen),
         1 => some_loss(),
@@ -469,7 +494,7 @@ fn choose_message(model: &Model, channel: &Name, place: Place) -> u64 {
 
 fn settle(model: &Model, plan: &Plan) -> Op {
     match *plan {
-        Plan::Append { channel, sender, timestamp, silent, id, client, len, mentions, quiet } => {
+        Plan::Append { channel, sender, timestamp, silent, id, client, len, mentions, quiet, expires } => {
             // Few client ids, and few contents with them, so that sends are repeated, and ids used again.
             let (client, len, timestamp) = match client {
                 0 => (0, len, timestamp),
@@ -495,6 +520,7 @@ fn settle(model: &Model, plan: &Plan) -> Op {
                 mentions: named,
                 mention_all: mentions.is_none(),
                 quiet,
+                expires: expires.map(|seconds| BEGIN + i64::from(seconds) * 1000),
             };
             Op::Append { channel: channel_name(channel), post }
         }
@@ -618,6 +644,8 @@ fn settle(model: &Model, plan: &Plan) -> Op {
             let seq = choose_message(model, &channel, message);
             Op::Erase { channel, seq }
         }
+        Plan::DeleteUser { user } => Op::DeleteUser { user: user_name(user) },
+        Plan::EraseUser { user } => Op::EraseUser { user: user_name(user) },
         Plan::DeleteChannel { channel } => Op::DeleteChannel { channel: channel_name(channel) },
         Plan::Forget { channel, user, from, more } => {
             let channel = channel_name(channel);
@@ -699,7 +727,7 @@ impl Machine {
         let store = options.clone().open(DIR).unwrap();
         assert!(store.recovery().created);
         let mut model = Model::new(tombstones);
-        model.window = Some(WINDOW);
+        (model.window, model.now) = (Some(WINDOW), BEGIN);
         let witness = Witness::new(model);
         let (tokens, clients, views) = (Vec::new(), BTreeMap::new(), Vec::new());
         let forgets = tombstones < TOMBSTONES;
@@ -730,6 +758,29 @@ impl Machine {
                     self.witness.acknowledge(Durability::Sync);
                 }
             }
+            Step::Pass(seconds) => {
+                self.sim.advance(Duration::from_secs((*seconds).into()));
+                self.witness.model.now = self.sim.unix_ms();
+            }
+            Step::ExpireDue(seconds) => {
+                let now = self.sim.unix_ms() + i64::from(*seconds) * 1000;
+                let due = self.witness.visible().due(now);
+                assert_eq!(store.expire_due(now, usize::MAX).unwrap(), due.len() as u64);
+                if !due.is_empty() {
+                    self.witness.ask(&due, Durability::Sync);
+                    self.witness.acknowledge(Durability::Sync);
+                }
+            }
+            Step::FinishDeletions => {
+                let endings = self.witness.visible().endings();
+                let ended =
+                    endings.iter().filter(|op| matches!(op, Op::End { channel: Some(_), .. })).count();
+                assert_eq!(store.finish_deletions(usize::MAX).unwrap(), ended as u64);
+                if !endings.is_empty() {
+                    self.witness.ask(&endings, Durability::Sync);
+                    self.witness.acknowledge(Durability::Sync);
+                }
+            }
             // Dropped tombstones are not seen as memberships that once were.
             Step::View if self.forgets => {}
             Step::View => {
@@ -741,7 +792,7 @@ impl Machine {
             Step::Look(pick) => {
                 if let Some((view, model)) = self.views.get(usize::from(*pick) % self.views.len().max(1)) {
                     assert_eq!(view.version(), model.version());
-                    check::reads(view, model);
+                    check::reads(view, &model.at(self.sim.unix_ms()));
                 }
             }
             Step::Sync => {
@@ -799,6 +850,7 @@ impl Machine {
         assert_eq!(store.recovery().damaged, 0, "no crash damages a segment");
         let before = self.witness.visible().version();
         let version = self.witness.reopened(&store, end);
+        self.witness.model.now = self.sim.unix_ms();
         let shaken = version < before || store.recovery().gap;
         for kept in &mut self.tokens {
             kept.lost |= kept.version > version;
@@ -866,6 +918,11 @@ impl Machine {
             return;
         }
         let (user, model) = (&kept.user, &self.witness.model);
+        if model.deleted_since(user, kept.version) {
+            let answer = store.conversations(user).since(&kept.token).unwrap();
+            assert_eq!(answer, Update::Reset, "a token of a deleted user");
+            return;
+        }
         let exact = check::since(store, model, user, &kept.token, kept.version, kept.unread_only, limit);
         let forgotten = model.may_have_forgotten(user, kept.version);
         assert!(exact || kept.shaken || forgotten, "told to start over without cause");
@@ -886,7 +943,8 @@ impl Machine {
 
     fn finish(&mut self) {
         let store = self.store();
-        self.views.iter().for_each(|(view, model)| check::reads(view, model));
+        let now = self.sim.unix_ms();
+        self.views.iter().for_each(|(view, model)| check::reads(view, &model.at(now)));
         for limit in [2, usize::MAX] {
             for client in self.clients.values_mut() {
                 client.drain(&store, &self.witness.model, limit);

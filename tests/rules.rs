@@ -3639,7 +3639,7 @@ mod erasing {
     use chanlog::{ChangeKind, MessageState};
 
     /// Bytes that no compression makes shorter, and that stand nowhere else.
-    fn secret(seed: u64, len: usize) -> Vec<u8> {
+    pub(super) fn secret(seed: u64, len: usize) -> Vec<u8> {
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let mut next = || {
             state ^= state << 13;
@@ -3651,7 +3651,7 @@ mod erasing {
     }
 
     /// The files of a store that hold the first bytes of a secret.
-    fn files_with(store: &Fresh, seed: u64) -> Vec<String> {
+    pub(super) fn files_with(store: &Fresh, seed: u64) -> Vec<String> {
         let wanted = secret(seed, 24);
         let holds = |path: &Path| std::fs::read(path).unwrap().windows(24).any(|bytes| bytes == wanted);
         let files = std::fs::read_dir(store.dir.path()).unwrap().map(|file| file.unwrap());
@@ -3781,6 +3781,502 @@ mod erasing {
         let kept = view.channel("general").unwrap().unwrap().attributes;
         assert_eq!(kept.bytes().unwrap(), &secret(2, 2000));
         assert!(store.history("general").list().unwrap()[0].payload.is_empty());
+    }
+}
+
+/// All that a user sent goes at once.
+mod erasing_users {
+    use super::erasing::{files_with, secret};
+    use super::*;
+    use chanlog::{Event, MessageState};
+    use std::collections::BTreeSet;
+
+    fn stub(message: &Message, version: u64) -> bool {
+        let erased = matches!(message.state, MessageState::Erased { version: at, .. } if at == version);
+        erased && message.payload.is_empty()
+    }
+
+    #[test]
+    fn all_that_was_sent_until_then_is_a_stub_and_what_comes_later_is_whole() {
+        let store = fresh();
+        commit(&store, |b| {
+            b.join_with("general", "bob", JoinOptions::new().history(HistoryFrom::Start).read(0))
+        });
+        send(&store, "general", "alice", 2);
+        send(&store, "random", "alice", 1);
+        send(&store, "general", "bob", 1);
+        commit(&store, |b| b.edit("general", 1, "edited").annotate("general", 2, "key", "value"));
+        let (before, head) = (list(&store, "bob"), store.head("general").unwrap());
+        let asked = store.version().unwrap();
+        let receipt = commit(&store, |b| {
+            b.append("general", draft("alice")).erase_user("alice").append("general", draft("alice"))
+        });
+        let Outcome::Changed { version, .. } = receipt.outcomes()[1] else { panic!("{receipt:?}") };
+        store.wherever(|store| {
+            let messages = store.history("general").list().unwrap();
+            let stubs: Vec<bool> = messages.iter().map(|message| stub(message, version)).collect();
+            assert_eq!(stubs, [true, true, false, true, false]);
+            assert!(stub(&store.history("random").list().unwrap()[0], version));
+            assert_eq!(messages[0].sender, "alice", "who sent it stays");
+            assert!(!messages[4].payload.is_empty());
+            let now = entry(store, "bob", "general");
+            assert_eq!(now.last.as_ref().unwrap().seq, 5);
+            assert_eq!(now.read_seq, before.entries[0].read_seq);
+            let told = store.changes("general").since(0).list().unwrap();
+            assert_eq!(told.len(), 1, "the edit is no more, the annotation stays: {told:?}");
+            assert_eq!(store.head("general").unwrap().content, head.content);
+            assert_eq!(store.annotations("general").list().unwrap().len(), 1);
+            let payloads = store.history("general").bytes(1).list().unwrap();
+            assert_eq!(payloads.len(), 2, "stubs have no bytes");
+            let told = store.changes("general").since(asked).list().unwrap();
+            assert!(told.is_empty(), "no channel names them one by one: {told:?}");
+            store.erase_now().unwrap();
+        });
+    }
+
+    #[test]
+    fn its_messages_are_as_erased_ones_to_every_operation() {
+        let store = fresh();
+        let sent = Draft::new("alice", 0, "hello").client_id("one").unique_id("id");
+        commit(&store, |b| b.append("general", sent.clone()).append("general", draft("alice")));
+        commit(&store, |b| b.retract("general", 2).erase_user("alice"));
+        // In one batch too.
+        let refused = try_commit(&store, |b| {
+            b.append("general", draft("bob")).erase_user("bob").edit("general", 3, "again")
+        });
+        assert!(matches!(refused, Err(Error::Retracted { seq: 3, op: 2, .. })), "{refused:?}");
+        assert_eq!(commit(&store, |b| b.erase_user("nobody")).outcomes(), [Outcome::Unchanged]);
+        store.wherever(|store| {
+            for seq in 1..=2 {
+                let refused = try_commit(store, |b| b.edit("general", seq, "again"));
+                assert!(matches!(refused, Err(Error::Retracted { .. })), "{refused:?}");
+                assert_eq!(commit(store, |b| b.retract("general", seq)).outcomes(), [Outcome::Unchanged]);
+                assert_eq!(commit(store, |b| b.erase("general", seq)).outcomes(), [Outcome::Unchanged]);
+            }
+            let again = commit(store, |b| b.append("general", sent.clone()));
+            assert!(matches!(again.outcomes(), [Outcome::Existed { seq: 1, .. }]), "{again:?}");
+            let found = store.message_by_id("id").unwrap().expect("ids stay");
+            assert!(matches!(found.message.state, MessageState::Erased { .. }));
+        });
+    }
+
+    #[test]
+    fn no_file_holds_a_byte_of_it_once_that_was_asked_for() {
+        let mut store = fresh();
+        let message = |user, seed, len| Draft::new(user, 0, secret(seed, len));
+        commit(&store, |b| b.append("general", message("alice", 1, 100)));
+        commit(&store, |b| {
+            b.append("general", message("alice", 2, 100_000)).append("random", message("bob", 3, 100))
+        });
+        commit(&store, |b| b.append("random", message("alice", 4, 100)).edit("random", 2, secret(5, 3000)));
+        commit(&store, |b| b.edit("general", 1, secret(6, 500)).edit("random", 1, secret(7, 3000)));
+        store.seal().unwrap();
+        send(&store, "general", "bob", 30);
+        commit(&store, |b| b.append("general", message("alice", 8, 100)).edit("general", 33, secret(9, 300)));
+        for seed in 1..=9 {
+            assert!(!files_with(&store, seed).is_empty(), "{seed} is there");
+        }
+        let view = store.view().unwrap();
+        commit(&store, |b| b.erase_user("alice").append("general", message("alice", 10, 100)));
+        for round in 0..3 {
+            store.erase_now().unwrap();
+            for seed in [1, 2, 4, 5, 6, 8, 9] {
+                assert_eq!(files_with(&store, seed), Vec::<String>::new(), "{seed} in round {round}");
+            }
+            assert_eq!(store.history("random").list().unwrap()[0].payload, secret(7, 3000));
+            let last = store.history("general").last(1).unwrap();
+            assert_eq!(last[0].payload, secret(10, 100));
+            if round == 0 {
+                assert_eq!(view.history("general").list().unwrap()[1].payload, secret(2, 100_000));
+                assert_eq!(view.history("general").list().unwrap()[0].payload, secret(6, 500));
+            }
+            let verified = chanlog::verify(store.dir.path(), &store.options).unwrap();
+            assert!(verified.faults.is_empty(), "{:?}", verified.faults);
+            store.reopen();
+        }
+        // Once more, and what was kept goes.
+        commit(&store, |b| b.erase_user("alice").erase_user("bob"));
+        store.erase_now().unwrap();
+        for seed in 1..=10 {
+            assert_eq!(files_with(&store, seed), Vec::<String>::new(), "{seed}");
+        }
+    }
+
+    #[test]
+    fn one_run_and_one_segment_lose_it_too() {
+        let store = fresh();
+        let sent = Draft::new("alice", 0, secret(1, 100));
+        commit(&store, |b| b.append("general", sent).edit("general", 1, secret(2, 100)).erase_user("alice"));
+        store.erase_now().unwrap();
+        for seed in 1..=2 {
+            assert_eq!(files_with(&store, seed), Vec::<String>::new(), "{seed}");
+        }
+    }
+
+    #[test]
+    fn a_view_between_two_erasures_has_the_first() {
+        let store = fresh();
+        let mut views = Vec::new();
+        for _ in 0..3 {
+            send(&store, "general", "alice", 1);
+            views.push(store.view().unwrap());
+            commit(&store, |b| b.erase_user("alice"));
+            store.seal().unwrap();
+        }
+        for (before, view) in views.iter().enumerate() {
+            let messages = view.history("general").list().unwrap();
+            let (last, others) = messages.split_last().unwrap();
+            assert_eq!((others.len(), last.state), (before, MessageState::Sent));
+            let states: BTreeSet<_> = others.iter().map(|message| format!("{:?}", message.state)).collect();
+            assert_eq!(states.len(), before.min(1), "all tell one version");
+        }
+    }
+
+    #[test]
+    fn a_feed_tells_it_once() {
+        let store = fresh();
+        send(&store, "general", "alice", 1);
+        let mut feed = store.feed().from_now().unwrap();
+        let mut other = store.feed().channel("random").from_now().unwrap();
+        commit(&store, |b| b.erase_user("alice"));
+        commit(&store, |b| b.append("general", draft("alice")).erase_user("alice"));
+        let told: Vec<_> = feed.by_ref().map(Result::unwrap).collect();
+        assert_eq!(told.len(), 2, "{told:?}");
+        let version = store.version().unwrap();
+        let Event::User { user, version: at, erased, .. } = &told[1] else { panic!("{told:?}") };
+        assert_eq!((&user[..], *at, *erased), (&b"alice"[..], version, version));
+        assert_eq!(other.next().unwrap().unwrap(), told[1]);
+        store.wherever(|store| assert!(store.feed().any(|event| event.unwrap() == told[1])));
+    }
+}
+
+/// Users who go with all but what they sent.
+mod deleting_users {
+    use super::*;
+    use chanlog::Event;
+
+    /// Bob has all that a user may have, in two channels.
+    fn filled() -> Fresh {
+        let store = fresh();
+        for channel in ["general", "random"] {
+            send(&store, channel, "alice", 3);
+            commit(&store, |b| b.join(channel, "alice").join(channel, "bob").join(channel, "carol"));
+            commit(&store, |b| b.add_to_set(channel, 1, "bob").add_to_set(channel, 1, "carol"));
+            commit(&store, |b| b.append(channel, draft("bob").client_id("once").mentions(["carol"])));
+            commit(&store, |b| {
+                b.append(channel, draft("alice").mentions(["bob"])).deliver(channel, "bob", 2)
+            });
+            commit(&store, |b| {
+                b.forget(channel, "bob", 2, 2).pin(channel, "bob", true).role(channel, "bob", 3)
+            });
+        }
+        commit(&store, |b| b.user_attributes("bob", vec![7; 3000]));
+        commit(&store, |b| b.join("left", "bob").append("left", draft("alice")));
+        commit(&store, |b| b.leave_with("left", "bob", LeaveOptions::new().keep_history()));
+        store
+    }
+
+    fn is_unknown(store: &Store, user: &str) {
+        assert_eq!(store.user(user).unwrap(), None);
+        assert!(!store.users().list().unwrap().iter().any(|name| name == user));
+        assert!(!store.has_memberships(user).unwrap());
+        assert!(store.conversations(user).list().unwrap().entries.is_empty());
+        assert_eq!(store.unread(user).unwrap(), Unread::default());
+        assert!(store.channels_of(user).list().unwrap().is_empty());
+        assert!(store.channels_of(user).left().list().unwrap().is_empty());
+        assert!(store.sets_of(user, 1).list().unwrap().is_empty());
+        assert_eq!(store.kept_history("left", user).unwrap(), None);
+        assert!(store.members("left").left().list().unwrap().is_empty());
+        for channel in ["general", "random"] {
+            assert_eq!(store.membership(channel, user).unwrap(), None);
+            assert_eq!(store.set_member(channel, 1, user).unwrap(), None);
+            assert!(store.forgotten(channel, user).unwrap().is_empty());
+            assert!(store.history(channel).seen_by(user).list().unwrap().is_empty());
+            assert!(store.history(channel).by(user).list().unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn everything_of_a_user_goes_at_once_and_messages_have_no_sender() {
+        let store = filled();
+        let users = store.stat().unwrap().users;
+        commit(&store, |b| b.delete_user("bob"));
+        store.wherever(|store| {
+            is_unknown(store, "bob");
+            assert_eq!(store.stat().unwrap().users, users - 1);
+            for channel in ["general", "random"] {
+                for limit in [1, 2] {
+                    let page = store.members(channel).limit(limit).list().unwrap();
+                    assert_eq!(page, ["alice", "carol"][..limit]);
+                }
+                assert_eq!(store.members(channel).after("alice").limit(1).list().unwrap(), ["carol"]);
+                assert_eq!(store.members(channel).since(0).rows().unwrap().len(), 2);
+                assert_eq!(store.members(channel).marks().unwrap().len(), 2);
+                assert_eq!(store.members(channel).role(3).list().unwrap(), Vec::<Bytes>::new());
+                let set: Vec<_> = store.set(channel, 1).limit(1).list().unwrap();
+                assert_eq!(set.iter().map(|line| &line.name[..]).collect::<Vec<_>>(), [b"carol"]);
+                let senders: Vec<_> = store
+                    .history(channel)
+                    .list()
+                    .unwrap()
+                    .into_iter()
+                    .map(|message| message.sender)
+                    .collect();
+                assert_eq!(senders, ["alice", "alice", "alice", "", "alice"]);
+                assert_eq!(store.history(channel).list().unwrap()[3].payload, "hello");
+                assert_eq!(entry(store, "carol", channel).mentions, 1, "who was mentioned still is");
+            }
+        });
+    }
+
+    #[test]
+    fn members_are_counted_until_their_memberships_are_ended() {
+        let store = filled();
+        commit(&store, |b| b.delete_user("bob").delete_channel("random"));
+        let members = || store.head("general").unwrap().members;
+        assert_eq!(members(), 3);
+        assert_eq!(store.finish_deletions(0).unwrap(), 0);
+        while store.maintain().unwrap() {}
+        store.compact().unwrap();
+        assert_eq!(members(), 3, "merges drop no membership that was not ended");
+        let version = store.version().unwrap();
+        assert_eq!(store.finish_deletions(5).unwrap(), 1);
+        assert_eq!((members(), store.version().unwrap()), (2, version + 2));
+        assert_eq!(store.finish_deletions(5).unwrap(), 0);
+        assert_eq!(store.version().unwrap(), version + 2);
+        let store = store.crashed();
+        store.compact().unwrap();
+        assert_eq!(store.finish_deletions(5).unwrap(), 0);
+        store.wherever(|store| {
+            is_unknown(store, "bob");
+            assert_eq!(store.head("general").unwrap().members, 2);
+        });
+    }
+
+    #[test]
+    fn the_name_used_again_is_another_user() {
+        let store = filled();
+        let before = list(&store, "bob").as_of;
+        let others = list(&store, "carol").as_of;
+        commit(&store, |b| {
+            b.delete_user("bob").append("general", draft("bob").client_id("once").mentions(["bob", "carol"]))
+        });
+        let again = |store: &Store| {
+            assert!(!store.has_memberships("bob").unwrap());
+            assert_eq!(store.user("bob").unwrap().unwrap().attributes, "");
+            assert_eq!(seqs(&store.history("general").by("bob").list().unwrap()), [6]);
+            assert_eq!(store.users().list().unwrap(), ["alice", "bob", "carol"]);
+        };
+        again(&store);
+        assert_eq!(store.finish_deletions(100).unwrap(), 2);
+        let between = list(&store, "bob").as_of;
+        commit(&store, |b| {
+            b.join_with("general", "bob", JoinOptions::new().history(HistoryFrom::Start).read(0))
+        });
+        store.wherever(|store| {
+            let now = entry(store, "bob", "general");
+            assert_eq!((now.unread, now.mentions, now.membership.role), (6, 0, 0), "{now:?}");
+            assert!(store.forgotten("general", "bob").unwrap().is_empty());
+            assert_eq!(store.members("general").list().unwrap(), ["alice", "carol", "bob"]);
+            assert_eq!(store.conversations("bob").since(&before).unwrap(), Update::Reset);
+            assert_eq!(brief(&changes(store, "bob", &between).0), ["general"]);
+            assert_ne!(store.conversations("carol").since(&others).unwrap(), Update::Reset);
+            assert_eq!(store.history("general").list().unwrap()[5].sender, "bob");
+        });
+    }
+
+    #[test]
+    fn a_token_from_before_is_told_to_start_over() {
+        let store = filled();
+        let before = list(&store, "bob").as_of;
+        commit(&store, |b| b.delete_user("bob"));
+        let after = list(&store, "bob").as_of;
+        store.wherever(|store| {
+            assert_eq!(store.conversations("bob").since(&before).unwrap(), Update::Reset);
+            assert!(changes(store, "bob", &after).0.is_empty());
+        });
+    }
+
+    #[test]
+    fn a_view_from_before_still_has_the_user() {
+        let store = filled();
+        let view = store.view().unwrap();
+        commit(&store, |b| b.erase_user("bob").delete_user("bob"));
+        store.finish_deletions(100).unwrap();
+        store.seal().unwrap();
+        store.compact().unwrap();
+        assert_eq!(view.members("general").list().unwrap(), ["alice", "bob", "carol"]);
+        assert_eq!(view.head("general").unwrap().members, 3);
+        assert_eq!(view.history("general").list().unwrap()[3].sender, "bob");
+        assert_eq!(view.users().list().unwrap(), ["alice", "bob", "carol"]);
+        assert_eq!(view.user("bob").unwrap().unwrap().attributes.bytes().unwrap(), &vec![7; 3000]);
+        assert_eq!(view.conversations("bob").list().unwrap().entries.len(), 2);
+    }
+
+    #[test]
+    fn what_the_user_sent_goes_too_if_that_is_asked_for_before() {
+        let store = filled();
+        let mut feed = store.feed().from_now().unwrap();
+        commit(&store, |b| b.erase_user("bob").delete_user("bob").erase_user("bob").delete_user("bob"));
+        store.finish_deletions(100).unwrap();
+        let told: Vec<_> = feed.by_ref().map(Result::unwrap).collect();
+        let [Event::User { user, erased, deleted: true, version, .. }] = &told[..] else {
+            panic!("{told:?}")
+        };
+        assert_eq!((&user[..], *erased), (&b"bob"[..], version - 1));
+        store.wherever(|store| {
+            let message = &store.history("general").list().unwrap()[3];
+            assert!(message.payload.is_empty() && message.sender.is_empty());
+            assert!(store.feed().any(|event| event.unwrap() == told[0]));
+        });
+    }
+
+    #[test]
+    fn operations_take_the_user_for_unknown() {
+        let store = filled();
+        commit(&store, |b| b.delete_user("bob"));
+        let refused = try_commit(&store, |b| b.read("general", "bob", 1));
+        assert!(matches!(refused, Err(Error::NotMember { .. })));
+        let refused = try_commit(&store, |b| b.delete_user("carol").pin("general", "carol", true));
+        assert!(matches!(refused, Err(Error::NotMember { op: 1, .. })));
+        let nothing = commit(&store, |b| {
+            b.leave("general", "bob")
+                .remove_from_set("general", 1, "bob")
+                .read_all("bob")
+                .erase_user("bob")
+                .delete_user("bob")
+        });
+        assert!(nothing.outcomes().iter().all(|outcome| *outcome == Outcome::Unchanged));
+    }
+
+    #[test]
+    fn rows_of_deleted_users_go_in_merges() {
+        let store = fresh();
+        for channel in 0..2000 {
+            commit(&store, |b| b.durability(Durability::Buffered).join(format!("channel {channel}"), "bob"));
+        }
+        store.compact().unwrap();
+        let before = store.stat().unwrap().runs.bytes;
+        commit(&store, |b| b.delete_user("bob"));
+        assert_eq!(store.finish_deletions(usize::MAX).unwrap(), 2000);
+        store.compact().unwrap();
+        let after = store.stat().unwrap().runs.bytes;
+        assert!(after * 10 < before * 9, "{after} of {before}");
+        assert!(chanlog::verify(store.dir.path(), &store.options).unwrap().faults.is_empty());
+    }
+}
+
+/// Messages with a time at which they go.
+#[cfg(feature = "sim")]
+mod expiring {
+    use super::erasing::{files_with, secret};
+    use super::*;
+    use chanlog::env::{Env, SimEnv};
+    use chanlog::{ChangeKind, MessageState};
+    use std::time::Duration;
+
+    const BEGIN: i64 = 1_700_000_000_000;
+
+    fn at_stake(store: &Store) {
+        commit(store, |b| {
+            b.join("general", "bob").append("general", Draft::new("alice", 0, "one").expires(BEGIN + 1000))
+        });
+        commit(store, |b| b.append("general", Draft::new("alice", 0, "two")));
+        commit(store, |b| b.edit("general", 1, "edited"));
+    }
+
+    fn states(store: &Store) -> Vec<(MessageState, usize)> {
+        let messages = store.history("general").list().unwrap();
+        messages.iter().map(|message| (message.state, message.payload.len())).collect()
+    }
+
+    #[test]
+    fn a_message_is_withheld_at_its_time_and_the_rest_follows() {
+        let sim = SimEnv::new(1);
+        let store = small().env(sim.clone()).open("/store").unwrap();
+        at_stake(&store);
+        let token = list(&store, "bob").as_of;
+        assert!(matches!(states(&store)[0], (MessageState::Edited { .. }, 6)));
+        assert_eq!(store.expire_due(sim.unix_ms(), 9).unwrap(), 0);
+        sim.advance(Duration::from_secs(1));
+        assert!(matches!(states(&store)[0], (MessageState::Expired { at, .. }, 0) if at == BEGIN + 1000));
+        assert_eq!(store.changes("general").list().unwrap()[0].kind, ChangeKind::Expired, "no edit leaks");
+        assert_eq!(unread(&store, "bob", "general"), 2);
+        assert!(changes(&store, "bob", &token).0.is_empty());
+        assert_eq!(store.expire_due(sim.unix_ms(), 9).unwrap(), 1);
+        assert_eq!(store.expire_due(sim.unix_ms(), 9).unwrap(), 0);
+        assert_eq!(unread(&store, "bob", "general"), 1);
+        assert_eq!(brief(&changes(&store, "bob", &token).0), ["general"]);
+        let told = store.feed().map(Result::unwrap).filter_map(|event| match event {
+            chanlog::Event::Change { change, .. } => Some(change.kind),
+            _ => None,
+        });
+        assert_eq!(told.collect::<Vec<_>>(), [ChangeKind::Expired]);
+        // A clock that steps back brings nothing back that was committed.
+        sim.set_unix_ms(5);
+        assert!(matches!(states(&store)[0], (MessageState::Expired { .. }, 0)));
+        let refused = try_commit(&store, |b| b.edit("general", 1, "again"));
+        assert!(matches!(refused, Err(Error::Retracted { .. })));
+    }
+
+    #[test]
+    fn its_bytes_go_and_its_row_too() {
+        let mut store = fresh();
+        let sent = Draft::new("alice", 0, secret(1, 100)).expires(1000).unique_id("id");
+        commit(&store, |b| b.append("general", sent).edit("general", 1, secret(2, 3000)));
+        commit(&store, |b| b.append("general", Draft::new("alice", 0, secret(3, 100)).expires(i64::MAX)));
+        store.seal().unwrap();
+        assert_eq!(store.expire_due(999, 9).unwrap(), 0);
+        assert_eq!(store.expire_due(1000, 9).unwrap(), 1);
+        for _ in 0..2 {
+            store.erase_now().unwrap();
+            for seed in 1..=2 {
+                assert_eq!(files_with(&store, seed), Vec::<String>::new(), "{seed}");
+            }
+            assert_eq!(store.history("general").list().unwrap()[1].payload, secret(3, 100));
+            let found = store.message_by_id("id").unwrap().expect("ids stay");
+            assert_eq!((found.message.expires, &found.message.payload[..]), (Some(1000), &b""[..]));
+            assert_eq!(store.expire_due(1000, 9).unwrap(), 0);
+            store.reopen();
+        }
+        assert!(chanlog::verify(store.dir.path(), &store.options).unwrap().faults.is_empty());
+    }
+
+    #[test]
+    fn many_expire_in_parts_and_in_the_order_of_their_times() {
+        let store = fresh();
+        for at in (0..600).rev() {
+            let draft = Draft::new("alice", 0, "x").expires(at);
+            commit(&store, |b| {
+                b.durability(Durability::Buffered).append(format!("channel {}", at % 7), draft)
+            });
+        }
+        assert_eq!(store.expire_due(-5, usize::MAX).unwrap(), 1, "what lies before 1970 is its begin");
+        assert_eq!(store.expire_due(299, 100).unwrap(), 100);
+        commit(&store, |b| b.append("late", Draft::new("alice", 0, "x").expires(3)));
+        assert_eq!(store.expire_due(100, usize::MAX).unwrap(), 1, "what came meanwhile is due too");
+        store.seal().unwrap();
+        commit(&store, |b| b.delete_channel("channel 1").trim("channel 2", u64::MAX));
+        let store = store.crashed();
+        let (left, of) = (600 - 101, |n: usize| (101..600).filter(|at| at % 7 == n).count());
+        assert_eq!(store.expire_due(i64::MAX, usize::MAX).unwrap() as usize, left - of(1) - of(2));
+        assert_eq!(store.expire_due(i64::MAX, usize::MAX).unwrap(), 0);
+    }
+
+    #[test]
+    fn the_background_lets_messages_expire_after_a_seal() {
+        let store = fresh_with(Options::new().log_segment(1 << 20));
+        commit(&store, |b| {
+            b.join("general", "bob").append("general", Draft::new("alice", 0, "x").expires(1))
+        });
+        store.seal().unwrap();
+        for _ in 0..2000 {
+            if unread(&store, "bob", "general") == 0 {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("it still counts");
     }
 }
 

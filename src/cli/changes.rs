@@ -62,6 +62,7 @@ impl<'a> From<&'a MessageChange> for Line<'a> {
             ChangeKind::Edited { payload, .. } => ("edited", None, Some(payload)),
             ChangeKind::Retracted => ("retracted", None, None),
             ChangeKind::Erased => ("erased", None, None),
+            ChangeKind::Expired => ("expired", None, None),
             ChangeKind::Annotated { key, value, .. } => ("annotated", Some(key), Some(value)),
             ChangeKind::Unannotated { key, .. } => ("unannotated", Some(key), None),
             _ => ("altered", None, None),

@@ -117,6 +117,18 @@ struct Line<'a> {
     change: Option<changes::Line<'a>>,
     #[serde(flatten)]
     own: Option<Own>,
+    #[serde(flatten)]
+    user: Option<Of<'a>>,
+}
+
+/// What is told of a user.
+#[derive(Serialize)]
+struct Of<'a> {
+    #[serde(flatten)]
+    user: json::Bytes<'a>,
+    /// What the user sent up to this version is erased, or 0.
+    erased_upto: u64,
+    deleted: bool,
 }
 
 /// What is told of a channel itself.
@@ -135,6 +147,7 @@ impl<'a> From<&'a Event> for Line<'a> {
             message: None,
             change: None,
             own: None,
+            user: None,
         };
         match event {
             Event::Message { channel, message, .. } => {
@@ -147,6 +160,10 @@ impl<'a> From<&'a Event> for Line<'a> {
                 let own = Own { class: head.class, trimmed_seq: head.trimmed.seq };
                 Line { own: Some(own), ..line("channel", Some(channel)) }
             }
+            Event::User { user, erased, deleted, .. } => Line {
+                user: Some(Of { user: json::Bytes::user(user), erased_upto: *erased, deleted: *deleted }),
+                ..line("user", None)
+            },
             Event::Rewound { .. } => line("rewound", None),
             _ => line("other", None),
         }
@@ -170,6 +187,12 @@ fn people(event: &Event) -> String {
         }
         Event::Channel { channel, head, .. } => {
             format!("{} class {}, trimmed up to {}", text::label(channel), head.class, head.trimmed.seq)
+        }
+        Event::User { user, erased, deleted, .. } => {
+            let erased = (*erased > 0)
+                .then(|| format!("what {} sent up to version {erased} was erased", text::label(user)));
+            let deleted = deleted.then(|| format!("{} was deleted", text::label(user)));
+            erased.into_iter().chain(deleted).collect::<Vec<_>>().join(", ")
         }
         Event::Rewound { version, .. } => {
             format!("a crash took what came after version {version}; it goes on from there")

@@ -40,9 +40,9 @@ use crate::text;
 /// "activate", "class", with the operation's fields as keys; "attributes" of a membership, a channel or a user, by which names
 /// are given; "append_at" a "seq" sends, without a join, what is not there yet; "set_base" of a channel by "seq" and "ordinal"; "pin", "mute" and "unread" without "on":false set what they say; "set_unread" takes "n"; "read_all" of a "user" marks all channels as read; "deliver" takes "seq"; "leave" with "keep" keeps for the user what could be read until then; "retract" of a message by its "seq", "edit" with "seq" and "text", "annotate" with
 /// "seq", "key" and "text", which is empty in order to remove, "forget" of a range "from" a seq
-/// "to" another by one user, "erase" of a message by its "seq", "trim" up to a "seq", "empty" and "delete_channel" of a channel,
+/// "to" another by one user, "erase" of a message by its "seq", "erase_user" of all that a "user" sent, "trim" up to a "seq", "empty" and "delete_channel" of a channel, "delete_user" of a "user",
 /// "retention" of a channel by "max_age_ms", "max_count" and "max_bytes"), "history" ("now", "all") of a join, "seq" of a read (to the end without
-/// it), "silent", "quiet", "mentions" (a list of users' names) or "mention_all", "client_id" (the client's id of the message, by
+/// it), "silent", "quiet", "expires" (when, in Unix milliseconds), "mentions" (a list of users' names) or "mention_all", "client_id" (the client's id of the message, by
 /// which a line that was sent before changes nothing; "id" means the same), "unique_id" (one that no other message has, by which
 /// `message` finds it), "payload_base64" in place of "text". Names and ids
 /// that are not UTF-8 come as "channel_base64", "user_base64", "mentions_base64", "client_id_base64", "id_base64", "unique_id_base64". Keys that an op does not
@@ -415,6 +415,7 @@ enum Key {
     IdBase64,
     Silent,
     Quiet,
+    Expires,
     Mentions,
     MentionsBase64,
     MentionAll,
@@ -479,6 +480,9 @@ impl Fields<'_> {
         draft = draft.mentions(self.mentions()?);
         if self.value(Key::MentionAll, "neither true nor false")?.unwrap_or(false) {
             draft = draft.mention_all();
+        }
+        if let Some(at) = self.value(Key::Expires, "no whole number of milliseconds")? {
+            draft = draft.expires(at);
         }
         if self.value(Key::Quiet, "neither true nor false")?.unwrap_or(false) {
             draft = draft.quiet();

@@ -102,6 +102,8 @@ pub struct Message<'a> {
     silent: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     quiet: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<i64>,
     #[serde(flatten)]
     payload: Bytes<'a>,
     #[serde(flatten)]
@@ -121,6 +123,7 @@ impl<'a> From<&'a chanlog::Message> for Message<'a> {
             ts: message.timestamp,
             silent: message.silent,
             quiet: message.quiet.then_some(true),
+            expires: message.expires,
             payload: Bytes::payload(&message.payload),
             id: id.map(|bytes| Bytes { key: "id", base64: "id_base64", bytes }),
             unique_id: unique_id.map(|bytes| Bytes { key: "unique_id", base64: "unique_id_base64", bytes }),
@@ -136,6 +139,7 @@ pub fn state(message: &chanlog::Message) -> Option<&'static str> {
         MessageState::Edited { .. } => Some("edited"),
         MessageState::Retracted { .. } => Some("retracted"),
         MessageState::Erased { .. } => Some("erased"),
+        MessageState::Expired { .. } => Some("expired"),
         _ => Some("altered"),
     }
 }

@@ -21,6 +21,7 @@
 use bytes::Bytes;
 
 use crate::model::codec::{Put, Reader, signed_len, varint_len};
+use crate::model::expiry;
 use crate::model::ids::{ChannelId, MAX_CLIENT_ID, UserId};
 use crate::model::mark::Mark;
 
@@ -57,7 +58,7 @@ pub struct Record<'a> {
     pub unique_id: Option<&'a [u8]>,
     /// Of a quiet message: the seqs from the last message before it that is not quiet, or from the channel's begin; else 0.
     pub quiet: u64,
-    /// Further fields, which mean nothing here; empty if there are none.
+    /// Further fields (`model::expiry`), which mean nothing here; empty if there are none.
     pub fields: &'a [u8],
     pub payload: &'a [u8],
 }
@@ -87,6 +88,12 @@ impl<'a> Record<'a> {
             + quiet
             + fields
             + self.payload.len()
+    }
+
+    /// When it expires, in Unix milliseconds, if it does.
+    #[inline]
+    pub fn expires(&self) -> Option<i64> {
+        if self.fields.is_empty() { None } else { expiry::expires(self.fields) }
     }
 
     fn client_id(&self) -> Option<&'a [u8]> {

@@ -227,7 +227,12 @@ fn merge_segment(segment: &Arc<Segment>, cache: Arc<BlockCache>) -> Result<Segme
     let disk = open_dir(&SimEnv::new(0), DIR);
     let mut pace = |_| Ok(());
     let is_last = |channel: ChannelId, _| channel.0.is_multiple_of(2);
-    let ask = segment::Ask { is_last: &is_last, is_withheld: &|_, _| Ok(false) };
+    let ask = segment::Ask {
+        is_last: &is_last,
+        is_withheld: &|_, _| Ok(false),
+        is_erased: &|record| record.sender.0.is_multiple_of(3),
+        erased_upto: 40,
+    };
     let len = segment::merge(&disk, STORE, 2, std::slice::from_ref(segment), ask, &mut pace)?;
     Segment::open(&disk, STORE, 2, len, cache)
 }

@@ -157,6 +157,11 @@ pub fn hour(i: u64) -> Batch {
         .append(&channel, Draft::new(user(i + 2), 1, "a text that compresses".repeat(9)).client_id("c"))
         .append("general", Draft::new("nobody", 2, "psst").silent())
         .read(&channel, user(i + 1), i / 2);
+    match i {
+        36 => _ = batch.erase_user(user(i + 3)),
+        39 => _ = batch.delete_user(user(i + 4)),
+        _ => {}
+    }
     match i % 5 {
         0 => batch.clear(&channel, user(i)),
         1 => batch.leave(&channel, user(i + 1)).annotate(&channel, 1, user(i), "x".repeat(i as usize % 40)),

@@ -18,7 +18,7 @@ use crate::files::record::Record;
 use crate::files::segment::{EVER, Entry, Extent, Link, Segment};
 use crate::model::head::Head;
 use crate::model::ids::ChannelId;
-use crate::model::mark::Mark;
+use crate::model::message::Origin;
 
 /// Called with each record in turn and bytes of which it borrows a part; breaks in order to stop.
 pub type Visit<'a> = dyn FnMut(&Bytes, &Record<'_>) -> Result<ControlFlow<()>> + 'a;
@@ -91,17 +91,18 @@ impl View {
     }
 }
 
-/// The mark of the last message of a channel up to `seq`, or where trimming ended if there is none after that.
-pub fn mark_at(view: &View, channel: ChannelId, seq: u64) -> Result<Mark> {
+/// The last message of a channel up to `seq`, or where trimming ended if there is none after that.
+pub fn origin_at(view: &View, channel: ChannelId, seq: u64) -> Result<Origin> {
     let trimmed = view.head_of(channel).trimmed;
-    let mut mark = trimmed;
+    let mut origin = Origin { mark: trimmed, ..Origin::default() };
     if seq > trimmed.seq {
         view.messages(channel, 1..=seq, true, 1).read(&mut |_, record| {
-            mark = record.mark;
+            let Record { mark, version, sender, .. } = *record;
+            origin = Origin { mark, version, sender, expires: record.expires() };
             Ok(ControlFlow::Break(()))
         })?;
     }
-    Ok(mark)
+    Ok(origin)
 }
 
 fn missing(view: &View, channel: ChannelId, version: u64) -> Error {

@@ -5,8 +5,9 @@
 //! (`undo`). So everything that is read through one view is of one moment, for as long as it is held, and costs the writer
 //! nothing when nobody looks.
 //!
-//! Locks, in the order in which they are taken: `current`, then `heads`, then the active layer's. Each is held for memory
-//! only, for at most [`SLICE`] images, and never to free a layer. Small commits are put in and published under `current`.
+//! Locks, in the order in which they are taken: `current`, then `heads`, then the active layer's. That of `fates` is taken
+//! last. Each is held for memory only, for at most [`SLICE`] images, and never to free a layer. Small commits are put in and
+//! published under `current`.
 //! Of larger ones the heads are put in slice by slice above the published version, and so are the rows; those of the
 //! largest are a layer of their own. All become visible by one store of the moment.
 //!
@@ -19,18 +20,21 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::effects::Effects;
+use super::fates::Fates;
 use super::feeds::FeedMemory;
 use super::fileset::FileSet;
 use super::heads::Heads;
 use super::layer::{Content, Counts, Layer};
 use super::measures::{Measured, Measures};
 use super::watch::Watchers;
-use crate::env::sync::atomic::{AtomicBool, Ordering};
+use crate::env::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::env::sync::{Arc, RwLock, RwLockWriteGuard};
 use crate::error::{Error, Result};
 use crate::files::manifest::Session;
 use crate::files::sealed::StoreId;
 use crate::model::Table;
+use crate::model::expiry::Expiry;
+use crate::model::fate::UserFate;
 use crate::model::head::Head;
 use crate::model::ids::{ChannelId, Named, UserId};
 use crate::model::image::Image;
@@ -47,6 +51,10 @@ pub const OWN_LAYER: usize = 8 << 10;
 pub struct Kernel {
     current: RwLock<Current>,
     heads: RwLock<Heads>,
+    /// What became of users.
+    pub fates: Fates,
+    /// No message that awaits its expiry is due before this time, in Unix milliseconds.
+    pub expiries: AtomicU64,
     closed: AtomicBool,
     watchers: Watchers,
     /// How long things took.
@@ -220,7 +228,7 @@ impl Kernel {
     pub fn new(
         (options, store): (Options, StoreId),
         sessions: Vec<Session>,
-        heads: Heads,
+        (heads, fates): (Heads, Fates),
         files: FileSet,
         active: Arc<Layer>,
         counts: Counts,
@@ -235,6 +243,8 @@ impl Kernel {
                 undo: false,
             }),
             heads: RwLock::new(heads),
+            fates,
+            expiries: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             watchers: Watchers::default(),
             measures: Measures::default(),
@@ -354,6 +364,9 @@ impl Kernel {
     /// Makes a commit visible, with its layer if it has one of its own. Only one thread may do this at a time.
     pub fn publish(&self, effects: &Effects, own: Option<Arc<Layer>>) {
         let images = effects.len();
+        if let Some(fates) = effects.rows.get::<UserFate>() {
+            fates.iter().for_each(|(user, fate)| self.fates.put(*user, fate));
+        }
         let own = match own {
             None if images >= OWN_LAYER => Some(Arc::new(self.layer_of(effects))),
             own => own,
@@ -389,6 +402,11 @@ impl Kernel {
             }
         }
         drop(current);
+        // Whoever looks for them has to find them.
+        if let Some(expiries) = effects.rows.get::<Expiry>() {
+            let earliest = expiries.iter().filter(|(_, row)| !row.done).map(|(at, _)| at.time).min();
+            self.expiries.fetch_min(earliest.unwrap_or(u64::MAX), Ordering::AcqRel);
+        }
         self.watchers.wake();
     }
 
@@ -584,11 +602,19 @@ impl View {
         }
     }
 
-    /// Whether a channel was deleted.
+    /// Whether a channel or a user was deleted.
     pub(crate) fn is_dead(&self, named: Named, id: u32) -> bool {
         match named {
             Named::Channel => self.head_of(ChannelId(id)).dead(),
-            Named::User => false,
+            Named::User => (1..=self.version()).contains(&self.kernel.fates.deleted(UserId(id))),
+        }
+    }
+
+    /// Up to which version what a user sent is erased, or 0.
+    pub(crate) fn erased_upto(&self, user: UserId) -> Result<u64> {
+        match self.kernel.fates.get(user).map_or(0, |fate| fate.erased) {
+            newer if newer > self.version() => Ok(self.row::<UserFate>(user)?.map_or(0, |fate| fate.erased)),
+            erased => Ok(erased),
         }
     }
 

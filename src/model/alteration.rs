@@ -5,6 +5,7 @@
 
 use super::blob::Blob;
 use super::head::Head;
+use super::ids::UserId;
 use super::image::image;
 use super::key::ChannelSeq;
 use super::message::MessageState;
@@ -25,6 +26,14 @@ image! {
         payload: Blob = 4,
         /// Whether it was erased: its payload is withheld, and its bytes go from the files.
         erased: bool = 5,
+        /// Of an edited one: the number of its sender.
+        sender: u64 = 6,
+        /// And the version at which it was sent.
+        sent: u64 = 7,
+        /// Whether it expired: it is erased too, and counts no more.
+        expired: bool = 8,
+        /// Of an edited one: when it expires, in Unix milliseconds.
+        expires: Option<i64> = 9,
     }
     beside {}
     tombstone |_| false;
@@ -41,9 +50,10 @@ impl Alteration {
         self.retracted || self.erased
     }
 
-    /// The length of the payload that readers get of a message that was sent with `payload`.
-    pub(crate) fn len(&self, payload: &[u8]) -> usize {
-        if self.withheld() || self.edited { self.payload.len() } else { payload.len() }
+    /// Who sent the message and when, if the row says nothing but what it was edited to.
+    pub(crate) fn edit_of(&self) -> Option<(UserId, u64)> {
+        let sender = u32::try_from(self.sender).ok().filter(|_| self.edited && !self.withheld())?;
+        Some((UserId(sender), self.sent))
     }
 
     /// The state of the message.

@@ -31,7 +31,7 @@ macro_rules! head {
             pub order: u64,
             /// The version of the last change that members are told of.
             pub changed: u64,
-            /// The number of present members.
+            /// The number of present members. Deleted users are among them until upkeep has ended their memberships.
             pub members: u32,
             /// The channel's class, as the server gave it; 0 to begin with.
             pub class: u8,

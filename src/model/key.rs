@@ -156,6 +156,44 @@ impl TableKey for IdHash {
     }
 }
 
+/// A time and the version of a message that was sent: all rows lie together, in order of times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TimeVersion {
+    /// In Unix milliseconds.
+    pub time: u64,
+    /// The message's.
+    pub version: u64,
+}
+
+impl TableKey for TimeVersion {
+    type Minor = (u64, u64);
+    const WIDE: bool = true;
+
+    fn group(self) -> u32 {
+        0
+    }
+
+    fn minor(self) -> (u64, u64) {
+        (self.time, self.version)
+    }
+
+    fn of(_: u32, (time, version): (u64, u64)) -> Self {
+        TimeVersion { time, version }
+    }
+
+    fn raw(self) -> Key {
+        Key { a: 0, b: self.time, c: self.version }
+    }
+
+    fn from_raw(raw: Key) -> Self {
+        TimeVersion { time: raw.b, version: raw.c }
+    }
+
+    fn ids(self) -> (Option<ChannelId>, Option<UserId>) {
+        (None, None)
+    }
+}
+
 /// Makes two ids with the number of a set between them a table's key.
 macro_rules! in_set {
     ($name:ident, $a:ident: $first:ident, $c:ident: $last:ident) => {

@@ -10,6 +10,8 @@ pub mod blob;
 pub mod channel;
 pub mod codec;
 pub mod delivered;
+pub mod expiry;
+pub mod fate;
 pub mod follow;
 pub mod forgotten;
 pub mod head;
@@ -42,11 +44,16 @@ use annotation::Annotation;
 use channel::Channel;
 use codec::{Put, Reader};
 use delivered::Delivered;
+use expiry::Expiry;
+use fate::UserFate;
 use forgotten::Forgotten;
 use ids::{ChannelId, LogId, UserId};
 use image::Image;
 use kept::KeptHistory;
-use key::{ChannelSenderHash, ChannelSeq, ChannelSetUser, IdHash, MessageSlot, UserChannel, UserChannelSeq};
+use key::{
+    ChannelSenderHash, ChannelSeq, ChannelSetUser, IdHash, MessageSlot, TimeVersion, UserChannel,
+    UserChannelSeq,
+};
 use member::{Member, own::Own};
 use membership::Membership;
 use mention::Mention;
@@ -336,6 +343,16 @@ tables! {
             state.advance(key, before, after);
         }
     },
+    user_fates: UserFate {
+        fn fits(&self, key: UserId, state: &impl State) -> bool {
+            state.knows(key) && UserFate::fits(self)
+        }
+    },
+    expiries: Expiry {
+        fn fits(&self, _: TimeVersion, state: &impl State) -> bool {
+            self.leads(state)
+        }
+    },
 }
 
 /// Makes the enum of all operations.
@@ -441,6 +458,9 @@ operations! {
     SetPosition in position,
     AppendAt in append_at,
     SetBase in set_base,
+    EraseUser in erase_user,
+    DeleteUser in delete_user,
+    Expire in expire,
 }
 
 impl<'a> Op<'a> {

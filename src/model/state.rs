@@ -9,7 +9,7 @@ use super::image::Patch;
 use super::image::Stored;
 use super::key::TableKey;
 use super::mark::Mark;
-use super::message::{NewMessage, Said};
+use super::message::{NewMessage, Origin, Said};
 use super::outcome::Outcome;
 use super::position::Position;
 use super::window::SendWindow;
@@ -65,6 +65,10 @@ pub trait Transaction {
     fn place(&mut self, channel: ChannelId, seq: u64) -> Result<Mark>;
     /// What a message was sent with, if there is one of this seq, which is not beyond the channel's end.
     fn said(&mut self, channel: ChannelId, seq: u64) -> Result<Option<Said>>;
+    /// The last message up to `seq`, which is not beyond the channel's end nor trimmed.
+    fn origin(&mut self, channel: ChannelId, seq: u64) -> Result<Origin>;
+    /// Whether anything became of any user.
+    fn any_fates(&self) -> bool;
     /// Visits the rows of `from`'s group from there on, in any order. They are all read before the writer's lock, so it is
     /// for few rows.
     fn each_after<T: Table>(&mut self, from: T::Key, visit: &mut dyn FnMut(T::Key, &T)) -> Result<()>;

@@ -68,6 +68,19 @@ pub(super) fn of_one(view: &View, channel: ChannelId, head: &Head, seq: u64) -> 
     if seq <= head.altered { view.row(ChannelSeq { channel, seq }) } else { Ok(None) }
 }
 
+/// Whether a row of a changed message tells nothing any more: what it was edited to was erased with all that its sender sent.
+pub(super) fn is_erased_edit(view: &View, row: &Alteration) -> Result<bool> {
+    match row.edit_of() {
+        Some((sender, sent)) => Ok(sent <= view.erased_upto(sender)?),
+        None => Ok(false),
+    }
+}
+
+/// Whether the time of a message that was edited has come, though nothing was committed about it yet.
+pub(super) fn has_expired(view: &View, row: &Alteration) -> bool {
+    !row.withheld() && row.expires.is_some_and(|at| at <= view.kernel.options.env.unix_ms())
+}
+
 /// How many messages after `seq` counted when they were sent, and no longer do, hidden ones apart. Costs a step for each
 /// altered message there.
 pub(super) fn uncounted(

@@ -5,6 +5,7 @@ use std::collections::BinaryHeap;
 use bytes::Bytes;
 
 use super::At;
+use super::alterations::{has_expired, is_erased_edit};
 use crate::error::Result;
 use crate::kernel::View;
 use crate::model::Table;
@@ -40,6 +41,8 @@ pub enum ChangeKind {
     Retracted,
     /// It was erased.
     Erased,
+    /// It expired ([`Draft::expires`](crate::Draft::expires)).
+    Expired,
     /// Something is kept with it under a key.
     #[non_exhaustive]
     Annotated {
@@ -98,11 +101,13 @@ impl<'a> ChannelChanges<'a> {
         let trimmed = view.head_of(channel).trimmed.seq;
         let mut oldest = Oldest { limit: self.limit, trimmed, kept: BinaryHeap::new() };
         let first = ChannelSeq { channel, seq: 0 };
-        oldest
-            .add::<Alteration>(&view, first, self.since, |at, row| (at.seq, ChangedRow::Alteration(row)))?;
+        oldest.add::<Alteration>(&view, first, self.since, |at, row| {
+            Ok((!is_erased_edit(&view, &row)?).then_some((at.seq, ChangedRow::Alteration(row))))
+        })?;
         let first = MessageSlot { channel, seq: 0, slot: 0 };
-        oldest
-            .add::<Annotation>(&view, first, self.since, |at, row| (at.seq, ChangedRow::Annotation(row)))?;
+        oldest.add::<Annotation>(&view, first, self.since, |at, row| {
+            Ok(Some((at.seq, ChangedRow::Annotation(row))))
+        })?;
         oldest.finish().into_iter().map(|found| told(&view, found)).collect()
     }
 }
@@ -116,6 +121,7 @@ pub(super) enum ChangedRow {
 /// A change as it is told.
 pub(super) fn told(view: &View, ByVersion { version, seq, row }: ByVersion) -> Result<MessageChange> {
     let kind = match row {
+        ChangedRow::Alteration(row) if row.expired || has_expired(view, &row) => ChangeKind::Expired,
         ChangedRow::Alteration(row) if row.erased => ChangeKind::Erased,
         ChangedRow::Alteration(row) if row.retracted => ChangeKind::Retracted,
         ChangedRow::Alteration(row) => ChangeKind::Edited { payload: view.bytes_of(&row.payload)? },
@@ -165,13 +171,13 @@ struct Oldest {
 }
 
 impl Oldest {
-    /// Adds the rows of a group that are newer than `since`.
+    /// Adds the rows of a group that are newer than `since`, of those that tell a change.
     fn add<T: Table>(
         &mut self,
         view: &View,
         first: T::Key,
         since: u64,
-        changed: impl Fn(T::Key, T) -> (u64, ChangedRow),
+        changed: impl Fn(T::Key, T) -> Result<Option<(u64, ChangedRow)>>,
     ) -> Result<()> {
         let mut rows = view.scan::<T>(first, since)?;
         while let Some((at, row)) = rows.next()? {
@@ -180,10 +186,7 @@ impl Oldest {
             if full && self.kept.peek().is_some_and(|newest| newest.version < version) {
                 continue;
             }
-            let (seq, row) = changed(at, row);
-            if seq <= self.trimmed {
-                continue;
-            }
+            let Some((seq, row)) = changed(at, row)?.filter(|(seq, _)| *seq > self.trimmed) else { continue };
             self.kept.push(ByVersion { version, seq, row });
             if full {
                 self.kept.pop();

@@ -25,7 +25,7 @@ use crate::model::Table;
 use crate::model::alteration::Alteration;
 use crate::model::annotation::Annotation;
 use crate::model::head::Head;
-use crate::model::ids::{ChannelId, Named};
+use crate::model::ids::{ChannelId, Named, UserId};
 use crate::model::key::{ChannelSeq, MessageSlot, TableKey};
 use crate::model::message::Message;
 
@@ -60,6 +60,21 @@ pub enum Event {
         /// Its head, which has class and floor; [`Store::channel`](crate::Store::channel) has the attributes.
         head: Head,
     },
+    /// Something became of a user in whatever channels: what the user sent is erased up to a version, or the user was deleted.
+    /// Also who follows one channel is told.
+    #[non_exhaustive]
+    User {
+        /// The user's name.
+        user: Bytes,
+        /// The version of the change.
+        version: u64,
+        /// The payloads of the user's messages up to this version are erased ([`Batch::erase_user`](crate::Batch::erase_user)); 0
+        /// if none are.
+        erased: u64,
+        /// Whether the user was deleted ([`Batch::delete_user`](crate::Batch::delete_user)): messages up to this version have no
+        /// sender any more. Later ones of the name are another user's.
+        deleted: bool,
+    },
     /// The token was of a state that a crash took: what was told of later versions than this one never was. What follows
     /// begins after it.
     #[non_exhaustive]
@@ -76,7 +91,9 @@ impl Event {
         match self {
             Event::Message { message, .. } => message.version,
             Event::Change { change, .. } => change.version,
-            Event::Channel { version, .. } | Event::Rewound { version } => *version,
+            Event::Channel { version, .. } | Event::User { version, .. } | Event::Rewound { version } => {
+                *version
+            }
         }
     }
 }
@@ -131,6 +148,8 @@ enum What {
         slot: u64,
     },
     Channel,
+    /// Of no channel.
+    User(UserId),
 }
 
 impl Feed {
@@ -265,7 +284,13 @@ impl Feed {
                 }
             }
         }
-        self.keep(found.into_iter().map(Reverse).collect());
+        let users = self.kernel.fates.told(after, until);
+        let noted = users.into_iter().map(|(version, user)| Ahead {
+            version,
+            channel: ChannelId(0),
+            what: What::User(user),
+        });
+        self.keep(found.into_iter().chain(noted).map(Reverse).collect());
         self.until = until;
         Ok(true)
     }
@@ -293,8 +318,10 @@ impl Feed {
             What::Alteration { seq } if seq > head.trimmed.seq => {
                 let row = view.row::<Alteration>(ChannelSeq { channel, seq })?;
                 match row.filter(|row| row.version == version) {
-                    Some(row) => changed(seq, ChangedRow::Alteration(row))?,
-                    None => None,
+                    Some(row) if !alterations::is_erased_edit(view, &row)? => {
+                        changed(seq, ChangedRow::Alteration(row))?
+                    }
+                    _ => None,
                 }
             }
             What::Annotation { seq, slot } if seq > head.trimmed.seq => {
@@ -304,6 +331,13 @@ impl Feed {
                     None => None,
                 }
             }
+            What::User(user) => match self.kernel.fates.get(user).filter(|fate| fate.told_at() == version) {
+                Some(fate) => {
+                    let (user, deleted) = (view.name(Named::User, user.0)?, fate.deleted > 0);
+                    Some(Event::User { user, version, erased: fate.erased, deleted })
+                }
+                None => None,
+            },
             // It changed again, and will be told then, or it went.
             _ => None,
         };

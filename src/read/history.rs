@@ -182,7 +182,7 @@ impl<'a> History<'a> {
                 return Ok(ControlFlow::Continue(()));
             }
             let altered = alterations.of(record.mark.seq)?;
-            bytes += altered.map_or(record.payload.len(), |altered| altered.len(record.payload)) as u64;
+            bytes += senders.len(record, altered)? as u64;
             let mut done = count.get() > 0 && bytes > self.bytes;
             if !done {
                 count.set(count.get() + 1);

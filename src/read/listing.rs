@@ -282,9 +282,16 @@ impl<'a> Listing<'a> {
         let after = self.after.as_deref().unwrap_or_default();
         let end = view.moment.counts.names(named);
         let mut sources = Vec::new();
-        // In most stores no name needs a look at its head.
-        let all = named == Named::User || self.classes.0.is_empty() && view.kernel.dead_count() == 0;
-        let wanted = |id| all || self.means(view, ChannelId(id));
+        // In most stores no name needs a look at what became of its owner.
+        let all = match named {
+            Named::Channel => self.classes.0.is_empty() && view.kernel.dead_count() == 0,
+            Named::User => view.kernel.fates.dead() == 0,
+        };
+        let means = |id| match named {
+            Named::Channel => self.means(view, ChannelId(id)),
+            Named::User => !view.is_dead(named, id),
+        };
+        let wanted = |id| all || means(id);
         for layer in view.layers() {
             let names = layer.names_after(named, after, self.limit, |id| id < end && wanted(id));
             sources.push(NameSource::Memory(names.into_iter()));
@@ -309,7 +316,7 @@ impl<'a> Listing<'a> {
             && let Some((key, member)) = rows.next()?
         {
             let key = self::key(channel, key.user);
-            if self.tells_member(view, key, &member)? {
+            if !view.is_dead(Named::User, key.user.0) && self.tells_member(view, key, &member)? {
                 found.push((key, key.user.0));
             }
         }

@@ -39,8 +39,8 @@ use crate::files::record::{self, Record};
 use crate::kernel::{Kernel, View};
 use crate::model::alteration::Alteration;
 use crate::model::head::Head;
-use crate::model::ids::{Named, UserId};
-use crate::model::message::Message;
+use crate::model::ids::{EVERYBODY, Named, UserId};
+use crate::model::message::{Message, MessageState};
 
 /// Of which moment a question is asked.
 #[derive(Clone, Debug)]
@@ -90,29 +90,72 @@ impl Classes {
 /// How many names are remembered. A name costs little more to look up than to remember, so that a few do.
 const NAMES: usize = 16;
 
-/// Turns records into messages, and remembers the names of recent senders.
+/// Turns records into messages, and remembers recent senders.
 struct Senders<'a> {
     view: &'a View,
     /// Each in the place that its id gives it.
-    names: [Option<(UserId, Bytes)>; NAMES],
+    known: [KnownSender; NAMES],
+    /// The time, once a message was met that expires.
+    now: Option<i64>,
+}
+
+/// A sender; nobody's to begin with.
+struct KnownSender {
+    id: UserId,
+    name: Bytes,
+    /// What the sender sent up to this version is erased.
+    erased: u64,
 }
 
 impl<'a> Senders<'a> {
     /// Knows no name yet.
     fn new(view: &'a View) -> Self {
-        Senders { view, names: Default::default() }
+        const NOBODY: KnownSender = KnownSender { id: EVERYBODY, name: Bytes::new(), erased: 0 };
+        Senders { view, known: [NOBODY; NAMES], now: None }
     }
 
-    fn name(&mut self, sender: UserId) -> Result<Bytes> {
-        let place = &mut self.names[sender.0 as usize % NAMES];
-        if let Some((id, name)) = place
-            && *id == sender
-        {
-            return Ok(name.clone());
+    fn sender(&mut self, id: UserId) -> Result<&KnownSender> {
+        let known = &mut self.known[id.0 as usize % NAMES];
+        if known.id != id {
+            let name = match self.view.is_dead(Named::User, id.0) {
+                true => Bytes::new(),
+                false => self.view.name(Named::User, id.0)?,
+            };
+            let erased = self.view.erased_upto(id)?;
+            *known = KnownSender { id, name, erased };
         }
-        let name = self.view.name(Named::User, sender.0)?;
-        *place = Some((sender, name.clone()));
-        Ok(name)
+        Ok(known)
+    }
+
+    /// The time of the call.
+    fn now(&mut self) -> i64 {
+        *self.now.get_or_insert_with(|| self.view.kernel.options.env.unix_ms())
+    }
+
+    /// What became of a message, to who reads it: `altered` is what became of it alone.
+    fn state(&mut self, record: &Record<'_>, altered: Option<&Alteration>) -> Result<MessageState> {
+        if let Some(at) = record.expires()
+            && (altered.is_some_and(|altered| altered.expired) || at <= self.now())
+        {
+            return Ok(MessageState::Expired { at });
+        }
+        let state = altered.map(Alteration::state).unwrap_or_default();
+        let erased = self.sender(record.sender)?.erased;
+        Ok(match state {
+            MessageState::Erased { .. } => state,
+            _ if record.version <= erased => MessageState::Erased { version: erased },
+            _ => state,
+        })
+    }
+
+    /// The length of the payload that a message has for who reads it.
+    fn len(&mut self, record: &Record<'_>, altered: Option<&Alteration>) -> Result<usize> {
+        let state = self.state(record, altered)?;
+        Ok(match (state, altered) {
+            (MessageState::Sent, _) => record.payload.len(),
+            (MessageState::Edited { .. }, Some(altered)) => altered.payload.len(),
+            _ => 0,
+        })
     }
 
     /// The message of a record that borrows a part of `bytes`; the message shares it. `altered` is what became of it.
@@ -122,24 +165,26 @@ impl<'a> Senders<'a> {
         record: &Record<'_>,
         altered: Option<&Alteration>,
     ) -> Result<Message> {
-        let payload = match altered {
-            Some(altered) if altered.withheld() => Bytes::new(),
-            Some(altered) if altered.edited => self.view.bytes_of(&altered.payload)?,
-            _ => record::share(bytes, record.payload),
+        let state = self.state(record, altered)?;
+        let payload = match (state, altered) {
+            (MessageState::Sent, _) => record::share(bytes, record.payload),
+            (MessageState::Edited { .. }, Some(altered)) => self.view.bytes_of(&altered.payload)?,
+            _ => Bytes::new(),
         };
         Ok(Message {
             seq: record.mark.seq,
             ordinal: record.mark.ordinal,
             version: record.version,
-            sender: self.name(record.sender)?,
+            sender: self.sender(record.sender)?.name.clone(),
             timestamp: record.timestamp,
             silent: record.silent,
             quiet: record.quiet > 0,
             id: record.id,
             client_id: record.client_id.map(|id| record::share(bytes, id)),
             unique_id: record.unique_id.map(|id| record::share(bytes, id)),
+            expires: record.expires(),
             payload,
-            state: altered.map(Alteration::state).unwrap_or_default(),
+            state,
         })
     }
 }

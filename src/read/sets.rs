@@ -121,7 +121,7 @@ impl<'a> SetListing<'a> {
         while found.len() < self.limit
             && let Some((key, member)) = rows.next()?.filter(|(key, _)| key.set == self.set)
         {
-            if wanted(member.removed_at) {
+            if wanted(member.removed_at) && !view.is_dead(Named::User, key.user.0) {
                 found.push(SetEntry { name: view.name(Named::User, key.user.0)?, member });
             }
         }

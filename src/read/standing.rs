@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::kernel::View;
 use crate::kernel::scan::Scan;
 use crate::model::head::Head;
-use crate::model::ids::{ChannelId, UserId};
+use crate::model::ids::{ChannelId, Named, UserId};
 use crate::model::key::UserChannel;
 use crate::model::member::own::Own;
 use crate::model::membership::{FLOOR, Membership, key};
@@ -184,7 +184,17 @@ pub(super) fn count_all<'s>(
 
 /// The states of the channels that may be due; `None` if dropped tombstones leave that unknown.
 pub(super) fn changed_states(view: &View, user: &[u8], from: &Seen) -> Result<Option<Vec<Standing>>> {
-    let Some(user) = view.user_id(user)? else { return Ok(Some(Vec::new())) };
+    let Some(newest) = view.find_any(Named::User, user)? else { return Ok(Some(Vec::new())) };
+    let user = UserId(newest);
+    // What a deleted user of that name was told is no more.
+    let fate = view.kernel.fates.get(user).unwrap_or_default();
+    let dead = view.is_dead(Named::User, newest);
+    if fate.replaced > from.version || dead && fate.deleted > from.version {
+        return Ok(None);
+    }
+    if dead {
+        return Ok(Some(Vec::new()));
+    }
     if from.gap.is_none() && from.version == view.version() {
         return Ok(Some(Vec::new()));
     }

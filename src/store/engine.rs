@@ -53,6 +53,8 @@ pub struct Engine {
     lock: Mutex<Option<Box<dyn Send + Sync>>>,
     /// Where retention goes on, and after which sealed file it was last enforced in the background.
     retention: Mutex<(ChannelId, Option<u64>)>,
+    /// Held while messages expire.
+    expiring: Mutex<()>,
     /// When this process committed last, in Unix milliseconds; 0 for never.
     committed_at: AtomicI64,
     /// Written by the background only.
@@ -81,6 +83,7 @@ impl Engine {
             threads: Mutex::new(None),
             lock: Mutex::new(opened.lock),
             retention: Mutex::default(),
+            expiring: Mutex::default(),
             committed_at: AtomicI64::new(0),
             note: Mutex::default(),
             ending: Mutex::new(None),
@@ -431,7 +434,8 @@ impl Engine {
         Ok(retained)
     }
 
-    /// The trims of the first channels that hold more than their policies say.
+    /// The commits that upkeep has to do and that a replica may get by its log alone: ends of deleted users' memberships, messages
+    /// that expire, and the trims of the first channels that hold more than their policies say.
     pub fn overdue(&self, now: i64) -> Result<Batch> {
         self.kernel.check_open()?;
         let mut next = Some(ChannelId::default());
@@ -445,16 +449,20 @@ impl Engine {
         Ok(Batch::new())
     }
 
-    /// The same in the background, once after each sealing, and a part of the channels at once. A clock that is far beyond this
-    /// process's last commit makes nothing older than that.
+    /// The time as upkeep takes it in the background: a clock that is far beyond this process's last commit makes nothing older than
+    /// that, and before a first commit nothing is told.
+    fn trusted_ms(&self) -> Option<i64> {
+        let committed = self.committed_at.load(Ordering::Relaxed);
+        let now = self.options.env.unix_ms().min(committed.saturating_add(TRUSTED_MS));
+        (committed != 0).then_some(now)
+    }
+
+    /// The same in the background, once after each sealing, and a part of the channels at once.
     fn retain_step(&self) -> Result<()> {
         let sealed = self.upkeep.manifest().runs.last().map(|run| run.id);
-        let committed = self.committed_at.load(Ordering::Relaxed);
-        // To a replica it comes by its log.
-        if self.options.replica || committed == 0 || self.retention.lock().1 == sealed {
+        let Some(now) = self.trusted_ms().filter(|_| self.retention.lock().1 != sealed) else {
             return Ok(());
-        }
-        let now = self.options.env.unix_ms().min(committed.saturating_add(TRUSTED_MS));
+        };
         loop {
             self.check_pace()?;
             if self.enforce_retention(now, RETAIN)?.done {
@@ -462,6 +470,62 @@ impl Engine {
                 return Ok(());
             }
         }
+    }
+
+    /// Ends up to `most` memberships of deleted users.
+    pub fn finish_deletions(&self, most: usize) -> Result<u64> {
+        self.check_writable()?;
+        let mut ended = 0;
+        while ended < most as u64 {
+            self.check_pace()?;
+            let endings = self.upkeep.endings((most - ended as usize).min(RETAIN))?;
+            if endings.batch.is_empty() {
+                break;
+            }
+            let submitted = self.write(&endings.batch)?;
+            self.syncer().wait(submitted.lsn, submitted.wait)?;
+            ended += endings.memberships;
+        }
+        Ok(ended)
+    }
+
+    /// Lets up to `most` messages expire that are due at a time in Unix milliseconds.
+    pub fn expire_due(&self, now: i64, most: usize) -> Result<u64> {
+        self.check_writable()?;
+        let _alone = self.expiring.lock();
+        let mut expired = 0;
+        while expired < most as u64 {
+            self.check_pace()?;
+            let from = self.kernel.expiries.swap(u64::MAX, Ordering::AcqRel);
+            let part = self.expire_part(from, now, (most - expired as usize).min(RETAIN));
+            // What comes meanwhile may be due earlier.
+            let next = part.as_ref().map_or(from, |(next, _)| *next);
+            self.kernel.expiries.fetch_min(next, Ordering::AcqRel);
+            match part? {
+                (_, 0) => break,
+                (_, count) => expired += count,
+            }
+        }
+        Ok(expired)
+    }
+
+    /// Where to go on, and how many messages expired.
+    fn expire_part(&self, from: u64, now: i64, most: usize) -> Result<(u64, u64)> {
+        let due = self.upkeep.due_expiries(from, now, most)?;
+        if !due.batch.is_empty() {
+            let submitted = self.write(&due.batch)?;
+            self.syncer().wait(submitted.lsn, submitted.wait)?;
+        }
+        Ok((due.next, due.batch.len() as u64))
+    }
+
+    /// Commits what upkeep has to, in the background.
+    fn tend(&self) -> Result<()> {
+        self.finish_deletions(usize::MAX)?;
+        if let Some(now) = self.trusted_ms() {
+            self.expire_due(now, usize::MAX)?;
+        }
+        self.retain_step()
     }
 
     /// Seals the oldest full log segment, if there is one.
@@ -477,11 +541,11 @@ impl Engine {
         sealed
     }
 
-    /// Removes a segment of which all was trimmed, or merges segments once, if a merge is due. In the background retention comes
-    /// first.
+    /// Removes a segment of which all was trimmed, or merges segments once, if a merge is due. In the background the commits of upkeep
+    /// come first.
     pub fn merge_segments(&self) -> Result<bool> {
         if self.options.background
-            && let Err(error) = self.retain_step()
+            && let Err(error) = self.tend()
         {
             // Space comes back by merging all the same; it is tried again by the next step.
             tracing::warn!(name: "retention failed", target: "chanlog", %error, "retention failed");
@@ -609,6 +673,7 @@ impl Engine {
         let counts = (self.syncer().syncs(), self.committer.adopted());
         let mut stat = stat(&manifest, &self.kernel.moment(), self.syncer().end(), counts);
         stat.channels = stat.channels.saturating_sub(self.kernel.dead_count());
+        stat.users = stat.users.saturating_sub(self.kernel.fates.dead());
         stat.latencies = self.kernel.measures.latencies();
         let (feeds, feed_memory) = self.kernel.feeds.now();
         self.upkeep.share_memory(feed_memory);

@@ -589,6 +589,28 @@ impl Store {
         self.handle.engine.enforce_retention(now, most)
     }
 
+    /// Ends up to `most` memberships of users who were deleted ([`Batch::delete_user`](crate::Batch::delete_user)), by ordinary
+    /// commits of at most 256 each, and tells how many it ended: fewer than `most` if none is left. Until then
+    /// [`Head::members`](crate::Head::members) counts such users; nothing else tells of them. Background threads do the same
+    /// before they merge. Costs a walk over the rows of each such user, and a row for each membership.
+    ///
+    /// # Errors
+    /// Those of [`Store::commit`]; what was ended by then stays so.
+    pub fn finish_deletions(&self, most: usize) -> Result<u64> {
+        self.handle.engine.finish_deletions(most)
+    }
+
+    /// Lets messages expire whose time has come ([`Draft::expires`](crate::Draft::expires)), at most `most`, by ordinary commits of at
+    /// most 256 each, and tells how many did: fewer than `most` if no more are due. `now` is the time, in Unix milliseconds: who
+    /// calls answers for it. Background threads do the same before they merge, by the clock; but a clock more than an hour
+    /// beyond the process's last commit is taken for that hour. Costs two rows and three look-ups of messages for each.
+    ///
+    /// # Errors
+    /// Those of [`Store::commit`] and of reading a message; what expired by then stays so.
+    pub fn expire_due(&self, now: i64, most: usize) -> Result<u64> {
+        self.handle.engine.expire_due(now, most)
+    }
+
     /// Makes the bytes of erased messages go from the directory, now and in the caller's thread: when it returns, no file there
     /// holds a payload that an erased message ever had, by [`Batch::erase`](crate::Batch::erase) before this call. The same goes
     /// for messages that were trimmed or deleted with their channel, and for long values that were replaced since.

@@ -47,6 +47,8 @@ pub struct Upkeep {
     damaged: Mutex<BTreeSet<u64>>,
     /// A message of each segment that was not trimmed when that was looked at last.
     pub(super) counting: Mutex<BTreeMap<u64, (ChannelId, u64)>>,
+    /// What users sent and that was erased up to this version is in no segment any more.
+    pub(super) erased: Mutex<u64>,
     /// When sealed files were read again.
     pub scrubs: Scrubs,
     /// What was erased and may still be in files.
@@ -84,6 +86,7 @@ impl Upkeep {
             merging_runs: Mutex::new(()),
             damaged: Mutex::default(),
             counting: Mutex::default(),
+            erased: Mutex::default(),
             done: Mutex::default(),
         }
     }

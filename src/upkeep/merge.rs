@@ -16,6 +16,7 @@ use super::tombstones::{self, SendsOver};
 use super::withheld::Withheld;
 use crate::error::{Error, Result};
 use crate::files::manifest::{FileEntry, Manifest};
+use crate::files::record::Record;
 use crate::files::sealed::Kind;
 use crate::files::segment::Ask;
 use crate::files::{segment, table};
@@ -107,7 +108,13 @@ impl Upkeep {
         let is_last = |channel, seq| self.kernel.newest_head(channel).last.seq == seq;
         let withheld = Withheld::new(&self.kernel);
         let is_withheld = |channel, seqs| withheld.holds(channel, seqs);
-        let ask = Ask { is_last: &is_last, is_withheld: &is_withheld };
+        let is_erased = |record: &Record<'_>| withheld.is_erased(record);
+        let ask = Ask {
+            is_last: &is_last,
+            is_withheld: &is_withheld,
+            is_erased: &is_erased,
+            erased_upto: withheld.erased_upto(),
+        };
         let write = |id| segment::merge(&*self.disk, manifest.store, id, &open, ask, pace);
         let merged = self.merged(Kind::Segment, inputs, write)?;
         let Some(entry) = merged else { return Ok(true) };

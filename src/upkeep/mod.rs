@@ -1,12 +1,14 @@
 //! What keeps a store in shape: opening it, sealing, merging, and checking every byte.
 //!
-//! `backup` makes a second directory of a store; `files` owns the set of files and the manifest; `seal` and `merge` are its steps; `tombstones` says what a merge drops; `trimmed` removes
+//! `backup` makes a second directory of a store; `files` owns the set of files and the manifest; `seal` and `merge` are its steps; `tombstones` and `dead` say what a merge drops; `deletions` ends the memberships of deleted users; `expiry` finds messages whose time has come; `trimmed` removes
 //! segments that nobody reads any more, `withheld` takes bytes out of others, `erasures` knows what waits for that, and `overdue` since when; `scrub` reads sealed files again, whose turn it is by `turns`; `step` is what was done, to be told; `publish` gives numbers to the `metrics` facade;
 //! `recovery` opens a store; `verify` reads all of one; `inspect` shows the parts of one file; `report` holds the numbers that are told about a store.
 
 pub mod backup;
 mod dead;
+mod deletions;
 pub mod erasures;
+mod expiry;
 mod files;
 pub mod inspect;
 mod merge;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::dead::Dead;
 use super::files::{Pace, Upkeep};
 use super::step::Done;
 use crate::env::Dir;
@@ -115,7 +116,9 @@ impl Upkeep {
             return Ok((None, None));
         }
         let entry = |(id, len)| FileEntry { id, versions, len, level: 0 };
-        let run = entry(self.write(Kind::Run, |id| self.write_run(id, full, pace))?);
+        // A full segment is durable.
+        let dead = Dead::of_users(&self.kernel, versions.1);
+        let run = entry(self.write(Kind::Run, |id| self.write_run(id, full, &dead, pace))?);
         if full.messages() == 0 && full.contents.iter().all(|content| content.values.is_empty()) {
             return Ok((None, Some(run)));
         }
@@ -147,7 +150,7 @@ impl Upkeep {
         builder.finish(full.versions())
     }
 
-    fn write_run(&self, id: u64, full: &Full<'_>, pace: &mut Pace<'_>) -> Result<u64> {
+    fn write_run(&self, id: u64, full: &Full<'_>, dead: &Dead, pace: &mut Pace<'_>) -> Result<u64> {
         let key = self.kernel.moment().files.key;
         let mut builder = RunBuilder::create(&*self.disk, self.kernel.store, id, key, pace)?;
         builder.section(HEADS, false)?;
@@ -159,7 +162,7 @@ impl Upkeep {
             let (key, version) = (Key { a: channel.0, ..Key::default() }, newest.head.changed);
             builder.put(table::RunEntry { key, tag: 0, version, image: &image })?;
         }
-        full.contents[0].rows.each(&mut WriteRows { builder: &mut builder, full, image })?;
+        full.contents[0].rows.each(&mut WriteRows { builder: &mut builder, full, dead, image })?;
         let (first, names) = full.names(Named::Channel);
         builder.channels(first, &names)?;
         let (first, names) = full.names(Named::User);
@@ -238,6 +241,8 @@ pub(super) fn links(files: &FileSet, channel: ChannelId, previous: (u64, u64)) -
 struct WriteRows<'b, 'p> {
     builder: &'b mut RunBuilder<'p>,
     full: &'b Full<'b>,
+    /// What is left out.
+    dead: &'b Dead,
     image: Vec<u8>,
 }
 
@@ -259,7 +264,10 @@ impl EachTable<AllRows> for WriteRows<'_, '_> {
             self.image.clear();
             row.encode(&mut self.image);
             let (key, version) = (key.raw(), row.version());
-            self.builder.put(table::RunEntry { key, tag: row.tag(), version, image: &self.image })?;
+            let entry = table::RunEntry { key, tag: row.tag(), version, image: &self.image };
+            if !self.dead.has(T::TABLE, &entry) {
+                self.builder.put(entry)?;
+            }
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
 //! Which tombstones a merge of runs drops: rows of users who left long ago, or beyond the newest few of a user, and
-//! members who left, users who were taken out of sets, and sends whose client ids count no more. What makes a row a
+//! members who left, users who were taken out of sets, sends whose client ids count no more, and messages that have expired. What makes a row a
 //! tombstone, and what a dropped one leaves, stands in `model::membership`.
 //!
 //! Invariant: only a merge with the oldest run drops any, as a tombstone hides what older runs say. The greatest version of
@@ -11,6 +11,7 @@ use std::collections::BinaryHeap;
 
 use super::dead::Dead;
 use crate::files::table::{Filter, Last, RunEntry};
+use crate::model::expiry::Expiry;
 use crate::model::ids::{ChannelId, UserId};
 use crate::model::image::Image;
 use crate::model::key::TableKey;
@@ -36,6 +37,7 @@ pub fn filter<'d>(
         Membership::TABLE => {
             Some(Box::new(LeftRows { keep, dead, surplus: Surplus::new(keep.count), user: 0, floor: None }))
         }
+        Expiry::TABLE => Some(Box::new(Expired)),
         Member::TABLE => Some(Box::new(LeftMembers { keep })),
         SetMember::TABLE => Some(Box::new(OldRemovals { keep, removed_at: |row: SetMember| row.removed_at })),
         InSet::TABLE => Some(Box::new(OldRemovals { keep, removed_at: |row: InSet| row.removed_at })),
@@ -92,6 +94,19 @@ impl LeftRows<'_> {
     /// When the channel of a row was deleted.
     fn deleted(&self, entry: &RunEntry<'_>) -> Option<(u64, i64)> {
         self.dead.channel(ChannelId(u32::try_from(entry.key.b).ok()?))
+    }
+}
+
+/// Drops the rows of messages that have expired.
+struct Expired;
+
+impl Filter for Expired {
+    fn group<'a>(&mut self, _: &mut dyn Iterator<Item = RunEntry<'a>>) -> Option<()> {
+        Some(())
+    }
+
+    fn keep(&mut self, tombstone: &RunEntry<'_>) -> Option<bool> {
+        Expiry::decode(tombstone.version, tombstone.image).map(|row| !row.done)
     }
 }
 

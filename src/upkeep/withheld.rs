@@ -1,5 +1,5 @@
-//! Taking bytes out of message segments that nobody reads any more: of messages that were erased, trimmed, or deleted with
-//! their channel, and of values that no row names (DESIGN 9.5).
+//! Taking bytes out of message segments that nobody reads any more: of messages that were erased, by themselves or with all that
+//! their sender sent, trimmed, or deleted with their channel, and of values that no row names (DESIGN 9.5).
 //!
 //! A record keeps all but its payload, so that chains, seqs and ordinals stay as they are. Any merge of segments leaves such
 //! payloads out, values apart; [`Upkeep::take_out`] rewrites the segments that hold one.
@@ -10,18 +10,21 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashSet};
 use std::ops::{ControlFlow, RangeInclusive};
 
+use hashbrown::HashMap;
+
 use super::files::{Pace, Upkeep};
 use super::step::Done;
 use crate::env::sync::Arc;
 use crate::error::Result;
 use crate::files::manifest::FileEntry;
+use crate::files::record::Record;
 use crate::files::sealed::Kind;
 use crate::files::segment::{self, Ask, EVER, Segment};
 use crate::files::table::Run;
 use crate::kernel::{FileSet, Kernel, Part};
 use crate::model::alteration::Alteration;
 use crate::model::head::HEADS;
-use crate::model::ids::{ChannelId, VALUES};
+use crate::model::ids::{ChannelId, UserId, VALUES};
 use crate::model::key::ChannelSeq;
 use crate::model::{Table, WithTable, with_table};
 
@@ -30,6 +33,8 @@ pub struct Withheld<'k> {
     kernel: &'k Arc<Kernel>,
     /// The versions of the values that rows name; `None` if all values stay.
     values: Option<HashSet<u64>>,
+    /// Up to which version what users sent is erased.
+    users: HashMap<UserId, u64>,
     channel: RefCell<Option<InChannel>>,
     /// Whether anything was.
     any: Cell<bool>,
@@ -46,7 +51,8 @@ struct InChannel {
 impl<'k> Withheld<'k> {
     /// As of when each channel is asked about.
     pub fn new(kernel: &'k Arc<Kernel>) -> Withheld<'k> {
-        Withheld { kernel, values: None, channel: RefCell::new(None), any: Cell::new(false) }
+        let users = kernel.fates.erased(u64::MAX);
+        Withheld { kernel, values: None, users, channel: RefCell::new(None), any: Cell::new(false) }
     }
 
     /// Whether anything was withheld of what was asked about.
@@ -59,6 +65,19 @@ impl<'k> Withheld<'k> {
         let found = if channel == VALUES { self.holds_value(&seqs) } else { self.holds_seq(channel, seqs)? };
         self.any.set(self.any.get() || found);
         Ok(found)
+    }
+
+    /// Whether what a message's sender sent is erased, up to that message.
+    pub fn is_erased(&self, record: &Record<'_>) -> bool {
+        let upto = self.users.get(&record.sender).filter(|_| record.channel != VALUES);
+        let found = upto.is_some_and(|upto| record.version <= *upto);
+        self.any.set(self.any.get() || found);
+        found
+    }
+
+    /// Nothing that was sent after this version is erased because of its sender.
+    pub fn erased_upto(&self) -> u64 {
+        self.users.values().copied().max().unwrap_or(0)
     }
 
     fn holds_value(&self, versions: &RangeInclusive<u64>) -> bool {
@@ -103,9 +122,16 @@ impl Upkeep {
     ) -> Result<()> {
         let _alone = self.merging_segments.lock();
         self.check()?;
-        let files = self.kernel.moment().files.clone();
+        let moment = self.kernel.moment();
+        let files = moment.files.clone();
+        let sealed = files.frozen.first().unwrap_or(&moment.active).start.version;
+        drop(moment);
         let values = if only.is_some() { None } else { named_values(&files)? };
-        let withheld = Withheld { values, ..Withheld::new(&self.kernel) };
+        let mut withheld = Withheld { values, ..Withheld::new(&self.kernel) };
+        // What was taken out before does not come back, if it was sealed.
+        let (newest, mut erased) =
+            (self.kernel.fates.erased(sealed).values().copied().max(), self.erased.lock());
+        withheld.users.retain(|_, upto| *upto > *erased);
         for part in &files.segments {
             // One that is damaged can't be written anew.
             let Ok(segment) = &part.segment else { continue };
@@ -116,6 +142,9 @@ impl Upkeep {
             if wanted {
                 self.rewrite(part, segment, &withheld, &sync, pace)?;
             }
+        }
+        if only.is_none() {
+            *erased = newest.unwrap_or(0).max(*erased);
         }
         Ok(())
     }
@@ -131,7 +160,13 @@ impl Upkeep {
         let since = self.now();
         let is_last = |channel, seq| self.kernel.newest_head(channel).last.seq == seq;
         let is_withheld = |channel, seqs| withheld.holds(channel, seqs);
-        let ask = Ask { is_last: &is_last, is_withheld: &is_withheld };
+        let is_erased = |record: &Record<'_>| withheld.is_erased(record);
+        let ask = Ask {
+            is_last: &is_last,
+            is_withheld: &is_withheld,
+            is_erased: &is_erased,
+            erased_upto: withheld.erased_upto(),
+        };
         let (store, inputs) = (self.kernel.store, std::slice::from_ref(segment));
         let (id, len) = self.write(Kind::Segment, |id| {
             segment::merge(&*self.disk, store, id, inputs, ask, &mut |bytes| pace(bytes))
@@ -161,14 +196,16 @@ impl Upkeep {
 /// Whether a segment holds a payload that is withheld.
 fn holds_any(segment: &Segment, withheld: &Withheld<'_>) -> Result<bool> {
     let mut found = false;
+    let erased = segment.versions().0 <= withheld.erased_upto();
     segment.each_channel(&mut |entry| {
         let (channel, seqs) = (entry.channel, entry.extent.first_seq..=entry.extent.last_seq);
-        if !withheld.holds(channel, seqs.clone())? {
+        if !withheld.holds(channel, seqs.clone())? && !erased {
             return Ok(ControlFlow::Continue(()));
         }
         segment.read(&entry, &seqs, &EVER, false, &mut |_, record| {
             let seq = record.mark.seq;
-            found = !record.payload.is_empty() && withheld.holds(channel, seq..=seq)?;
+            found = !record.payload.is_empty()
+                && (withheld.is_erased(record) || withheld.holds(channel, seq..=seq)?);
             Ok(if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })
     })?;

@@ -16,6 +16,7 @@ use crate::env::sync::atomic::{AtomicUsize, Ordering};
 use crate::error::Result;
 use crate::kernel::Effects;
 use crate::kernel::effects::Changed;
+use crate::model::fate::UserFate;
 use crate::model::key::TableKey;
 use crate::model::{EachTable, Family, SomeOf, Table};
 
@@ -109,7 +110,9 @@ impl Changes {
         }
         let _ = effects.rows.each(&mut Add(self));
         let made = !(effects.channels.is_empty() && effects.users.is_empty());
-        reads.names && made || effects.heads.iter().any(|(channel, _)| reads.heads.contains(channel))
+        // What became of users bears on all that names them.
+        let fates = effects.rows.get::<UserFate>().is_some_and(|fates| !fates.is_empty());
+        fates || reads.names && made || effects.heads.iter().any(|(channel, _)| reads.heads.contains(channel))
     }
 
     /// Whether any of the rows was read.

@@ -21,8 +21,7 @@ use crate::kernel::effects::{Changed, Effects};
 use crate::model::head::Head;
 use crate::model::ids::{ChannelId, Named};
 use crate::model::key::TableKey;
-use crate::model::mark::Mark;
-use crate::model::message::Placed;
+use crate::model::message::{Origin, Placed};
 use crate::model::{EachTable, EachTableMut, Family, SomeOf, Table};
 
 /// Unpublished state.
@@ -31,8 +30,8 @@ pub struct Overlay {
     rows: SomeOf<Unpublished>,
     channels: HashMap<Bytes, NameIds>,
     users: HashMap<Bytes, NameIds>,
-    /// The marks of unpublished messages, ascending.
-    marks: HashMap<ChannelId, VecDeque<Mark>>,
+    /// Unpublished messages, ascending.
+    messages: HashMap<ChannelId, VecDeque<Origin>>,
     /// Names and messages of the group, to be taken back.
     added: Vec<Added>,
     counts: Counts,
@@ -167,7 +166,7 @@ impl Overlay {
             rows: SomeOf::default(),
             channels: HashMap::new(),
             users: HashMap::new(),
-            marks: HashMap::new(),
+            messages: HashMap::new(),
             added: Vec::new(),
             counts,
             group: point,
@@ -178,7 +177,7 @@ impl Overlay {
 
     /// Goes on from there, with nothing unpublished.
     pub fn begin_at(&mut self, counts: Counts) {
-        debug_assert!(self.heads.map.is_empty() && self.marks.is_empty() && self.channels.is_empty());
+        debug_assert!(self.heads.map.is_empty() && self.messages.is_empty() && self.channels.is_empty());
         self.counts = counts;
         self.settle();
     }
@@ -295,18 +294,23 @@ impl Overlay {
         }
     }
 
-    /// The mark of the last unpublished message of a channel up to `seq`.
-    pub fn mark_at(&self, channel: ChannelId, seq: u64) -> Option<Mark> {
+    /// The last unpublished message of a channel up to `seq`.
+    pub fn origin_at(&self, channel: ChannelId, seq: u64) -> Option<Origin> {
         self.all().find_map(|overlay| {
-            let marks = overlay.marks.get(&channel)?;
-            let after = marks.partition_point(|mark| mark.seq <= seq);
-            marks.get(after.checked_sub(1)?).copied()
+            let messages = overlay.messages.get(&channel)?;
+            let after = messages.partition_point(|origin| origin.mark.seq <= seq);
+            messages.get(after.checked_sub(1)?).copied()
         })
     }
 
-    /// Notes the mark of a new message.
-    pub fn add_mark(&mut self, channel: ChannelId, mark: Mark) {
-        self.marks.entry(channel).or_default().push_back(mark);
+    /// Whether a table has unpublished rows.
+    pub fn any<T: Table>(&self) -> bool {
+        self.all().any(|overlay| overlay.rows.get::<T>().is_some_and(|rows| !rows.map.is_empty()))
+    }
+
+    /// Notes a new message.
+    pub fn add_message(&mut self, channel: ChannelId, origin: Origin) {
+        self.messages.entry(channel).or_default().push_back(origin);
         self.added.push(Added::Message(channel));
     }
 
@@ -347,10 +351,10 @@ impl Overlay {
                 Added::Channel(name) => drop_name(&mut self.channels, &name, |ids| _ = ids.pop()),
                 Added::User(name) => drop_name(&mut self.users, &name, |ids| _ = ids.pop()),
                 Added::Message(channel) => {
-                    if let Some(marks) = self.marks.get_mut(&channel) {
-                        marks.pop_back();
-                        if marks.is_empty() {
-                            self.marks.remove(&channel);
+                    if let Some(messages) = self.messages.get_mut(&channel) {
+                        messages.pop_back();
+                        if messages.is_empty() {
+                            self.messages.remove(&channel);
                         }
                     }
                 }
@@ -372,7 +376,7 @@ impl Overlay {
         let _ = self.rows.each_mut(&mut Clear);
         empty(&mut self.channels);
         empty(&mut self.users);
-        empty(&mut self.marks);
+        empty(&mut self.messages);
     }
 
     /// Forgets what a commit did, once it is published.
@@ -391,15 +395,15 @@ impl Overlay {
         let oldest = |ids: &mut NameIds| _ = ids.remove(0);
         effects.channels.iter().for_each(|name| drop_name(&mut self.channels, name, oldest));
         effects.users.iter().for_each(|name| drop_name(&mut self.users, name, oldest));
-        effects.messages.iter().for_each(|placed| self.forget_mark(placed));
+        effects.messages.iter().for_each(|placed| self.forget_message(placed));
     }
 
-    fn forget_mark(&mut self, placed: &Placed) {
-        let Some(marks) = self.marks.get_mut(&placed.channel) else { return };
-        let published = marks.partition_point(|mark| mark.seq <= placed.mark.seq);
-        marks.drain(..published);
-        if marks.is_empty() {
-            self.marks.remove(&placed.channel);
+    fn forget_message(&mut self, placed: &Placed) {
+        let Some(messages) = self.messages.get_mut(&placed.channel) else { return };
+        let published = messages.partition_point(|origin| origin.mark.seq <= placed.mark.seq);
+        messages.drain(..published);
+        if messages.is_empty() {
+            self.messages.remove(&placed.channel);
         }
     }
 }

@@ -23,10 +23,10 @@ use crate::kernel::messages;
 use crate::kernel::view::OWN_LAYER;
 use crate::kernel::{Counts, Kernel, Moment, View};
 use crate::model::batch::Batch;
+use crate::model::fate::UserFate;
 use crate::model::head::{Head, Loss};
-use crate::model::ids::{ChannelId, Named};
-use crate::model::mark::Mark;
-use crate::model::message::Said;
+use crate::model::ids::{ChannelId, Named, UserId};
+use crate::model::message::{Origin, Said};
 use crate::model::op::{Limits, NamesOf};
 use crate::model::window::SendWindow;
 use crate::model::{EachTable, Family, Op, SomeOf, Table};
@@ -44,7 +44,7 @@ pub struct Prepared {
     segment: u64,
     /// The names of each operation.
     pub names: Vec<OpNames>,
-    /// The users of names in lists, as far as they were known.
+    /// The users of names in lists, deleted ones too, as far as they were known.
     listed: HashMap<Vec<u8>, u32>,
     /// What was read.
     pub reads: Reads,
@@ -101,8 +101,8 @@ pub struct Wanted {
     rows: SomeOf<WantedRows>,
     /// Where ranges begin.
     ranges: SomeOf<WantedRows>,
-    marks: Vec<(ChannelId, u64)>,
-    /// Messages.
+    messages: Vec<(ChannelId, u64)>,
+    /// What messages were sent with.
     said: Vec<(ChannelId, u64)>,
     /// Whether to wait until all is published that is written.
     pub unpublished: bool,
@@ -121,7 +121,7 @@ impl Wanted {
         }
         let _ = more.rows.each(&mut Extend(&mut self.rows));
         let _ = more.ranges.each(&mut Extend(&mut self.ranges));
-        self.marks.extend(more.marks);
+        self.messages.extend(more.messages);
         self.said.extend(more.said);
     }
 }
@@ -196,12 +196,12 @@ fn look_up(view: &View, batch: &Batch, limits: &Limits) -> Result<LookedUp> {
         reads |= op.reads();
         positioned |= matches!(op, Op::SetPosition(_));
         for name in &names.listed {
-            if let Some(id) = view.find(Named::User, name)? {
+            if let Some(id) = view.find_any(Named::User, name)? {
                 listed.insert(name.to_vec(), id);
             }
         }
         let find = |named: Named, name: &[u8]| -> Result<Name> {
-            Ok(match view.find(named, name)? {
+            Ok(match view.find_any(named, name)? {
                 Some(id) => Name::Known(id),
                 None => Name::Unknown,
             })
@@ -242,7 +242,7 @@ impl BatchReading {
         }
         wanted.rows.each(&mut Rows(self))?;
         wanted.ranges.each(&mut Ranges(self))?;
-        wanted.marks.iter().try_for_each(|(channel, seq)| self.mark(*channel, *seq).map(drop))?;
+        wanted.messages.iter().try_for_each(|(channel, seq)| self.origin(*channel, *seq).map(drop))?;
         wanted.said.iter().try_for_each(|(channel, seq)| self.said(*channel, *seq).map(drop))
     }
 
@@ -290,7 +290,7 @@ impl Source for &mut BatchReading {
 
     fn find(&mut self, named: Named, name: &[u8]) -> Result<Option<u32>> {
         self.prepared.reads.names = true;
-        self.view.find(named, name)
+        self.view.find_any(named, name)
     }
 
     fn row<T: Table>(&mut self, key: T::Key) -> Result<Option<T>> {
@@ -302,8 +302,16 @@ impl Source for &mut BatchReading {
         Ok(())
     }
 
-    fn mark(&mut self, channel: ChannelId, seq: u64) -> Result<Mark> {
-        BatchReading::mark(self, channel, seq)
+    fn origin(&mut self, channel: ChannelId, seq: u64) -> Result<Origin> {
+        BatchReading::origin(self, channel, seq)
+    }
+
+    fn any_fates(&self) -> bool {
+        !self.view.kernel.fates.is_empty()
+    }
+
+    fn fate(&self, user: UserId) -> Option<UserFate> {
+        self.view.kernel.fates.get(user)
     }
 
     fn said(&mut self, channel: ChannelId, seq: u64) -> Result<Option<Said>> {
@@ -342,10 +350,10 @@ impl BatchReading {
         Ok(&ranges[at].1)
     }
 
-    fn mark(&mut self, channel: ChannelId, seq: u64) -> Result<Mark> {
-        let mark = messages::mark_at(&self.view, channel, seq)?;
-        self.prepared.reads.marks.push(((channel, seq), mark));
-        Ok(mark)
+    fn origin(&mut self, channel: ChannelId, seq: u64) -> Result<Origin> {
+        let origin = messages::origin_at(&self.view, channel, seq)?;
+        self.prepared.reads.messages.push(((channel, seq), origin));
+        Ok(origin)
     }
 
     fn said(&mut self, channel: ChannelId, seq: u64) -> Result<Option<Said>> {
@@ -370,7 +378,7 @@ pub struct Staging<'a> {
     /// Whether something was published since the batch was prepared.
     changed: bool,
     again_rows: SomeOf<Again>,
-    again_marks: usize,
+    again_messages: usize,
     again_said: usize,
     /// What was needed and not there.
     pub wanted: Wanted,
@@ -386,7 +394,7 @@ impl<'a> Staging<'a> {
 
     /// Goes back to the beginning of what was read.
     pub fn rewind(&mut self) {
-        (self.again_rows, self.again_marks, self.again_said) = (SomeOf::default(), 0, 0);
+        (self.again_rows, self.again_messages, self.again_said) = (SomeOf::default(), 0, 0);
     }
 
     /// `None` if a layer that may have changed since the batch was prepared is no longer in memory.
@@ -398,7 +406,7 @@ impl<'a> Staging<'a> {
             changed: moment.counts.version != prepared.counts.version,
             moment,
             again_rows: SomeOf::default(),
-            again_marks: 0,
+            again_messages: 0,
             again_said: 0,
             wanted: Wanted::default(),
             again: false,
@@ -456,16 +464,12 @@ impl Source for &mut Staging<'_> {
     }
 
     fn find(&mut self, named: Named, name: &[u8]) -> Result<Option<u32>> {
-        if named == Named::User
-            && let Some(id) = self.prepared.listed.get(name)
-        {
-            return Ok(Some(*id));
+        // It was unknown before these layers, or what had it was deleted.
+        let newer = || self.layers().find_map(|layer| layer.find(named, name, u32::MAX));
+        match if self.changed { newer() } else { None } {
+            None if named == Named::User => Ok(self.prepared.listed.get(name).copied()),
+            found => Ok(found),
         }
-        if !self.changed {
-            return Ok(None);
-        }
-        // It was unknown before these layers, or what had it was deleted in them.
-        Ok(self.layers().find_map(|layer| layer.find(named, name, u32::MAX)))
     }
 
     fn row<T: Table>(&mut self, key: T::Key) -> Result<Option<T>> {
@@ -505,11 +509,19 @@ impl Source for &mut Staging<'_> {
         Ok(())
     }
 
-    fn mark(&mut self, channel: ChannelId, seq: u64) -> Result<Mark> {
-        match find_again(&self.prepared.reads.marks, &mut self.again_marks, &(channel, seq)) {
-            Some(mark) => Ok(*mark),
+    fn any_fates(&self) -> bool {
+        !self.kernel.fates.is_empty()
+    }
+
+    fn fate(&self, user: UserId) -> Option<UserFate> {
+        self.kernel.fates.get(user)
+    }
+
+    fn origin(&mut self, channel: ChannelId, seq: u64) -> Result<Origin> {
+        match find_again(&self.prepared.reads.messages, &mut self.again_messages, &(channel, seq)) {
+            Some(origin) => Ok(*origin),
             None => {
-                self.wanted.marks.push((channel, seq));
+                self.wanted.messages.push((channel, seq));
                 Err(self.miss())
             }
         }

@@ -3,8 +3,7 @@
 use hashbrown::HashSet;
 
 use crate::model::ids::ChannelId;
-use crate::model::mark::Mark;
-use crate::model::message::Said;
+use crate::model::message::{Origin, Said};
 use crate::model::{Family, SomeOf, Table};
 
 /// What a batch read, in the order of reading.
@@ -14,8 +13,8 @@ pub struct Reads {
     pub rows: SomeOf<Read>,
     /// Rows of a group from a key on.
     pub ranges: SomeOf<ReadRanges>,
-    /// Marks of messages.
-    pub marks: Vec<((ChannelId, u64), Mark)>,
+    /// The last messages up to a seq.
+    pub messages: Vec<((ChannelId, u64), Origin)>,
     /// What messages were sent with.
     pub said: Vec<((ChannelId, u64), Option<Said>)>,
     /// Heads; only for a batch that is run ahead.

@@ -9,13 +9,15 @@ use crate::files::record::Record;
 use crate::files::table::{self, HashKey};
 use crate::kernel::{Effects, values};
 use crate::model::batch::Batch;
+use crate::model::expiry;
+use crate::model::fate::{self, UserFate};
 use crate::model::follow::follow_message;
 use crate::model::head::{Head, Loss};
 use crate::model::ids::{ChannelId, LogId, MAX_IDS, Named, UserId};
 use crate::model::image::{Patch, Stored, patched};
 use crate::model::key::TableKey;
 use crate::model::mark::Mark;
-use crate::model::message::{NewMessage, Placed, Said};
+use crate::model::message::{NewMessage, Origin, Placed, Said};
 use crate::model::outcome::Outcome;
 use crate::model::position::Position;
 use crate::model::sent;
@@ -60,18 +62,23 @@ pub trait Source {
     fn window(&self) -> SendWindow;
     /// A head.
     fn head(&self, channel: ChannelId) -> Head;
-    /// The newest id of a name that was unknown when it was looked up, or stands in a list, or whose channel was deleted since.
+    /// The newest id of a name that was unknown when it was looked up, or stands in a list, or whose owner was deleted. It may be
+    /// that of the deleted one.
     fn find(&mut self, named: Named, name: &[u8]) -> Result<Option<u32>>;
     /// A row.
     fn row<T: Table>(&mut self, key: T::Key) -> Result<Option<T>>;
     /// Visits the rows of `from`'s group from there on, in any order.
     fn each_after<T: Table>(&mut self, from: T::Key, visit: &mut dyn FnMut(T::Key, &T)) -> Result<()>;
-    /// The mark of the last message up to `seq`.
-    fn mark(&mut self, channel: ChannelId, seq: u64) -> Result<Mark>;
+    /// The last message up to `seq`.
+    fn origin(&mut self, channel: ChannelId, seq: u64) -> Result<Origin>;
     /// What a published message was sent with.
     fn said(&mut self, channel: ChannelId, seq: u64) -> Result<Option<Said>>;
     /// What is answered where a message is needed that an unpublished commit made.
     fn unpublished(&mut self) -> Error;
+    /// Whether anything became of any user.
+    fn any_fates(&self) -> bool;
+    /// What became of a user.
+    fn fate(&self, user: UserId) -> Option<UserFate>;
 }
 
 /// What running the operations of a batch gave.
@@ -142,42 +149,64 @@ impl<'a, S: Source> Transact<'a, S> {
         Ran { outcomes, effects: self.effects, count: self.count }
     }
 
+    /// The newest id of a name, whose owner may have been deleted.
     fn find(&mut self, named: Named, name: &[u8]) -> Result<Option<u32>> {
         let looked_up = match named {
             Named::Channel => self.names.channel,
             Named::User => self.names.user,
         };
-        if let Name::Known(id) = looked_up
-            && !self.is_dead(named, id)
-        {
-            return Ok(Some(id));
+        match looked_up {
+            Name::Known(id) if !self.is_dead(named, id) => Ok(Some(id)),
+            // What had the name was deleted, and perhaps another has it by now.
+            Name::Known(id) => Ok(self.look_for(named, name)?.or(Some(id))),
+            Name::Unknown => self.look_for(named, name),
         }
-        self.look_for(named, name)
     }
 
-    /// The id of a name that is none of those that were looked up by their place, or whose channel was deleted since.
+    /// The newest id of a name that is none of those that were looked up by their place, or whose owner was deleted.
     fn look_for(&mut self, named: Named, name: &[u8]) -> Result<Option<u32>> {
-        let found = match self.overlay.find(named, name) {
-            Some(id) => Some(id),
-            None => self.source.find(named, name)?,
-        };
-        Ok(found.filter(|id| !self.is_dead(named, *id)))
+        match self.overlay.find(named, name) {
+            Some(id) => Ok(Some(id)),
+            None => self.source.find(named, name),
+        }
     }
 
-    /// Whether a channel was deleted.
+    /// Those of a name whose owner was not deleted.
+    fn find_live(&mut self, named: Named, name: &[u8]) -> Result<Option<u32>> {
+        Ok(self.find(named, name)?.filter(|id| !self.is_dead(named, *id)))
+    }
+
+    /// What became of a user.
+    fn fate(&self, user: UserId) -> Option<UserFate> {
+        self.overlay.row::<UserFate>(user).cloned().or_else(|| self.source.fate(user))
+    }
+
+    /// Whether a channel or a user was deleted.
     fn is_dead(&self, named: Named, id: u32) -> bool {
         match named {
             Named::Channel => State::head(self, ChannelId(id)).dead(),
-            Named::User => false,
+            Named::User => self.fate(UserId(id)).is_some_and(|fate| fate.deleted > 0),
         }
     }
 
     /// The id of a name, which is made if need be.
     fn intern(&mut self, named: Named, name: &[u8]) -> Result<u32> {
-        match self.find(named, name)? {
-            Some(id) => Ok(id),
-            None => self.add_name(named, name),
+        let newest = self.find(named, name)?;
+        self.or_add(named, name, newest)
+    }
+
+    /// The newest id of a name, or the next one if there is none, or its owner was deleted.
+    fn or_add(&mut self, named: Named, name: &[u8], newest: Option<u32>) -> Result<u32> {
+        let Some(before) = newest else { return self.add_name(named, name) };
+        if !self.is_dead(named, before) {
+            return Ok(before);
         }
+        let id = self.add_name(named, name)?;
+        if named == Named::User {
+            let replaced = self.fate(UserId(before)).map_or(0, |fate| fate.deleted);
+            self.patch::<UserFate>(UserId(id), Patch::new().set(fate::field::replaced, replaced))?;
+        }
+        Ok(id)
     }
 
     fn add_name(&mut self, named: Named, name: &[u8]) -> Result<u32> {
@@ -271,11 +300,11 @@ impl<S: Source> Transaction for Transact<'_, S> {
     }
 
     fn find_channel(&mut self, name: &[u8]) -> Result<Option<ChannelId>> {
-        Ok(self.find(Named::Channel, name)?.map(ChannelId))
+        Ok(self.find_live(Named::Channel, name)?.map(ChannelId))
     }
 
     fn find_user(&mut self, name: &[u8]) -> Result<Option<UserId>> {
-        Ok(self.find(Named::User, name)?.map(UserId))
+        Ok(self.find_live(Named::User, name)?.map(UserId))
     }
 
     fn make_channel(&mut self, name: &[u8]) -> Result<ChannelId> {
@@ -287,8 +316,8 @@ impl<S: Source> Transaction for Transact<'_, S> {
     }
 
     fn make_listed(&mut self, name: &[u8]) -> Result<UserId> {
-        let known = self.look_for(Named::User, name)?;
-        known.map_or_else(|| self.add_name(Named::User, name), Ok).map(UserId)
+        let newest = self.look_for(Named::User, name)?;
+        self.or_add(Named::User, name, newest).map(UserId)
     }
 
     fn head(&mut self, channel: ChannelId) -> Head {
@@ -314,9 +343,13 @@ impl<S: Source> Transaction for Transact<'_, S> {
         if seq == head.last.seq || seq <= head.trimmed.seq {
             return Ok(if seq == head.last.seq { head.last } else { head.trimmed });
         }
-        match self.overlay.mark_at(channel, seq) {
-            Some(mark) => Ok(mark),
-            None => self.source.mark(channel, seq),
+        Transaction::origin(self, channel, seq).map(|origin| origin.mark)
+    }
+
+    fn origin(&mut self, channel: ChannelId, seq: u64) -> Result<Origin> {
+        match self.overlay.origin_at(channel, seq) {
+            Some(origin) => Ok(origin),
+            None => self.source.origin(channel, seq),
         }
     }
 
@@ -327,12 +360,16 @@ impl<S: Source> Transaction for Transact<'_, S> {
             let record = self.out.get(at..).and_then(Record::decode);
             return Ok(record.map(|record| said(self.source.hash_key(), &record)));
         }
-        match self.overlay.mark_at(channel, seq) {
+        match self.overlay.origin_at(channel, seq) {
             None => self.source.said(channel, seq),
             // It is in the log, or about to be: no place to read from under the lock.
-            Some(mark) if mark.seq == seq => Err(self.source.unpublished()),
+            Some(origin) if origin.mark.seq == seq => Err(self.source.unpublished()),
             Some(_) => Ok(None),
         }
+    }
+
+    fn any_fates(&self) -> bool {
+        self.source.any_fates() || self.overlay.any::<UserFate>()
     }
 
     fn each_after<T: Table>(&mut self, from: T::Key, visit: &mut dyn FnMut(T::Key, &T)) -> Result<()> {
@@ -347,8 +384,9 @@ impl<S: Source> Transaction for Transact<'_, S> {
     }
 
     fn append(&mut self, message: NewMessage<'_>) -> Result<Outcome> {
-        let NewMessage { channel, sender, timestamp, silent, id, client_id, unique_id, payload, .. } =
-            message;
+        let NewMessage {
+            channel, sender, timestamp, silent, id, client_id, unique_id, expires, payload, ..
+        } = message;
         let head = State::head(self, channel);
         let version = self.overlay.counts().version + 1;
         let next = || head.next_seq(channel, version, self.source.losses());
@@ -358,7 +396,7 @@ impl<S: Source> Transaction for Transact<'_, S> {
         let version = self.take_version();
         // A message's record begins after the change's tag.
         let offset = (self.origin + self.out.len() as u64 + 1) as u32;
-        let fields = &[];
+        let fields = &expiry::record_fields(expires);
         self.encode(&Change::Message(Record {
             channel,
             sender,
@@ -375,7 +413,7 @@ impl<S: Source> Transaction for Transact<'_, S> {
         }));
         let previous = head.previous();
         let placed = Placed { channel, sender, mark, quiet: quiet > 0, version, previous, offset };
-        self.overlay.add_mark(channel, mark);
+        self.overlay.add_message(channel, Origin { mark, version, sender, expires });
         self.effects.messages.push(placed);
         self.effects.user_bytes +=
             (payload.len() + named_len(client_id) + named_len(unique_id) + id.map_or(0, |_| 8)) as u64;

@@ -1,13 +1,14 @@
 //! A client that keeps a conversation list up to date with tokens alone.
 //!
 //! It takes lists and updates with any limits, follows next pages or doesn't, and always passes the last token that it
-//! got. Whatever it did before, once it has drained the updates it must hold the exact present list.
+//! got. Whatever it did before, once it has drained the updates it must hold the exact present list. That all that a user
+//! sent was erased is told by the feed, and by no list.
 
 use std::collections::BTreeMap;
 
-use chanlog::{Continuation, Conversations, ListChange, Store, SyncToken, Update};
+use chanlog::{Continuation, Conversations, Event, ListChange, Store, SyncToken, Update};
 
-use super::{Entry, Model, Name, check};
+use super::{Entry, Fate, Model, Name, check};
 
 /// A client's copy of one conversation list.
 #[derive(Debug)]
@@ -119,11 +120,40 @@ impl Client {
         let enough = 100 + 4 * model.channels_of(&self.user).len();
         let calls = (0..enough).take_while(|_| self.update(store, limit)).count();
         assert!(calls < enough, "updates of {} do not end", check::text(&self.user));
+        self.forget_erased(store);
+        self.forget_expired(model.now);
         let mut expected = model.conversations(&self.user, self.unread_only);
         expected.sort_by(|a, b| a.channel.cmp(&b.channel));
         let held: Vec<Entry> = self.entries.values().cloned().collect();
         let who = check::text(&self.user);
         assert_eq!(held, expected, "what a client of {who} holds, unread only: {}", self.unread_only);
+    }
+}
+
+impl Client {
+    /// Knows when the last messages expire that it holds.
+    fn forget_expired(&mut self, now: i64) {
+        for message in self.entries.values_mut().filter_map(|entry| entry.last.as_mut()) {
+            if let Some(at) = message.post.expires.filter(|at| *at <= now) {
+                (message.fate, message.post.payload) = (Fate::ExpiredAt(at), Default::default());
+            }
+        }
+    }
+
+    /// Does to the last messages that it holds what the feed tells of their senders.
+    fn forget_erased(&mut self, store: &Store) {
+        for event in store.feed() {
+            let Event::User { user, version, erased, deleted, .. } = event.unwrap() else { continue };
+            let held = self.entries.values_mut().filter_map(|entry| entry.last.as_mut());
+            let sent = held.filter(|m| m.post.sender == user && m.version <= erased);
+            for message in sent.filter(|m| !matches!(m.fate, Fate::Erased { .. } | Fate::ExpiredAt(_))) {
+                message.fate = Fate::Erased { version: erased, retracted: false };
+                message.post.payload.clear();
+            }
+            let held = self.entries.values_mut().filter_map(|entry| entry.last.as_mut());
+            let sent = held.filter(|m| m.post.sender == user && m.version <= version && deleted);
+            sent.for_each(|message| message.post.sender.clear());
+        }
     }
 }
 

@@ -10,7 +10,7 @@ pub mod check;
 pub mod client;
 pub mod witness;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -39,6 +39,8 @@ pub struct Post {
     pub mention_all: bool,
     /// In histories alone.
     pub quiet: bool,
+    /// When it expires.
+    pub expires: Option<i64>,
 }
 
 /// Names and the start of the payload, for people who read a failed comparison.
@@ -53,40 +55,180 @@ impl fmt::Debug for Post {
 /// One operation of a batch, as data.
 #[derive(Clone, Debug)]
 pub enum Op {
-    Append { channel: Name, post: Post },
-    AppendAt { channel: Name, seq: u64, post: Post },
-    SetBase { channel: Name, base: Mark },
-    Join { channel: Name, user: Name, visible: HistoryFrom, read: Option<u64>, role: Option<u8> },
-    Leave { channel: Name, user: Name },
-    LeaveKeeping { channel: Name, user: Name },
-    Read { channel: Name, user: Name, seq: u64 },
-    ReadAll { user: Name },
-    Deliver { channel: Name, user: Name, seq: u64 },
-    Clear { channel: Name, user: Name, seq: Option<u64> },
-    Hide { channel: Name, user: Name },
-    Activate { channel: Name, user: Name },
-    Pin { channel: Name, user: Name, on: bool },
-    Mute { channel: Name, user: Name, on: bool },
-    Role { channel: Name, user: Name, role: u8 },
-    Attributes { channel: Name, user: Name, attributes: Bytes },
-    FlagUnread { channel: Name, user: Name, on: bool },
-    ReadAt { channel: Name, user: Name, seq: u64 },
-    SetUnread { channel: Name, user: Name, count: u64 },
-    Class { channel: Name, class: u8 },
-    ChannelAttributes { channel: Name, attributes: Bytes },
-    UserAttributes { user: Name, attributes: Bytes },
-    AddToSet { channel: Name, set: u8, user: Name, attributes: Option<Bytes> },
-    RemoveFromSet { channel: Name, set: u8, user: Name },
-    RequireChannel { channel: Name, condition: Condition },
-    RequireMember { channel: Name, user: Name, condition: Condition },
-    Retract { channel: Name, seq: u64 },
-    Annotate { channel: Name, seq: u64, key: Bytes, value: Bytes },
-    Trim { channel: Name, seq: u64 },
-    DeleteChannel { channel: Name },
-    Erase { channel: Name, seq: u64 },
-    Retention { channel: Name, age: Option<u64>, count: Option<u64> },
-    Forget { channel: Name, user: Name, from: u64, to: u64 },
-    Edit { channel: Name, seq: u64, payload: Bytes },
+    Append {
+        channel: Name,
+        post: Post,
+    },
+    AppendAt {
+        channel: Name,
+        seq: u64,
+        post: Post,
+    },
+    SetBase {
+        channel: Name,
+        base: Mark,
+    },
+    Join {
+        channel: Name,
+        user: Name,
+        visible: HistoryFrom,
+        read: Option<u64>,
+        role: Option<u8>,
+    },
+    Leave {
+        channel: Name,
+        user: Name,
+    },
+    LeaveKeeping {
+        channel: Name,
+        user: Name,
+    },
+    Read {
+        channel: Name,
+        user: Name,
+        seq: u64,
+    },
+    ReadAll {
+        user: Name,
+    },
+    Deliver {
+        channel: Name,
+        user: Name,
+        seq: u64,
+    },
+    Clear {
+        channel: Name,
+        user: Name,
+        seq: Option<u64>,
+    },
+    Hide {
+        channel: Name,
+        user: Name,
+    },
+    Activate {
+        channel: Name,
+        user: Name,
+    },
+    Pin {
+        channel: Name,
+        user: Name,
+        on: bool,
+    },
+    Mute {
+        channel: Name,
+        user: Name,
+        on: bool,
+    },
+    Role {
+        channel: Name,
+        user: Name,
+        role: u8,
+    },
+    Attributes {
+        channel: Name,
+        user: Name,
+        attributes: Bytes,
+    },
+    FlagUnread {
+        channel: Name,
+        user: Name,
+        on: bool,
+    },
+    ReadAt {
+        channel: Name,
+        user: Name,
+        seq: u64,
+    },
+    SetUnread {
+        channel: Name,
+        user: Name,
+        count: u64,
+    },
+    Class {
+        channel: Name,
+        class: u8,
+    },
+    ChannelAttributes {
+        channel: Name,
+        attributes: Bytes,
+    },
+    UserAttributes {
+        user: Name,
+        attributes: Bytes,
+    },
+    AddToSet {
+        channel: Name,
+        set: u8,
+        user: Name,
+        attributes: Option<Bytes>,
+    },
+    RemoveFromSet {
+        channel: Name,
+        set: u8,
+        user: Name,
+    },
+    RequireChannel {
+        channel: Name,
+        condition: Condition,
+    },
+    RequireMember {
+        channel: Name,
+        user: Name,
+        condition: Condition,
+    },
+    Retract {
+        channel: Name,
+        seq: u64,
+    },
+    Annotate {
+        channel: Name,
+        seq: u64,
+        key: Bytes,
+        value: Bytes,
+    },
+    Trim {
+        channel: Name,
+        seq: u64,
+    },
+    DeleteChannel {
+        channel: Name,
+    },
+    Erase {
+        channel: Name,
+        seq: u64,
+    },
+    EraseUser {
+        user: Name,
+    },
+    DeleteUser {
+        user: Name,
+    },
+    /// Upkeep ends the membership of a deleted user in a channel, or all have ended.
+    End {
+        user: usize,
+        channel: Option<usize>,
+    },
+    /// Upkeep lets a message expire.
+    Expire {
+        channel: usize,
+        seq: u64,
+    },
+    Retention {
+        channel: Name,
+        age: Option<u64>,
+        count: Option<u64>,
+    },
+    Forget {
+        channel: Name,
+        user: Name,
+        from: u64,
+        to: u64,
+    },
+    Edit {
+        channel: Name,
+        seq: u64,
+        payload: Bytes,
+    },
 }
 
 /// Why a batch is refused.
@@ -164,6 +306,9 @@ pub fn batch(ops: &[Op], durability: Durability) -> Batch {
             Op::Trim { channel, seq } => batch.trim(channel, seq),
             Op::DeleteChannel { channel } => batch.delete_channel(channel),
             Op::Erase { channel, seq } => batch.erase(channel, seq),
+            Op::EraseUser { user } => batch.erase_user(user),
+            Op::DeleteUser { user } => batch.delete_user(user),
+            Op::End { .. } | Op::Expire { .. } => unreachable!("only upkeep asks for it"),
             Op::Retention { channel, age, count } => batch.retention(channel, policy(age, count)),
             Op::Forget { channel, user, from, to } => batch.forget(channel, user, from, to),
             Op::Edit { channel, seq, payload } => batch.edit(channel, seq, payload),
@@ -216,6 +361,9 @@ fn draft(post: &Post) -> Draft {
     if post.members_only {
         draft = draft.members_only();
     }
+    if let Some(at) = post.expires {
+        draft = draft.expires(at);
+    }
     if let Some(id) = post.id {
         draft = draft.id(id);
     }
@@ -236,6 +384,8 @@ pub struct Msg {
     pub version: u64,
     pub post: Post,
     pub fate: Fate,
+    /// The number of its sender; that of nobody in what a store answers.
+    pub by: usize,
 }
 
 impl PartialEq for Msg {
@@ -262,6 +412,10 @@ pub enum Fate {
         version: u64,
         retracted: bool,
     },
+    /// Upkeep committed that.
+    Expired(u64),
+    /// As readers are told of it, with its time.
+    ExpiredAt(i64),
 }
 
 /// What changed of a message.
@@ -270,6 +424,7 @@ pub enum Changed {
     Edited(Bytes),
     Retracted,
     Erased,
+    Expired,
     /// A key, and its value; none if it was removed.
     Annotated(Bytes, Bytes),
 }
@@ -281,12 +436,12 @@ impl Msg {
     }
 
     pub fn retracted(&self) -> bool {
-        matches!(self.fate, Fate::Retracted(_) | Fate::Erased { retracted: true, .. })
+        matches!(self.fate, Fate::Retracted(_) | Fate::Erased { retracted: true, .. } | Fate::Expired(_))
     }
 
     /// Whether nobody reads its payload any more.
     fn withheld(&self) -> bool {
-        matches!(self.fate, Fate::Retracted(_) | Fate::Erased { .. })
+        matches!(self.fate, Fate::Retracted(_) | Fate::Erased { .. } | Fate::Expired(_))
     }
 }
 
@@ -304,6 +459,7 @@ impl From<&Message> for Msg {
             mentions: Vec::new(),
             mention_all: false,
             quiet: m.quiet,
+            expires: m.expires,
         };
         let fate = match m.state {
             MessageState::Sent => Fate::Sent,
@@ -311,9 +467,10 @@ impl From<&Message> for Msg {
             MessageState::Retracted { version, .. } => Fate::Retracted(version),
             // A message does not tell whether it had been retracted.
             MessageState::Erased { version, .. } => Fate::Erased { version, retracted: false },
+            MessageState::Expired { at, .. } => Fate::ExpiredAt(at),
             _ => unreachable!("a state that the model does not know"),
         };
-        Msg { seq: m.seq, ordinal: m.ordinal, version: m.version, post, fate }
+        Msg { seq: m.seq, ordinal: m.ordinal, version: m.version, post, fate, by: usize::MAX }
     }
 }
 
@@ -433,7 +590,7 @@ struct Channel {
     /// By seq and key, with the version; removed ones without a value.
     annotations: BTreeMap<(u64, Bytes), (Bytes, u64)>,
     /// Whom messages mention, by seq: everybody, or those who are named.
-    mentions: BTreeMap<u64, (bool, Vec<Name>)>,
+    mentions: BTreeMap<u64, (bool, Vec<usize>)>,
 }
 
 impl Channel {
@@ -493,11 +650,11 @@ impl Channel {
     }
 
     /// How many of the messages that a member has not read mention the user.
-    fn mentions(&self, row: &Row, user: &Name) -> u64 {
+    fn mentions(&self, row: &Row, user: usize) -> u64 {
         let later = self.messages.range(row.cursor().max(self.trimmed) + 1..);
-        let later = later.filter(|(seq, m)| m.counts() && !row.hides(**seq) && m.post.sender != *user);
+        let later = later.filter(|(seq, m)| m.counts() && !row.hides(**seq) && m.by != user);
         let meant =
-            |seq: &u64| self.mentions.get(seq).is_some_and(|(all, names)| *all || names.contains(user));
+            |seq: &u64| self.mentions.get(seq).is_some_and(|(all, users)| *all || users.contains(&user));
         later.filter(|(seq, _)| meant(seq)).count() as u64
     }
 
@@ -628,10 +785,16 @@ pub struct Model {
     kept_histories: BTreeMap<(usize, usize), Kept>,
     /// By channel, set, and user.
     sets: BTreeMap<(usize, u8, usize), InSet>,
+    /// The deleted users, with the version of that, and whether their memberships have ended.
+    dead: BTreeMap<usize, (u64, bool)>,
+    /// What a user sent up to a version is erased.
+    erased: BTreeMap<usize, u64>,
     /// The payloads of messages as they were sent, by version.
     sent: BTreeMap<u64, Bytes>,
     /// The version of the present batch's first change.
     first: u64,
+    /// The time of whoever reads.
+    pub now: i64,
     /// For how many versions a client id makes a send unique; `None` for ever.
     pub window: Option<u64>,
     /// How many tombstones a store must keep for each user.
@@ -660,8 +823,11 @@ impl Model {
             attributes: BTreeMap::new(),
             kept_histories: BTreeMap::new(),
             sets: BTreeMap::new(),
+            dead: BTreeMap::new(),
+            erased: BTreeMap::new(),
             sent: BTreeMap::new(),
             first: 1,
+            now: 0,
             window: None,
             tombstones,
             forgotten: BTreeMap::new(),
@@ -732,6 +898,7 @@ impl Model {
             | Op::RemoveFromSet { .. } => None,
             Op::Class { .. } | Op::ChannelAttributes { .. } | Op::UserAttributes { .. } => None,
             Op::Trim { .. } | Op::DeleteChannel { .. } | Op::Retention { .. } | Op::ReadAll { .. } => None,
+            Op::EraseUser { .. } | Op::DeleteUser { .. } | Op::End { .. } | Op::Expire { .. } => None,
             Op::Retract { channel, seq }
             | Op::Erase { channel, seq }
             | Op::Annotate { channel, seq, .. }
@@ -739,7 +906,7 @@ impl Model {
                 let place = self.channel(channel).filter(|place| *seq > place.trimmed);
                 match (place.and_then(|place| place.messages.get(seq)), op) {
                     (None, _) => Some(Why::NoMessage),
-                    (Some(message), Op::Edit { .. }) if message.withheld() => Some(Why::Retracted),
+                    (Some(message), Op::Edit { .. }) if self.withheld(message) => Some(Why::Retracted),
                     _ => None,
                 }
             }
@@ -781,12 +948,12 @@ impl Model {
     }
 
     /// The message with a unique id, and its channel.
-    pub fn by_id(&self, id: &[u8]) -> Option<(Name, &Msg)> {
+    pub fn by_id(&self, id: &[u8]) -> Option<(Name, Msg)> {
         let same = |m: &&Msg| m.post.unique_id.as_deref() == Some(id);
         let kept = |c: &'_ Channel| c.trimmed + 1..;
         self.channels.iter().find_map(|c| {
             let found = c.messages.range(kept(c)).map(|(_, m)| m).find(same)?;
-            Some((c.name.clone(), found))
+            Some((c.name.clone(), self.seen(found)))
         })
     }
 
@@ -811,7 +978,8 @@ impl Model {
     fn sent_before(&self, channel: &Name, post: &Post) -> Option<&Msg> {
         let id = post.client_id.as_ref()?;
         let messages = &self.channel(channel)?.messages;
-        let same = |m: &&Msg| m.post.client_id.as_ref() == Some(id) && m.post.sender == post.sender;
+        let sender = self.user_ids.get(&post.sender)?;
+        let same = |m: &&Msg| m.post.client_id.as_ref() == Some(id) && m.by == *sender;
         let counts =
             |m: &&Msg| self.window.is_none_or(|window| self.first.saturating_sub(m.version) <= window);
         messages.values().rev().find(same).filter(counts)
@@ -862,6 +1030,10 @@ impl Model {
             Op::Trim { channel, seq } => self.trim(channel, *seq),
             Op::DeleteChannel { channel } => self.delete_channel(channel),
             Op::Erase { channel, seq } => self.erase(channel, *seq),
+            Op::EraseUser { user } => self.erase_user(user),
+            Op::DeleteUser { user } => self.delete_user(user),
+            Op::Expire { channel, seq } => self.expire(*channel, *seq),
+            Op::End { user, channel } => self.end_membership(*user, *channel),
             Op::Retention { channel, age, count } => {
                 let limits = (age.unwrap_or(0), count.unwrap_or(0));
                 self.set_channel(channel, |place| std::mem::replace(&mut place.limits, limits) != limits)
@@ -903,20 +1075,20 @@ impl Model {
         }
         let (c, u) = (self.make_channel(channel), self.make_user(&post.sender));
         let silent = post.silent || post.quiet;
+        let mut mentions = Vec::new();
         if !silent && !post.mention_all {
-            post.mentions.iter().for_each(|name| _ = self.make_user(name));
+            mentions.extend(post.mentions.iter().map(|name| self.make_user(name)));
         }
         let version = self.touch(c, None);
         let place = &mut self.channels[c];
         let seq = place.next();
         let ordinal = place.mark(seq).ordinal + u64::from(!silent);
-        place.mentions.insert(seq, (post.mention_all, post.mentions.clone()));
+        place.mentions.insert(seq, (post.mention_all, mentions));
         let post =
             Post { members_only: false, mentions: Vec::new(), mention_all: false, silent, ..post.clone() };
-        let (sender, post_quiet) = (post.sender.clone(), post.quiet);
+        let post_quiet = post.quiet;
         self.sent.insert(version, post.payload.clone());
-        place.messages.insert(seq, Msg { seq, ordinal, version, post, fate: Fate::Sent });
-        debug_assert_eq!(self.users[u], sender);
+        place.messages.insert(seq, Msg { seq, ordinal, version, post, fate: Fate::Sent, by: u });
         if let Some(row) = self.rows.get_mut(&(u, c)).filter(|row| row.member && !post_quiet) {
             row.own = seq;
             row.own_ended = false;
@@ -1197,7 +1369,7 @@ impl Model {
 
     fn retract(&mut self, channel: &Name, seq: u64) -> Outcome {
         let c = self.channel_ids[channel];
-        if self.channels[c].messages[&seq].withheld() {
+        if self.withheld(&self.channels[c].messages[&seq]) {
             return Outcome::Unchanged;
         }
         let version = self.touch(c, None);
@@ -1211,7 +1383,10 @@ impl Model {
 
     fn erase(&mut self, channel: &Name, seq: u64) -> Outcome {
         let c = self.channel_ids[channel];
-        if matches!(self.channels[c].messages[&seq].fate, Fate::Erased { .. }) {
+        let message = &self.channels[c].messages[&seq];
+        if matches!(message.fate, Fate::Erased { .. } | Fate::Expired(_))
+            || self.erased_with_sender(message).is_some()
+        {
             return Outcome::Unchanged;
         }
         let version = self.touch(c, None);
@@ -1221,6 +1396,86 @@ impl Model {
         message.fate = Fate::Erased { version, retracted: message.retracted() };
         message.post.payload = Bytes::new();
         Outcome::Changed { version }
+    }
+
+    fn erase_user(&mut self, user: &Name) -> Outcome {
+        let Some(&u) = self.user_ids.get(user) else { return Outcome::Unchanged };
+        // Nobody's list hears of it.
+        self.changes.push(Touch { channel: None, user: None });
+        let version = self.version();
+        self.erased.insert(u, version);
+        Outcome::Changed { version }
+    }
+
+    fn delete_user(&mut self, user: &Name) -> Outcome {
+        let Some(u) = self.user_ids.remove(user) else { return Outcome::Unchanged };
+        // Nobody's list hears of it.
+        self.changes.push(Touch { channel: None, user: None });
+        let version = self.version();
+        self.dead.insert(u, (version, false));
+        Outcome::Changed { version }
+    }
+
+    fn end_membership(&mut self, user: usize, channel: Option<usize>) -> Outcome {
+        self.changes.push(Touch { channel: None, user: None });
+        match channel {
+            Some(channel) => self.rows.get_mut(&(user, channel)).expect("it is present").member = false,
+            None => self.dead.get_mut(&user).expect("it was deleted").1 = true,
+        }
+        Outcome::Changed { version: self.version() }
+    }
+
+    fn expire(&mut self, c: usize, seq: u64) -> Outcome {
+        let version = self.touch(c, None);
+        let place = &mut self.channels[c];
+        place.content = version;
+        let message = place.messages.get_mut(&seq).expect("it is due");
+        message.fate = Fate::Expired(version);
+        message.post.payload = Bytes::new();
+        Outcome::Changed { version }
+    }
+
+    /// What upkeep does about messages whose time has come, in the order of times.
+    pub fn due(&self, now: i64) -> Vec<Op> {
+        let mut due = Vec::new();
+        for (channel, place) in self.channels.iter().enumerate().filter(|(_, place)| place.dead == 0) {
+            for (seq, m) in place.messages.range(place.trimmed + 1..) {
+                let at = m.post.expires.filter(|at| *at <= now && !matches!(m.fate, Fate::Expired(_)));
+                due.extend(at.map(|at| (at, m.version, Op::Expire { channel, seq: *seq })));
+            }
+        }
+        due.sort_by_key(|(at, version, _)| (*at, *version));
+        due.into_iter().map(|(_, _, op)| op).collect()
+    }
+
+    /// The version at which a message was erased with all that its sender had sent, if it was.
+    fn erased_with_sender(&self, message: &Msg) -> Option<u64> {
+        self.erased.get(&message.by).copied().filter(|version| message.version <= *version)
+    }
+
+    /// Whether nobody reads a message's payload any more.
+    fn withheld(&self, message: &Msg) -> bool {
+        message.withheld() || self.erased_with_sender(message).is_some()
+    }
+
+    /// A message as readers see it.
+    fn seen(&self, message: &Msg) -> Msg {
+        let mut seen = message.clone();
+        if let Some(version) = self.erased_with_sender(message) {
+            if !matches!(message.fate, Fate::Erased { .. }) {
+                seen.fate = Fate::Erased { version, retracted: message.retracted() };
+            }
+            seen.post.payload = Bytes::new();
+        }
+        if let Some(at) = message.post.expires
+            && (matches!(message.fate, Fate::Expired(_)) || at <= self.now)
+        {
+            (seen.fate, seen.post.payload) = (Fate::ExpiredAt(at), Bytes::new());
+        }
+        if self.dead.contains_key(&message.by) {
+            seen.post.sender.clear();
+        }
+        seen
     }
 
     fn edit(&mut self, channel: &Name, seq: u64, payload: &Bytes) -> Outcome {
@@ -1316,10 +1571,16 @@ impl Model {
     }
 
     fn make_user(&mut self, name: &Name) -> usize {
-        *self.user_ids.entry(name.clone()).or_insert_with(|| {
-            self.users.push(name.clone());
-            self.users.len() - 1
-        })
+        if let Some(user) = self.user_ids.get(name) {
+            return *user;
+        }
+        self.users.push(name.clone());
+        self.user_ids.insert(name.clone(), self.users.len() - 1);
+        // That a name was another's before is noted.
+        if self.dead.keys().any(|dead| self.users[*dead] == *name) {
+            self.changes.push(Touch { channel: None, user: None });
+        }
+        self.users.len() - 1
     }
 
     /// A loss of power may have taken messages that somebody saw: every channel goes on beyond the window.
@@ -1332,6 +1593,11 @@ impl Model {
 
 /// Reading.
 impl Model {
+    /// The same, read at a time.
+    pub fn at(&self, now: i64) -> Model {
+        Model { now, ..self.clone() }
+    }
+
     pub fn version(&self) -> u64 {
         self.changes.len() as u64
     }
@@ -1354,6 +1620,34 @@ impl Model {
     /// All users, by name.
     pub fn users(&self) -> Vec<Name> {
         self.user_ids.keys().cloned().collect()
+    }
+
+    /// Those who were not deleted, in the order in which the store met them.
+    fn live_users(&self) -> impl Iterator<Item = usize> {
+        (0..self.users.len()).filter(|u| !self.dead.contains_key(u))
+    }
+
+    /// The names of users who were deleted.
+    pub fn dead_users(&self) -> Vec<Name> {
+        let dead =
+            self.dead.keys().map(|u| &self.users[*u]).filter(|name| !self.user_ids.contains_key(*name));
+        dead.cloned().collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Whether a user of this name was deleted after a version.
+    pub fn deleted_since(&self, user: &[u8], version: u64) -> bool {
+        self.dead.iter().any(|(u, (at, _))| self.users[*u] == user && *at > version)
+    }
+
+    /// What upkeep does about deleted users.
+    pub fn endings(&self) -> Vec<Op> {
+        let unended = self.dead.iter().filter(|(_, (_, ended))| !ended).map(|(user, _)| *user);
+        let ending = |user| {
+            let rows = self.live_rows_of(user).filter(|(_, row)| row.member);
+            let one = rows.map(move |(channel, _)| Op::End { user, channel: Some(channel) });
+            one.chain([Op::End { user, channel: None }])
+        };
+        unended.flat_map(ending).collect()
     }
 
     pub fn is_member(&self, channel: &[u8], user: &[u8]) -> bool {
@@ -1428,7 +1722,13 @@ impl Model {
         let Some(place) = self.channel(channel) else { return Vec::new() };
         let altered = place.messages.values().filter_map(|m| match m.fate {
             Fate::Sent => None,
+            Fate::Edited(_) if self.erased_with_sender(m).is_some() => None,
+            Fate::Edited(at) if m.post.expires.is_some_and(|time| time <= self.now) => {
+                Some((at, m.seq, Changed::Expired))
+            }
             Fate::Edited(at) => Some((at, m.seq, Changed::Edited(m.post.payload.clone()))),
+            Fate::Expired(at) => Some((at, m.seq, Changed::Expired)),
+            Fate::ExpiredAt(_) => unreachable!("no message of the model's"),
             Fate::Retracted(at) => Some((at, m.seq, Changed::Retracted)),
             Fate::Erased { version, .. } => Some((version, m.seq, Changed::Erased)),
         });
@@ -1472,15 +1772,17 @@ impl Model {
 
     pub fn head(&self, channel: &[u8]) -> Head {
         let Some(place) = self.channel(channel) else { return Head::default() };
-        let members = self.members(channel).len() as u32;
+        let c = self.channel_ids[channel];
+        // Those of deleted users count until they are ended.
+        let members = self.rows.iter().filter(|((_, at), row)| *at == c && row.member).count() as u32;
         let mut head = Head::default();
         (head.last, head.members) = (place.mark(place.end()), members);
         (head.order, head.changed, head.class) = (place.order(), place.changed(), place.class);
         (head.content, head.kept) = (place.content, place.kept.unwrap_or(0));
         head.trimmed = place.mark(place.trimmed);
         let mentions = |m: &Msg| {
-            let (all, names) = &place.mentions[&m.seq];
-            !m.post.silent && (*all || names.iter().any(|name| *name != m.post.sender))
+            let (all, users) = &place.mentions[&m.seq];
+            !m.post.silent && (*all || users.iter().any(|user| *user != m.by))
         };
         head.mentioned = place.greatest(mentions);
         head.quiet = place.greatest(|m| m.post.quiet).max(place.base.seq);
@@ -1490,7 +1792,7 @@ impl Model {
         (head.retracted, head.altered) =
             (place.greatest(Msg::retracted), place.greatest(|m| m.fate != Fate::Sent));
         head.limited = place.limits != (0, 0);
-        head.erased = place.greatest(|m| matches!(m.fate, Fate::Erased { .. }));
+        head.erased = place.greatest(|m| matches!(m.fate, Fate::Erased { .. } | Fate::Expired(_)));
         head
     }
 
@@ -1511,7 +1813,7 @@ impl Model {
     pub fn members(&self, channel: &[u8]) -> Vec<Name> {
         let Some(&c) = self.channel_ids.get(channel) else { return Vec::new() };
         let present = |u: &usize| self.rows.get(&(*u, c)).is_some_and(|row| row.member);
-        (0..self.users.len()).filter(present).map(|u| self.users[u].clone()).collect()
+        self.live_users().filter(present).map(|u| self.users[u].clone()).collect()
     }
 
     /// The memberships of a channel, or of those who left it, in the order in which the store first met the users: name,
@@ -1523,7 +1825,7 @@ impl Model {
             let own = place.messages.get(&row.own_read()).map_or(0, |m| m.version);
             Some((self.users[u].clone(), row, row.version.max(own).max(row.delivered.1)))
         };
-        (0..self.users.len()).filter_map(row).collect()
+        self.live_users().filter_map(row).collect()
     }
 
     /// The members of a channel with a role.
@@ -1569,6 +1871,7 @@ impl Model {
     pub fn set(&self, channel: &[u8], set: u8, since: Option<u64>) -> Vec<Line> {
         let Some(&c) = self.channel_ids.get(channel) else { return Vec::new() };
         let rows = self.sets.range((c, set, 0)..=(c, set, usize::MAX));
+        let rows = rows.filter(|((_, _, u), _)| !self.dead.contains_key(u));
         let rows = rows.map(|((_, _, u), row)| (self.users[*u].clone(), row.kept.clone(), row.version));
         rows.filter(|row| told(row, since)).collect()
     }
@@ -1605,9 +1908,9 @@ impl Model {
                 && sees(m)
                 && (range.from..=range.to).contains(&m.seq)
                 && times.contains(&m.post.timestamp)
-                && range.sender.as_ref().is_none_or(|sender| *sender == m.post.sender)
+                && range.sender.as_ref().is_none_or(|sender| self.user_ids.get(sender) == Some(&m.by))
         };
-        let mut messages: Vec<Msg> = place.messages.values().filter(wanted).cloned().collect();
+        let mut messages: Vec<Msg> = place.messages.values().filter(wanted).map(|m| self.seen(m)).collect();
         if range.reverse {
             messages.reverse();
         }
@@ -1631,7 +1934,7 @@ impl Model {
             last_seq: place.end(),
             read_seq: row.cursor().max(place.trimmed),
             unread: place.unread(row),
-            mentions: place.mentions(row, &self.users[u]),
+            mentions: place.mentions(row, u),
             version: place.changed().max(row.version),
             versions: [place.order(), place.content, place.kept.unwrap_or(0), row.version],
             class: place.class,
@@ -1641,7 +1944,7 @@ impl Model {
                 .rev()
                 .map(|(_, m)| m)
                 .find(|m| !row.hides(m.seq) && !m.post.quiet)
-                .cloned(),
+                .map(|m| self.seen(m)),
             member: place.member(row),
         }
     }

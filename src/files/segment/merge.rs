@@ -31,6 +31,9 @@ pub type IsLast<'a> = dyn Fn(ChannelId, u64) -> bool + 'a;
 /// Tells whether there are seqs of a channel in a range whose payloads nobody gets any more.
 pub type IsWithheld<'a> = dyn Fn(ChannelId, RangeInclusive<u64>) -> Result<bool> + 'a;
 
+/// Tells whether nobody gets a message's payload any more because of who sent it.
+pub type IsErased<'a> = dyn Fn(&Record<'_>) -> bool + 'a;
+
 /// What is asked about the messages of a merge.
 #[derive(Clone, Copy)]
 pub struct Ask<'a> {
@@ -38,6 +41,29 @@ pub struct Ask<'a> {
     pub is_last: &'a IsLast<'a>,
     /// Whether payloads are withheld. They are left out, and the rest of such a record stays.
     pub is_withheld: &'a IsWithheld<'a>,
+    /// Whether a payload is withheld because of its sender.
+    pub is_erased: &'a IsErased<'a>,
+    /// Of no message after this version it is.
+    pub erased_upto: u64,
+}
+
+impl Ask<'_> {
+    /// A record as it goes on: without its payload, if that is withheld.
+    fn without(&self, bytes: Bytes) -> Result<Bytes> {
+        let Some((record, _)) = Record::read(&bytes) else { return Ok(bytes) };
+        if record.payload.is_empty() || !self.withholds(&record)? {
+            return Ok(bytes);
+        }
+        let mut stub = Vec::new();
+        Record { payload: &[], ..record }.encode(&mut stub);
+        Ok(stub.into())
+    }
+
+    fn withholds(&self, record: &Record<'_>) -> Result<bool> {
+        let seq = record.mark.seq;
+        let erased = record.version <= self.erased_upto && (self.is_erased)(record);
+        Ok(erased || (self.is_withheld)(record.channel, seq..=seq)?)
+    }
 }
 
 /// Merges `inputs`, oldest first, into segment `id`, and returns its length. An error leaves an orphan file behind.
@@ -58,7 +84,7 @@ pub fn merge<'a>(
         begin(&holders, versions.0, ask.is_last, &mut builder)?;
         let mut last_seq = None;
         for source in &mut holders {
-            last_seq = Some(source.copy(last_seq, ask.is_withheld, &mut builder)?);
+            last_seq = Some(source.copy(last_seq, &ask, &mut builder)?);
         }
     }
     builder.finish(versions)
@@ -78,18 +104,6 @@ fn begin(
     }
     let tail = last.tail.is_some() && is_last(last.channel, last.extent.last_seq);
     builder.channel(first.channel, first.extent.chain, tail)
-}
-
-/// A record as it goes on: without its payload, if that is withheld.
-fn without(bytes: Bytes, is_withheld: &IsWithheld<'_>) -> Result<Bytes> {
-    let Some((record, _)) = Record::read(&bytes) else { return Ok(bytes) };
-    let seq = record.mark.seq;
-    if record.payload.is_empty() || !is_withheld(record.channel, seq..=seq)? {
-        return Ok(bytes);
-    }
-    let mut stub = Vec::new();
-    Record { payload: &[], ..record }.encode(&mut stub);
-    Ok(stub.into())
 }
 
 /// The versions that all inputs cover together.
@@ -150,12 +164,7 @@ impl<'a> Input<'a> {
     }
 
     /// Copies the channel that is due, steps on, and returns its last seq. `before` is the last seq of an older input.
-    fn copy(
-        &mut self,
-        before: Option<u64>,
-        is_withheld: &IsWithheld<'_>,
-        builder: &mut SegmentBuilder<'_>,
-    ) -> Result<u64> {
+    fn copy(&mut self, before: Option<u64>, ask: &Ask<'_>, builder: &mut SegmentBuilder<'_>) -> Result<u64> {
         let Some(entry) = self.entry else {
             return Err(self.fault("no channel is due"));
         };
@@ -165,12 +174,12 @@ impl<'a> Input<'a> {
         if let Some((first, last)) = entry.blocks() {
             let (first, last) = ((entry.channel, first), (entry.channel, last));
             for n in self.segment.blocks(first, last)? {
-                self.copy_block(n, first, last, is_withheld, builder)?;
+                self.copy_block(n, first, last, ask, builder)?;
             }
         }
         if let Some(tail) = self.segment.tail_bytes(&entry)? {
             self.count(1)?;
-            builder.add(without(tail, is_withheld)?)?;
+            builder.add(ask.without(tail)?)?;
         }
         self.advance()?;
         Ok(entry.extent.last_seq)
@@ -182,17 +191,20 @@ impl<'a> Input<'a> {
         n: u64,
         first: Key,
         last: Key,
-        is_withheld: &IsWithheld<'_>,
+        ask: &Ask<'_>,
         builder: &mut SegmentBuilder<'_>,
     ) -> Result<()> {
         let whole = self.segment.lies_within(n, first, last)?;
-        if whole && !is_withheld(first.0, self.segment.seqs(n)?)? {
+        if whole && !(ask.is_withheld)(first.0, self.segment.seqs(n)?)? {
             let (handle, stored) = self.segment.stored(n)?;
-            if builder.fits(&handle) {
+            let unerased = handle.summary.versions.0 > ask.erased_upto;
+            if unerased && builder.fits(&handle) {
                 self.count(handle.summary.records.into())?;
                 return builder.copy(&handle, stored);
             }
-            builder.balance(handle.raw_len);
+            if unerased {
+                builder.balance(handle.raw_len);
+            }
         }
         let block = match self.block.take() {
             Some((number, block)) if number == n => block,
@@ -201,7 +213,7 @@ impl<'a> Input<'a> {
         let records = block.range(first, last);
         self.count(records.len() as u64)?;
         for record in records {
-            builder.add(without(block.record(record), is_withheld)?)?;
+            builder.add(ask.without(block.record(record))?)?;
         }
         self.block = Some((n, block));
         Ok(())

@@ -31,7 +31,7 @@ const ID: u64 = 9;
 
 /// What merges ask here: nothing is withheld.
 fn ask<'a>(is_last: &'a super::merge::IsLast<'a>) -> Ask<'a> {
-    Ask { is_last, is_withheld: &|_, _| Ok(false) }
+    Ask { is_last, is_withheld: &|_, _| Ok(false), is_erased: &|_| false, erased_upto: 0 }
 }
 
 /// A record without its payload.
@@ -360,10 +360,21 @@ proptest! {
             0 => Message { bytes: stub(&message.bytes), ..message.clone() },
             _ => message.clone(),
         };
-        let asked = Ask { is_last: &all, is_withheld: &is_withheld };
+        let asked = Ask { is_withheld: &is_withheld, ..ask(&all) };
         let len = merge(&*open_dir(outputs.path()), STORE, ID + 1, &segments, asked, &mut |_| Ok(())).unwrap();
         let left: Vec<_> = history.iter().map(without).collect();
         check(&open(outputs.path(), ID + 1, len, 0).unwrap(), &model(&left));
+        // And without those of some senders, up to a version.
+        let upto = history.len() as u64 / 2;
+        let is_erased = |record: &Record<'_>| record.sender.0.is_multiple_of(3);
+        let without = |message: &Message| match message.version <= upto && (message.version % 50).is_multiple_of(3) {
+            true => Message { bytes: stub(&message.bytes), ..message.clone() },
+            false => message.clone(),
+        };
+        let asked = Ask { is_erased: &is_erased, erased_upto: upto, ..ask(&all) };
+        let len = merge(&*open_dir(outputs.path()), STORE, ID + 2, &segments, asked, &mut |_| Ok(())).unwrap();
+        let left: Vec<_> = history.iter().map(without).collect();
+        check(&open(outputs.path(), ID + 2, len, 0).unwrap(), &model(&left));
     }
 }
 

@@ -3,7 +3,10 @@
 use super::member;
 use crate::error::{Error, Result};
 use crate::model::batch::Batch;
+use crate::model::expiry::{self, Expiry};
 use crate::model::ids::MAX_CLIENT_ID;
+use crate::model::image::Patch;
+use crate::model::key::TimeVersion;
 use crate::model::mention::{self, MAX_MENTIONS, Mentions};
 use crate::model::message::{Draft, NewMessage};
 use crate::model::message_id;
@@ -17,7 +20,7 @@ operation! {
     /// Appends a message.
     Append = 1 "append" {
         channel: channel, sender: user, timestamp: time, silent: flag, id: maybe, client_id: maybe_bytes, payload: bytes,
-        members_only: flag, unique_id: maybe_bytes, mentions: users, mention_all: flag, quiet: flag,
+        members_only: flag, unique_id: maybe_bytes, mentions: users, mention_all: flag, quiet: flag, expires: maybe,
     }
 
     fn check(&self, limits: &Limits) -> Result<()> {
@@ -63,6 +66,7 @@ impl Append<'_> {
             id: self.id,
             client_id: self.client_id,
             unique_id: self.unique_id,
+            expires: self.expires.map(|at| i64::try_from(at).unwrap_or(i64::MAX)),
             payload: self.payload,
         };
         let send = self.client_id.map(|client_id| NamedSend::new(txn, &message, client_id));
@@ -80,12 +84,17 @@ impl Append<'_> {
         }
         let mentions = Mentions { all: self.mention_all, names: self.mentions }.users(txn, &message)?;
         let outcome = txn.append(message)?;
-        let Outcome::Appended { seq, .. } = outcome else { return Ok(outcome) };
+        let Outcome::Appended { seq, version, .. } = outcome else { return Ok(outcome) };
         if let Some(send) = send {
             send.note(txn, seq)?;
         }
         if let Some(id) = self.unique_id {
             message_id::note(txn, id, channel, seq)?;
+        }
+        if let Some(at) = message.expires {
+            let row =
+                Patch::new().set(expiry::field::channel, u64::from(channel.0)).set(expiry::field::seq, seq);
+            txn.add_beside::<Expiry>(TimeVersion { time: expiry::time(at), version }, row)?;
         }
         mention::note(txn, (channel, seq), sender, &mentions)?;
         Ok(outcome)
@@ -115,6 +124,7 @@ impl Batch {
             mentions: &draft.mentions,
             mention_all: draft.mention_all,
             quiet: draft.quiet,
+            expires: draft.expires.map(expiry::time),
         })
     }
 }

@@ -4,6 +4,8 @@ use super::append::Append;
 use crate::error::{Error, Result};
 use crate::model::alteration::Alteration;
 use crate::model::batch::Batch;
+use crate::model::expiry;
+use crate::model::fate::UserFate;
 use crate::model::key::ChannelSeq;
 use crate::model::message::Draft;
 use crate::model::op::{Limits, operation};
@@ -15,7 +17,7 @@ operation! {
     /// Appends a message if its seq is the next one, and compares it with the one that is there if it is not.
     AppendAt = 72 "append_at" {
         channel: channel, seq: number, sender: user, timestamp: time, silent: flag, id: maybe, client_id: maybe_bytes, payload: bytes,
-        members_only: flag, unique_id: maybe_bytes, mentions: users, mention_all: flag, quiet: flag,
+        members_only: flag, unique_id: maybe_bytes, mentions: users, mention_all: flag, quiet: flag, expires: maybe,
     }
 
     fn check(&self, limits: &Limits) -> Result<()> {
@@ -48,6 +50,7 @@ impl<'a> AppendAt<'a> {
             mentions: self.mentions,
             mention_all: self.mention_all,
             quiet: self.quiet,
+            expires: self.expires,
         }
     }
 
@@ -70,8 +73,14 @@ impl<'a> AppendAt<'a> {
         // A loss of buffered messages may have left it out.
         let Some(said) = txn.said(channel, seq)? else { return Err(Error::NoMessage { seq, op, version }) };
         let content = sent::content(self.silent, self.quiet, self.payload, |parts| txn.hash(parts));
-        let same = said.content == content && txn.find_user(self.sender)? == Some(said.sender);
-        match same || withheld {
+        let fate = match txn.any_fates() {
+            true => txn.row::<UserFate>(said.sender)?.unwrap_or_default(),
+            false => UserFate::default(),
+        };
+        // No name leads to a sender who was deleted.
+        let sender = fate.deleted > 0 || txn.find_user(self.sender)? == Some(said.sender);
+        let same = said.content == content && sender;
+        match same || withheld || fate.erased >= said.version {
             true => Ok(Some(Outcome::Existed { seq, version: said.version })),
             false => Err(Error::Conflict { op, seq, version }),
         }
@@ -121,6 +130,7 @@ impl Batch {
             mentions: &draft.mentions,
             mention_all: draft.mention_all,
             quiet: draft.quiet,
+            expires: draft.expires.map(expiry::time),
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Changing what a message says.
 
-use super::message;
+use super::{erased_with_sender, message};
 use crate::error::{Error, Result};
 use crate::model::alteration::{Alteration, field};
 use crate::model::batch::Batch;
@@ -24,12 +24,19 @@ operation! {
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
         let key = message(txn, self.channel, self.seq)?;
         let before = txn.row::<Alteration>(key)?;
-        if before.as_ref().is_some_and(Alteration::withheld) {
+        if before.as_ref().is_some_and(Alteration::withheld) || erased_with_sender(txn, key)? {
             return Err(Error::Retracted { seq: self.seq, op: txn.index(), version: txn.version() });
         }
         let edited = before.as_ref().filter(|row| row.edited).map(|row| &row.payload);
         let Some(payload) = txn.keep(edited, self.payload)? else { return Ok(Outcome::Unchanged) };
-        let patch = Patch::new().set(field::edited, true).set(field::payload, payload);
+        let mut patch = Patch::new().set(field::edited, true).set(field::payload, payload);
+        if before.is_none_or(|row| !row.edited) {
+            let origin = txn.origin(key.channel, key.seq)?;
+            patch = patch.set(field::sender, u64::from(origin.sender.0)).set(field::sent, origin.version);
+            if origin.expires.is_some() {
+                patch = patch.set(field::expires, origin.expires);
+            }
+        }
         txn.patch::<Alteration>(key, patch)
     }
 }
@@ -41,8 +48,8 @@ impl Batch {
     /// the payload that an earlier edit gave changes nothing.
     ///
     /// Who may do that is for the caller to say, and whether earlier payloads are kept: the store's files hold them, but it
-    /// gives out the newest only. Costs a row, which holds up to 1,024 bytes of payload; a longer one is written once beside
-    /// it, and takes a version of its own.
+    /// gives out the newest only. Costs a look-up of the message and a row, which holds up to 1,024 bytes of payload; a longer
+    /// one is written once beside it, and takes a version of its own.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;

@@ -1,6 +1,6 @@
 //! Erasing a message: nobody reads it any more, and its bytes go.
 
-use super::message;
+use super::{erased_with_sender, message};
 use crate::error::Result;
 use crate::model::alteration::{Alteration, field};
 use crate::model::batch::Batch;
@@ -21,7 +21,7 @@ operation! {
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
         let key = message(txn, self.channel, self.seq)?;
         let before = txn.row::<Alteration>(key)?;
-        if before.as_ref().is_some_and(|row| row.erased) {
+        if before.as_ref().is_some_and(|row| row.erased) || erased_with_sender(txn, key)? {
             return Ok(Outcome::Unchanged);
         }
         let mut patch = Patch::new().set(field::erased, true);

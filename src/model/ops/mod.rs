@@ -9,10 +9,13 @@ pub mod channel_attributes;
 pub mod class;
 pub mod clear;
 pub mod delete_channel;
+pub mod delete_user;
 pub mod deliver;
 pub mod edit;
 pub mod empty;
 pub mod erase;
+pub mod erase_user;
+pub mod expire;
 pub mod flag_unread;
 pub mod forget;
 pub mod hide;
@@ -34,6 +37,7 @@ pub mod sets;
 pub mod trim;
 pub mod user_attributes;
 
+use super::fate::UserFate;
 use super::head::Head;
 use super::ids::ChannelId;
 use super::image::Patch;
@@ -102,6 +106,15 @@ fn message(txn: &mut impl Transaction, channel: &[u8], seq: u64) -> Result<Chann
         return Ok(ChannelSeq { channel, seq });
     }
     Err(Error::NoMessage { seq, op: txn.index(), version: txn.version() })
+}
+
+/// Whether a message, which there is, was erased with all that its sender had sent.
+fn erased_with_sender(txn: &mut impl Transaction, key: ChannelSeq) -> Result<bool> {
+    if !txn.any_fates() {
+        return Ok(false);
+    }
+    let origin = txn.origin(key.channel, key.seq)?;
+    Ok(txn.row::<UserFate>(origin.sender)?.is_some_and(|fate| origin.version <= fate.erased))
 }
 
 /// The seqs of a channel's messages, those that were trimmed apart.

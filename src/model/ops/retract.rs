@@ -1,6 +1,6 @@
 //! Taking back a message.
 
-use super::message;
+use super::{erased_with_sender, message};
 use crate::error::Result;
 use crate::model::alteration::{Alteration, field};
 use crate::model::batch::Batch;
@@ -17,7 +17,7 @@ operation! {
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
         let key = message(txn, self.channel, self.seq)?;
         let before = txn.row::<Alteration>(key)?;
-        if before.as_ref().is_some_and(Alteration::withheld) {
+        if before.as_ref().is_some_and(Alteration::withheld) || erased_with_sender(txn, key)? {
             return Ok(Outcome::Unchanged);
         }
         let ordinal = txn.mark(key.channel, key.seq)?.ordinal;

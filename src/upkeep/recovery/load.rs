@@ -9,12 +9,14 @@ use crate::files::log::{self, LogFile};
 use crate::files::manifest::{FileEntry, Manifest};
 use crate::files::segment::Segment;
 use crate::files::table::{Run, RunEntry};
+use crate::kernel::fates::Fates;
 use crate::kernel::fileset::names;
 use crate::kernel::heads::Heads;
 use crate::kernel::{Counts, FileSet, Part};
 use crate::model::channel::MAX_BASE;
+use crate::model::fate::UserFate;
 use crate::model::head::{BUFFERED_WINDOW, HEADS, Head};
-use crate::model::ids::{ChannelId, Named};
+use crate::model::ids::{ChannelId, Named, UserId};
 use crate::model::image::Image;
 use crate::model::position::Position;
 
@@ -133,6 +135,29 @@ pub fn load_heads(files: &FileSet, manifest: &Manifest, faults: &mut Damage) -> 
     Ok((heads, counts))
 }
 
+/// What became of users, as of the last run.
+pub fn load_fates(files: &FileSet, counts: &Counts, faults: &mut Damage) -> Result<Fates> {
+    let fates = Fates::default();
+    for run in &files.runs {
+        faults.forgive(load_run_fates(run, &fates, counts))?;
+    }
+    Ok(fates)
+}
+
+fn load_run_fates(run: &Run, fates: &Fates, counts: &Counts) -> Result<()> {
+    let mut cursor = run.section(UserFate::TABLE).all();
+    while let Some(entry) = cursor.next()? {
+        let user = UserId(entry.key.a);
+        let fault = || run.corrupt(format!("what became of user {} can't be", user.0));
+        let fate = UserFate::decode(entry.version, entry.image).ok_or_else(fault)?;
+        if user.0 >= counts.users || !fate.fits() || fate.version > run.versions().1 {
+            return Err(fault());
+        }
+        fates.put(user, &fate);
+    }
+    Ok(())
+}
+
 /// The latest time that positions in a run tell of a replica, or 0.
 pub fn latest_time(run: &Run) -> Result<i64> {
     let (mut latest, mut rows) = (0, run.section(Position::TABLE).all());
@@ -180,7 +205,7 @@ fn load_head(
     // Each message took a version, and each loss made at most one gap; what is before the base is trimmed. The sum is far
     // below 2^64, as the versions of a run are the manifest's.
     let base = head.trimmed.seq.min(MAX_BASE);
-    let most = base + head.order + manifest.losses.len() as u64 * BUFFERED_WINDOW;
+    let most = base + head.changed + manifest.losses.len() as u64 * BUFFERED_WINDOW;
     let grows = heads.get(channel).changed <= head.changed && head.changed <= run.versions().1;
     if channel.0 >= counts.channels || !grows || head.last.seq > most {
         return Err(fault());

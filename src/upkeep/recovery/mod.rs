@@ -39,7 +39,7 @@ use crate::upkeep::report::Recovery;
 use crate::write::Start;
 
 pub use load::{latest_time, open_run, open_segment};
-use load::{load_heads, open_files, open_logs};
+use load::{load_fates, load_heads, open_files, open_logs};
 use replay::replay;
 use salvage::salvage;
 use survey::open_dir;
@@ -210,6 +210,7 @@ fn begin(opening: &Opening<'_>, mut manifest: Manifest) -> Result<Parts> {
     let mut faults = Damage::default();
     let files = open_files(opening, &manifest, &mut faults)?;
     let (heads, counts) = load_heads(&files, &manifest, &mut faults)?;
+    let fates = load_fates(&files, &counts, &mut faults)?;
     let buffered = options.durability == Durability::Buffered;
     let header = Header {
         segment: 1,
@@ -227,7 +228,7 @@ fn begin(opening: &Opening<'_>, mut manifest: Manifest) -> Result<Parts> {
     manifest.store(disk)?;
     let identity = (Options::clone(options), manifest.store);
     let layer = Arc::new(Layer::new(log.clone(), counts));
-    let kernel = Kernel::new(identity, manifest.sessions.clone(), heads, files, layer, counts);
+    let kernel = Kernel::new(identity, manifest.sessions.clone(), (heads, fates), files, layer, counts);
     let created = counts == Counts::default();
     let (losses, damaged) = (manifest.losses.len() as u64, faults.found.len() as u64);
     let recovery = Recovery { created, clean: true, losses, damaged, ..Recovery::default() };
@@ -278,12 +279,13 @@ impl Reading {
         let files = open_files(opening, &manifest, &mut faults)?;
         let logs = open_logs(opening, &manifest, survey, &mut faults)?;
         let (heads, counts) = load_heads(&files, &manifest, &mut faults)?;
+        let fates = load_fates(&files, &counts, &mut faults)?;
         let session = draw(&*opening.options.env, opening.disk)?;
         let log =
             logs.first().cloned().unwrap_or_else(|| Arc::new(LogFile::absent(opening.disk, manifest.store)));
         let identity = (opening.options.clone(), manifest.store);
         let layer = Arc::new(Layer::new(log.clone(), counts));
-        let kernel = Kernel::new(identity, manifest.sessions.clone(), heads, files, layer, counts);
+        let kernel = Kernel::new(identity, manifest.sessions.clone(), (heads, fates), files, layer, counts);
         let recovery = Recovery::default();
         // Losses of live log segments are told by their headers; the manifest knows of older ones only. A channel comes with a
         // change.

@@ -9,10 +9,11 @@ use crate::files::change::Change;
 use crate::files::log::{self, Frame, FrameKind, GAP, HEADER, Header, LogScan};
 use crate::files::record::Record;
 use crate::kernel::{Counts, Kernel, Layer, values};
+use crate::model::fate::UserFate;
 use crate::model::follow::follow_message;
 use crate::model::head::Head;
-use crate::model::ids::{ChannelId, LogId, MAX_IDS, Named, VALUES};
-use crate::model::image::patched;
+use crate::model::ids::{ChannelId, LogId, MAX_IDS, Named, UserId, VALUES};
+use crate::model::image::{Image, patched};
 use crate::model::key::{Key, TableKey, UserChannel};
 use crate::model::message::Placed;
 use crate::model::position::Position;
@@ -132,6 +133,12 @@ impl Replay<'_> {
         Some(())
     }
 
+    /// What became of a user is in memory too.
+    fn note_fate(&self, user: UserId) {
+        let fate = self.layer.newest::<UserFate>(user);
+        fate.iter().for_each(|fate| self.kernel.fates.put(user, fate));
+    }
+
     fn value(&mut self, record: &Record<'_>, offset: u32) -> Option<()> {
         self.counts.version += 1;
         if record.version != self.counts.version || !values::is_value(record) {
@@ -227,6 +234,9 @@ impl WithTable for PatchRow<'_, '_, '_> {
         }
         T::follow(before.as_ref(), &after, key, replay);
         replay.put(key, after);
+        if T::TABLE == UserFate::TABLE {
+            replay.note_fate(UserId(self.key.a));
+        }
         Some(())
     }
 }

@@ -243,7 +243,7 @@ impl Import {
     fn add_run(&mut self, len: u64) -> Result<()> {
         let Some(entry) = self.manifest.runs.last_mut() else { return Ok(()) };
         entry.len = len;
-        let run = Run::open(&self.disk, self.manifest.store, entry.id, len, self.manifest.key, u64::MAX)?;
+        let run = Run::open(&self.disk, self.manifest.store, entry.id, len, self.manifest.key, 0)?;
         self.files.runs.push(Arc::new(run));
         Ok(())
     }
