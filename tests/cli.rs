@@ -1124,9 +1124,9 @@ mod backups {
         ]);
         let lines = place.run("erasures", &["--since", &made[0]["version"].to_string()]).out;
         let expected = concat!(
-            r#"{"op":"trim","channel":"general","channel_id":0,"seq":1,"version":5}"#,
+            r#"{"op":"trim","channel":"general","id":0,"seq":1,"version":5}"#,
             "\n",
-            r#"{"op":"erase","channel":"general","channel_id":0,"seq":2,"version":4}"#,
+            r#"{"op":"erase","channel":"general","id":0,"seq":2,"version":4}"#,
             "\n",
         );
         assert_eq!(lines, expected);
@@ -1140,9 +1140,9 @@ mod backups {
         // What can't be understood, or is another store's, leaves nothing behind.
         for (line, cause) in [
             ("{}", "missing field"),
-            (r#"{"op":"erase","channel":"general","channel_id":0,"version":4}"#, "seq"),
-            (r#"{"op":"read","channel":"general","channel_id":0,"seq":1,"version":4}"#, "read"),
-            (r#"{"op":"erase","channel":"other","channel_id":0,"seq":1,"version":4}"#, "no copy"),
+            (r#"{"op":"erase","channel":"general","id":0,"version":4}"#, "seq"),
+            (r#"{"op":"read","channel":"general","id":0,"seq":1,"version":4}"#, "read"),
+            (r#"{"op":"erase","channel":"other","id":0,"seq":1,"version":4}"#, "no copy"),
         ] {
             let file = PathBuf::from(place.file("bad", line.as_bytes()));
             let to = place.dir.path().join("none");
@@ -1508,7 +1508,7 @@ fn a_line_that_a_condition_or_another_message_refused_is_told_with_what_it_was()
     let ran = place.with("import", &["--json".as_ref()], lines[2].as_bytes());
     assert_eq!((ran.status, &ran.out[..]), (1, "{\"line\":1,\"refused\":\"conflict\",\"seq\":1}\n"));
     let ran = place.with("import", &[], lines[2].as_bytes());
-    assert!(ran.failed(1).contains("the client id is that of message 1"));
+    assert!(ran.failed(1).contains("message 1 was sent before"));
 }
 
 #[test]

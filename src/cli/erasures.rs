@@ -31,8 +31,8 @@ pub struct Args {
 struct Line<'a> {
     op: &'static str,
     #[serde(flatten)]
-    channel: Bytes<'a>,
-    channel_id: u32,
+    name: Bytes<'a>,
+    id: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     seq: Option<u64>,
     version: u64,
@@ -45,7 +45,9 @@ struct Given {
     op: String,
     channel: Option<String>,
     channel_base64: Option<String>,
-    channel_id: u32,
+    user: Option<String>,
+    user_base64: Option<String>,
+    id: u32,
     seq: Option<u64>,
     version: u64,
 }
@@ -62,15 +64,20 @@ pub fn run(args: &Args) -> Result {
     };
     let mut out = BufWriter::new(out);
     for erasure in view.erasures(args.since) {
-        let Erasure { channel, channel_id, part, version, .. } = &erasure?;
+        let Erasure { name, id, part, version, .. } = &erasure?;
+        let name = match part {
+            ErasedPart::Sent | ErasedPart::User => Bytes::user(name),
+            _ => Bytes::channel(name),
+        };
         let (op, seq) = match part {
             ErasedPart::Message(seq) => ("erase", Some(*seq)),
             ErasedPart::UpTo(seq) => ("trim", Some(*seq)),
             ErasedPart::Channel => ("delete_channel", None),
+            ErasedPart::Sent => ("erase_user", None),
+            ErasedPart::User => ("delete_user", None),
             _ => return Err(Failure::told("an erasure of a newer release")),
         };
-        let line =
-            Line { op, channel: Bytes::channel(channel), channel_id: *channel_id, seq, version: *version };
+        let line = Line { op, name, id: *id, seq, version: *version };
         json::write(&mut out, &line)?;
         out.write_all(b"\n")?;
     }
@@ -93,16 +100,23 @@ pub fn read(path: &Path) -> Result<Vec<Erasure>> {
 
 fn parse(line: &str) -> std::result::Result<Erasure, String> {
     let given: Given = serde_json::from_str(line).map_err(|e| e.to_string())?;
-    let channel = match (given.channel, given.channel_base64) {
+    let of_user = matches!(&given.op[..], "erase_user" | "delete_user");
+    let (kind, name, base64) = match of_user {
+        true => ("user", given.user, given.user_base64),
+        false => ("channel", given.channel, given.channel_base64),
+    };
+    let name = match (name, base64) {
         (Some(name), None) => name.into_bytes(),
-        (None, Some(name)) => BASE64.decode(name).map_err(|e| format!("channel_base64: {e}"))?,
-        _ => return Err("not one of channel and channel_base64".into()),
+        (None, Some(name)) => BASE64.decode(name).map_err(|e| format!("{kind}_base64: {e}"))?,
+        _ => return Err(format!("not one of {kind} and {kind}_base64")),
     };
     let part = match (&given.op[..], given.seq) {
         ("erase", Some(seq)) => ErasedPart::Message(seq),
         ("trim", Some(seq)) => ErasedPart::UpTo(seq),
         ("delete_channel", None) => ErasedPart::Channel,
+        ("erase_user", None) => ErasedPart::Sent,
+        ("delete_user", None) => ErasedPart::User,
         (op, _) => return Err(format!("no erasure: {op:?} with or without a seq")),
     };
-    Ok(Erasure { channel: channel.into(), channel_id: given.channel_id, part, version: given.version })
+    Ok(Erasure { name: name.into(), id: given.id, part, version: given.version })
 }

@@ -100,6 +100,14 @@ impl Fates {
         known.order.range(after + 1..=upto).map(|(version, user)| (*version, *user)).collect()
     }
 
+    /// The version of the last change that erased what a user sent, or 0.
+    pub fn last_erased(&self) -> u64 {
+        if self.is_empty() {
+            return 0;
+        }
+        self.known.read().rows.values().map(|fate| fate.erased).max().unwrap_or(0)
+    }
+
     /// Up to which version what users sent is erased, as far as erasing it is one of the changes up to `upto`.
     pub fn erased(&self, upto: u64) -> HashMap<UserId, u64> {
         if self.is_empty() {

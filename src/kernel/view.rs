@@ -334,9 +334,9 @@ impl Kernel {
         self.heads.read().get(channel)
     }
 
-    /// No message was erased after this version, as far as is published.
+    /// No message was erased after this version, as far as is published, by itself or with its sender.
     pub fn erased(&self) -> u64 {
-        self.heads.read().erased()
+        self.heads.read().erased().max(self.fates.last_erased())
     }
 
     /// How many channels were deleted.

@@ -78,7 +78,7 @@ pub(super) fn is_erased_edit(view: &View, row: &Alteration) -> Result<bool> {
 
 /// Whether the time of a message that was edited has come, though nothing was committed about it yet.
 pub(super) fn has_expired(view: &View, row: &Alteration) -> bool {
-    !row.withheld() && row.expires.is_some_and(|at| at <= view.kernel.options.env.unix_ms())
+    !row.withheld() && row.expires.is_some_and(|at| at <= view.time())
 }
 
 /// How many messages after `seq` counted when they were sent, and no longer do, hidden ones apart. Costs a step for each

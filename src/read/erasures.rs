@@ -1,7 +1,7 @@
 //! What was erased since a version: what a copy of the store from before has to erase too.
 //!
 //! The changed index names the channels in which something happened; their heads tell whether they were deleted or trimmed, and
-//! rows of alterations which messages were erased. Nothing is kept but the present channel's walk.
+//! rows of alterations which messages were erased. What became of users comes last. Nothing is kept but the present channel's walk.
 
 use bytes::Bytes;
 
@@ -9,8 +9,9 @@ use crate::error::Result;
 use crate::kernel::View;
 use crate::kernel::scan::Scan;
 use crate::model::alteration::Alteration;
+use crate::model::fate::UserFate;
 use crate::model::head::Head;
-use crate::model::ids::{ChannelId, Named};
+use crate::model::ids::{ChannelId, Named, UserId};
 use crate::model::key::ChannelSeq;
 
 /// Something that was erased. Told by [`View::erasures`](crate::View::erasures), taken by
@@ -18,17 +19,17 @@ use crate::model::key::ChannelSeq;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Erasure {
-    /// The channel's name.
-    pub channel: Bytes,
-    /// The channel's number in this store and its copies: a name may have been used again.
-    pub channel_id: u32,
+    /// The name of the channel, or of the user if `part` says so.
+    pub name: Bytes,
+    /// The number of the channel or the user in this store and its copies: a name may have been used again.
+    pub id: u32,
     /// What went.
     pub part: ErasedPart,
     /// The version at which it did, or at which the channel or message changed last.
     pub version: u64,
 }
 
-/// What of a channel was erased.
+/// What of a channel or a user was erased.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -37,8 +38,12 @@ pub enum ErasedPart {
     Message(u64),
     /// All messages up to a seq: they were trimmed.
     UpTo(u64),
-    /// All of it: it was deleted.
+    /// All of the channel: it was deleted.
     Channel,
+    /// All that the user had sent.
+    Sent,
+    /// The user: it was deleted.
+    User,
 }
 
 /// What was erased, channel by channel. Made by [`View::erasures`].
@@ -49,6 +54,8 @@ pub struct Erasures<'v> {
     next: ChannelId,
     /// The present channel, and its messages.
     messages: Option<(ChannelId, Scan<'v, Alteration>)>,
+    /// Users who were not looked at, and what is still to be told of one; `None` before all channels were.
+    users: Option<(Vec<UserId>, Option<Erasure>)>,
 }
 
 impl View {
@@ -75,7 +82,7 @@ impl View {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn erasures(&self, since: u64) -> Erasures<'_> {
-        Erasures { view: self, since, next: ChannelId(0), messages: None }
+        Erasures { view: self, since, next: ChannelId(0), messages: None, users: None }
     }
 }
 
@@ -93,7 +100,7 @@ impl Erasures<'_> {
                     None => self.messages = None,
                 }
             }
-            let Some(channel) = self.view.next_changed(self.next, self.since) else { return Ok(None) };
+            let Some(channel) = self.view.next_changed(self.next, self.since) else { return self.user() };
             self.next = ChannelId(channel.0 + 1);
             let head = self.view.head_of(channel);
             if head.deleted > self.since {
@@ -118,8 +125,32 @@ impl Erasures<'_> {
     }
 
     fn erasure(&self, channel: ChannelId, part: ErasedPart, version: u64) -> Result<Erasure> {
-        let name = self.view.name(Named::Channel, channel.0)?;
-        Ok(Erasure { channel: name, channel_id: channel.0, part, version })
+        Ok(Erasure { name: self.view.name(Named::Channel, channel.0)?, id: channel.0, part, version })
+    }
+
+    /// What is to be told next of a user.
+    fn user(&mut self) -> Result<Option<Erasure>> {
+        let (users, rest) = self.users.get_or_insert_with(|| {
+            let told = self.view.kernel.fates.told(self.since, self.view.version());
+            (told.into_iter().rev().map(|(_, user)| user).collect(), None)
+        });
+        if let Some(rest) = rest.take() {
+            return Ok(Some(rest));
+        }
+        while let Some(user) = users.pop() {
+            let fate = self.view.row::<UserFate>(user)?.unwrap_or_default();
+            let name = self.view.name(Named::User, user.0)?;
+            let erasure = |part, version| Erasure { name: name.clone(), id: user.0, part, version };
+            let sent = (fate.erased > self.since).then(|| erasure(ErasedPart::Sent, fate.erased));
+            let deleted = (fate.deleted > self.since).then(|| erasure(ErasedPart::User, fate.deleted));
+            match sent {
+                Some(_) => *rest = deleted,
+                None if deleted.is_none() => continue,
+                None => return Ok(deleted),
+            }
+            return Ok(sent);
+        }
+        Ok(None)
     }
 }
 
@@ -131,6 +162,7 @@ impl Iterator for Erasures<'_> {
         if next.is_err() {
             // Nothing comes after an error.
             (self.next, self.messages) = (ChannelId(u32::MAX), None);
+            self.users = Some((Vec::new(), None));
         }
         next.transpose()
     }

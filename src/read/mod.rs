@@ -129,7 +129,7 @@ impl<'a> Senders<'a> {
 
     /// The time of the call.
     fn now(&mut self) -> i64 {
-        *self.now.get_or_insert_with(|| self.view.kernel.options.env.unix_ms())
+        *self.now.get_or_insert_with(|| self.view.time())
     }
 
     /// What became of a message, to who reads it: `altered` is what became of it alone.

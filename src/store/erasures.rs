@@ -56,23 +56,29 @@ impl Store {
 
 /// Adds to a batch what erases the same in this store, if anything does.
 fn add(view: &View, erasure: &Erasure, batch: &mut Batch) -> Result<()> {
-    let Erasure { channel: name, channel_id, part, .. } = erasure;
-    let channel = ChannelId(*channel_id);
-    if channel.0 >= view.moment.counts.channels {
+    let Erasure { name, id, part, .. } = erasure;
+    let named = match part {
+        ErasedPart::Sent | ErasedPart::User => Named::User,
+        _ => Named::Channel,
+    };
+    if *id >= view.moment.counts.names(named) {
         // It was made later.
         return Ok(());
     }
-    let known = view.name(Named::Channel, channel.0)?;
+    let known = view.name(named, *id)?;
     if known != *name {
-        let (known, name) = (known.escape_ascii(), name.escape_ascii());
+        let (kind, known, name) = (named.word(), known.escape_ascii(), name.escape_ascii());
         let what = format!(
-            "channel {channel_id} is called \"{known}\" here and not \"{name}\": this is no copy of that store"
+            "{kind} {id} is called \"{known}\" here and not \"{name}\": this is no copy of that store"
         );
         return Err(Error::invalid(what));
     }
-    let head = view.head_of(channel);
+    let head = view.head_of(ChannelId(*id));
     let here = |seq: u64| head.trimmed.seq < seq && seq <= head.last.seq;
     match part {
+        ErasedPart::Sent | ErasedPart::User if view.find(Named::User, name)? != Some(*id) => {}
+        ErasedPart::Sent => _ = batch.erase_user(name),
+        ErasedPart::User => _ = batch.delete_user(name),
         _ if head.dead() => {}
         ErasedPart::Message(seq) if here(*seq) => _ = batch.erase(name, *seq),
         ErasedPart::UpTo(seq) => _ = batch.trim(name, *seq),

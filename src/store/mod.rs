@@ -4,6 +4,7 @@ mod apply;
 mod commit;
 mod engine;
 mod erasures;
+mod keeping;
 mod threads;
 mod workers;
 

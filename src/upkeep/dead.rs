@@ -68,7 +68,7 @@ impl Dead {
             return false;
         }
         // What became of a user tells for ever that the user is gone.
-        let (channel, user) = with_table(table, IdsOf(entry.key)).unwrap_or_default();
+        let (channel, user) = with_table(table, IdsOfKey(entry.key)).unwrap_or_default();
         let ended = user.filter(|_| table != UserFate::TABLE).and_then(|user| self.users.get(&user));
         if table == Membership::TABLE {
             return ended.is_some_and(|ended| *ended);
@@ -89,9 +89,9 @@ impl Dead {
 }
 
 /// The channel and the user that a row's key names.
-struct IdsOf(Key);
+struct IdsOfKey(Key);
 
-impl WithTable for IdsOf {
+impl WithTable for IdsOfKey {
     type Out = (Option<ChannelId>, Option<UserId>);
 
     fn table<T: Table>(self) -> Self::Out {

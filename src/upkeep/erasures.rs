@@ -24,7 +24,7 @@ const LEAST: u64 = 64 << 10;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Erasing {
-    /// Messages that were erased and not yet looked for in all files.
+    /// Messages that were erased and not yet looked for in all files, those apart that were erased with their sender.
     pub messages: u64,
     /// When the oldest of them was erased, in Unix milliseconds; `None` if none waits, or if that was in another process and is not
     /// known.
@@ -43,19 +43,21 @@ pub struct Waiting {
     channels: BTreeMap<ChannelId, BTreeSet<u64>>,
     /// Deleted channels in which messages waited: their rows may be gone.
     dead: BTreeSet<ChannelId>,
+    /// What some users sent up to this version was erased with them, or 0.
+    sent: u64,
     /// Whether one of them was edited before: then rows, and values beside them, hold payloads too.
     pub edited: bool,
 }
 
 impl Waiting {
-    /// How many there are, those of deleted channels apart.
+    /// How many there are, those of deleted channels and those that were erased with their senders apart.
     pub fn messages(&self) -> u64 {
         self.channels.values().map(|seqs| seqs.len() as u64).sum()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.channels.is_empty() && self.dead.is_empty()
+        self.channels.is_empty() && self.dead.is_empty() && self.sent == 0
     }
 }
 
@@ -64,6 +66,11 @@ impl Upkeep {
     pub fn waiting(&self, after: u64) -> Result<Waiting> {
         let view = self.kernel.view()?;
         let (mut waiting, mut channels) = (Waiting::default(), Vec::new());
+        let users = self.kernel.fates.last_erased();
+        if users > after {
+            // Which segments hold what they sent is not known, nor what of it was edited.
+            (waiting.sent, waiting.edited) = (users, true);
+        }
         self.kernel.each_further(ChannelId(0), usize::MAX, &mut |channel, head| {
             if head.erased > 0 && head.content > after {
                 channels.push((channel, head.dead()));
@@ -148,6 +155,9 @@ impl Upkeep {
 
 /// Whether a segment holds a payload of a message that waits.
 fn holds(segment: &Segment, waiting: &Waiting) -> Result<bool> {
+    if segment.versions().0 <= waiting.sent {
+        return Ok(true);
+    }
     for channel in &waiting.dead {
         let entry = segment.find(*channel)?;
         let stubs = |entry: &crate::files::segment::Entry| {

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::overdue::Overdue;
+use super::overdue::ErasureClock;
 use super::report::CacheUse;
 use super::step::Done;
 use super::turns::Scrubs;
@@ -52,7 +52,7 @@ pub struct Upkeep {
     /// When sealed files were read again.
     pub scrubs: Scrubs,
     /// What was erased and may still be in files.
-    pub erasures: Overdue,
+    pub erasures: ErasureClock,
     /// Steps that are done and not yet told.
     done: Mutex<Vec<(Done, Duration)>>,
 }
@@ -75,7 +75,7 @@ impl Upkeep {
         let now = options.env.unix_ms();
         Upkeep {
             scrubs,
-            erasures: Overdue::new(disk.clone(), &kernel, now, options.erase_within),
+            erasures: ErasureClock::new(disk.clone(), &kernel, now, options.erase_within),
             disk,
             options,
             kernel,

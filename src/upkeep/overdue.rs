@@ -14,7 +14,7 @@ use crate::kernel::Kernel;
 /// The time of an erasure of which the time is not known: long ago.
 pub const UNKNOWN: i64 = 1;
 /// How far erased bytes are gone, and since when others wait.
-pub struct Overdue {
+pub struct ErasureClock {
     disk: Arc<Disk>,
     store: StoreId,
     state: Mutex<ErasureTimes>,
@@ -32,9 +32,9 @@ fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
-impl Overdue {
+impl ErasureClock {
     /// As the note says, if it can be about this store as it is.
-    pub fn new(disk: Arc<Disk>, kernel: &Kernel, now: i64, within: Duration) -> Overdue {
+    pub fn new(disk: Arc<Disk>, kernel: &Kernel, now: i64, within: Duration) -> ErasureClock {
         let version = kernel.moment().counts.version;
         let note = Gone::read(&disk, &kernel.store).filter(|note| note.version <= version);
         let mut gone = note.unwrap_or_default();
@@ -42,7 +42,7 @@ impl Overdue {
             gone.since = UNKNOWN;
         }
         let state = ErasureTimes { gone, doing: 0, look: now.saturating_add(millis(within / 2)) };
-        Overdue { disk, store: kernel.store, state: Mutex::new(state) }
+        ErasureClock { disk, store: kernel.store, state: Mutex::new(state) }
     }
 
     /// Notes that something was erased up to a version, by now at the latest.

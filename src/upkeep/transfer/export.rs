@@ -272,6 +272,11 @@ impl<'v> Export<'v> {
 
     fn is_withheld(&mut self, record: &Record<'_>, head: &Head) -> Result<bool> {
         let Record { channel, mark, .. } = *record;
+        match self.view.erased_upto(record.sender) {
+            Ok(erased) if record.version <= erased => return Ok(true),
+            Ok(_) => {}
+            Err(fault) => return self.pardon.note(fault).map(|()| true),
+        }
         if mark.seq > head.retracted.max(head.erased) {
             return Ok(false);
         }

@@ -24,6 +24,7 @@ use crate::files::segment::{BlockCache, Chain, Segment, SegmentBuilder};
 use crate::files::table::{Run, RunBuilder, RunEntry};
 use crate::kernel::heads::Heads;
 use crate::kernel::{Counts, FileSet, Part, values};
+use crate::model::channel::MAX_BASE;
 use crate::model::head::{BUFFERED_WINDOW, HEADS, Head, Loss};
 use crate::model::ids::{ChannelId, MAX_CLIENT_ID, MAX_IDS, MAX_NAME, Named, UserId, VALUES};
 use crate::model::image::MAX_VALUE;
@@ -334,7 +335,8 @@ impl Import {
         let head =
             Head::decode(row.version, &row.image).ok_or_else(|| Error::invalid("a head is not valid"))?;
         let channel = ChannelId(key.a);
-        let most = head.changed + self.manifest.losses.len() as u64 * BUFFERED_WINDOW;
+        let base = head.trimmed.seq.min(MAX_BASE);
+        let most = base + head.changed + self.manifest.losses.len() as u64 * BUFFERED_WINDOW;
         let sane =
             head.trimmed.within(head.last) && head.loud_seq <= head.last.seq && head.deleted <= head.changed;
         if (key.b, key.c) != (0, 0) || channel.0 >= self.counts.channels || head.last.seq > most || !sane {
