@@ -269,6 +269,68 @@ fn a_hurt_frame_in_the_log_costs_that_commit() {
 }
 
 #[test]
+fn what_came_after_the_commit_that_made_a_channel_is_saved_under_another_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+    let store = options().open(&from).unwrap();
+    store.commit(Batch::new().append("c", Draft::new("u", 0, "first"))).unwrap();
+    store.commit(Batch::new().append("lost channel 1", Draft::new("u", 0, "taken"))).unwrap();
+    store.commit(Batch::new().append("made", Draft::new("ana", 0, "hurt here").mentions(["bob"]))).unwrap();
+    store
+        .commit(
+            Batch::new()
+                .append("made", Draft::new("ana", 0, "saved"))
+                .append("c", Draft::new("eve", 0, "on")),
+        )
+        .unwrap();
+    store.close().unwrap();
+    let log = from.join(named(&read(&from), "log-")[0]);
+    let mut bytes = fs::read(&log).unwrap();
+    let at = bytes.windows(9).position(|part| part == b"hurt here").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&log, bytes).unwrap();
+    let repaired = repair(&from, &to, &options()).unwrap();
+    let names: Vec<_> = repaired.names.iter().map(|name| (name.channel, name.name.clone())).collect();
+    assert_eq!(
+        names,
+        [(false, "lost user 1".into()), (false, "lost user 2".into()), (true, "lost channel 2".into())]
+    );
+    let missing: Vec<_> =
+        repaired.messages.iter().map(|range| (range.channel.clone(), range.from, range.to)).collect();
+    assert_eq!(missing, [("lost channel 2".into(), 1, 1)]);
+    assert_eq!(repaired.commits, [(3, Some(3))]);
+    let store = options().open(&to).unwrap();
+    let saved = store.history("lost channel 2").list().unwrap();
+    assert_eq!(
+        (saved[0].seq, &saved[0].sender[..], &saved[0].payload[..]),
+        (2, &b"lost user 1"[..], &b"saved"[..])
+    );
+    assert_eq!(store.history("c").last(1).unwrap()[0].sender, "eve");
+    assert_eq!(store.history("lost channel 1").list().unwrap()[0].payload, "taken");
+}
+
+#[test]
+fn a_log_segment_that_is_gone_costs_its_commits() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = options().log_segment(16 << 10).open(dir.path()).unwrap();
+    hours(&store, 0..100);
+    store.close().unwrap();
+    let files = read(dir.path());
+    let (told, logs) = (whole(&files), named(&files, "log-"));
+    assert!(logs.len() > 4, "{logs:?}");
+    let all = messages(&told);
+    let mut left = 0;
+    for name in &logs {
+        let mut gone = files.clone();
+        gone.remove(*name);
+        let some = saved(&gone, &told, &format!("{name} removed"));
+        assert!(!some.repair.commits.is_empty() && some.messages.len() < all.len(), "{name}");
+        left += some.messages.len();
+    }
+    assert_eq!(left, all.len() * (logs.len() - 1), "each message lies in one of them");
+}
+
+#[test]
 fn a_long_value_that_is_lost_is_told_by_its_row_and_can_be_set_anew() {
     let dir = tempfile::tempdir().unwrap();
     let (from, to) = (dir.path().join("from"), dir.path().join("to"));
