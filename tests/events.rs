@@ -7,7 +7,7 @@ mod hooks;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::ErrorKind;
-use std::sync::{Arc, Mutex, OnceLock, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
 use chanlog::env::{Op as Disk, PowerLoss, SimEnv};
@@ -15,6 +15,13 @@ use chanlog::{Batch, Draft, Durability, Options, RetentionPolicy, Store};
 use hooks::{DIR, Hooked, append, options};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, span};
+
+/// Which events anybody wants is known for the whole process, and changes as subscribers come and go: so tests take turns.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// An event, as it was told.
 #[derive(Clone, Debug)]
@@ -163,6 +170,7 @@ fn day(notes: &Notes) {
 
 #[test]
 fn are_those_that_the_list_has() {
+    let _turn = turn();
     let notes = Notes::default();
     let all = Notes::default();
     let listed = listed();
@@ -199,6 +207,7 @@ fn are_those_that_the_list_has() {
 
 #[test]
 fn of_slow_commits_tell_how_many_and_what_they_waited_for() {
+    let _turn = turn();
     let sim = SimEnv::new(1);
     let slow = sim.clone();
     let env = Hooked::new(&sim, move |op, name| {
@@ -268,6 +277,9 @@ impl tracing::Subscriber for CallsBack {
 fn calling_back(work: impl FnOnce(&Arc<SimEnv>, &OnceLock<Store>) + Send + 'static) -> Vec<&'static str> {
     let (done, end) = mpsc::channel();
     std::thread::spawn(move || {
+        // `tracing` asks nobody about an event that comes up for the first time while another one is told.
+        let notes = Notes::default();
+        tracing::subscriber::with_default(notes.clone(), || day(&notes));
         let back = CallsBack::default();
         let sim = SimEnv::new(1);
         tracing::subscriber::with_default(back.clone(), || work(&sim, &back.store));
@@ -279,6 +291,7 @@ fn calling_back(work: impl FnOnce(&Arc<SimEnv>, &OnceLock<Store>) + Send + 'stat
 
 #[test]
 fn are_told_where_the_store_can_be_called() {
+    let _turn = turn();
     let told = calling_back(|sim, kept| {
         let slow = sim.clone();
         let env = Hooked::new(sim, move |_, _| {
@@ -305,6 +318,7 @@ fn are_told_where_the_store_can_be_called() {
 
 #[test]
 fn of_a_store_that_stopped_are_told_where_it_can_be_called() {
+    let _turn = turn();
     let told = calling_back(|sim, kept| {
         let store = kept.get_or_init(|| options(sim.clone()).open(DIR).unwrap());
         append(store, "c", "x", Durability::Sync).unwrap();
