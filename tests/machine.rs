@@ -713,7 +713,7 @@ struct Machine {
 
 impl Machine {
     fn new(seed: u64, tombstones: usize) -> Self {
-        let sim = SimEnv::new(seed);
+        let sim = SimEnv::any(seed);
         let options = Options::new()
             .env(sim.clone())
             .log_segment(8 << 10)

@@ -7,6 +7,8 @@
 
 use std::fs::File;
 use std::io;
+#[cfg(any(test, feature = "sim"))]
+use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
 
@@ -22,4 +24,34 @@ pub fn map(file: &File) -> io::Result<Bytes> {
     // read are not written any more once they are handed out, so that the bytes behind a shared slice never change.
     let map = unsafe { memmap2::Mmap::map(file)? };
     Ok(Bytes::from_owner(map))
+}
+
+/// A file without a name, in memory, whose maps show what is put there later: for a disk that is simulated.
+#[cfg(any(test, feature = "sim"))]
+#[derive(Debug)]
+pub struct Shared {
+    file: File,
+    len: u64,
+}
+
+#[cfg(any(test, feature = "sim"))]
+impl Shared {
+    /// One of that many zeros. It keeps its length.
+    pub fn new(len: u64) -> io::Result<Shared> {
+        let file = File::from(rustix::fs::memfd_create("chanlog", rustix::fs::MemfdFlags::CLOEXEC)?);
+        file.set_len(len)?;
+        Ok(Shared { file, len })
+    }
+
+    /// Puts bytes at `offset`, as far as they are within its length.
+    pub fn put(&self, bytes: &[u8], offset: u64) {
+        let room = self.len.saturating_sub(offset).min(bytes.len() as u64) as usize;
+        // Memory takes what is within its length.
+        let _ = self.file.write_all_at(&bytes[..room], offset);
+    }
+
+    /// The whole of it.
+    pub fn map(&self) -> io::Result<Bytes> {
+        map(&self.file)
+    }
 }

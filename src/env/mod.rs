@@ -22,7 +22,7 @@ use bytes::Bytes;
 
 pub use os::OsEnv;
 #[cfg(any(test, feature = "sim"))]
-pub use sim::{Op, PowerLoss, SimEnv, Stats};
+pub use sim::{Hang, Op, PowerLoss, SimEnv, Space, Stats};
 use sync::Arc;
 pub use sync::Thread;
 

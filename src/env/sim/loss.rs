@@ -44,11 +44,16 @@ pub enum PowerLoss {
     Sectors,
     /// Like `Sectors`, and a sector may begin with new bytes and end with old ones.
     Torn,
+    /// Like `Torn`, and what follows the new bytes in a torn sector is neither old nor new: what was durable there is lost.
+    /// Few disks do so, and nothing that writes a sector in parts can survive it. Never drawn by a seed alone.
+    Garbled,
 }
 
 /// The choices of one loss of power.
 pub struct Dice<'a> {
     loss: PowerLoss,
+    /// How many units of [`SECTOR`](super::inode::SECTOR) bytes a sector has.
+    pub unit: usize,
     /// How many of 16 unsynced things survive in the random modes. It varies, so that some losses take nearly all and
     /// some nearly nothing.
     odds: u64,
@@ -57,7 +62,7 @@ pub struct Dice<'a> {
 
 impl<'a> Dice<'a> {
     /// Draws the odds; without a `loss`, also how to treat unsynced state.
-    pub fn new(loss: Option<PowerLoss>, rng: &'a mut Rng) -> Self {
+    pub fn new(loss: Option<PowerLoss>, unit: usize, rng: &'a mut Rng) -> Self {
         let any = [
             PowerLoss::Drop,
             PowerLoss::Keep,
@@ -68,7 +73,7 @@ impl<'a> Dice<'a> {
         ];
         let drawn = any[rng.below(any.len() as u64) as usize];
         let odds = [1, 4, 8, 12, 15][rng.below(5) as usize];
-        Dice { loss: loss.unwrap_or(drawn), odds, rng }
+        Dice { loss: loss.unwrap_or(drawn), unit, odds, rng }
     }
 
     /// Whether something unsynced survives. `dirty` is false if a failed sync gave it up.
@@ -76,21 +81,37 @@ impl<'a> Dice<'a> {
         match self.loss {
             PowerLoss::Drop => false,
             PowerLoss::Keep => dirty,
-            PowerLoss::Sectors | PowerLoss::Torn => self.rng.below(16) < self.odds,
+            PowerLoss::Sectors | PowerLoss::Torn | PowerLoss::Garbled => self.rng.below(16) < self.odds,
+        }
+    }
+
+    /// One of `count` versions, as the mode has it; `None` for the newest.
+    fn version(&mut self, count: usize) -> Option<usize> {
+        match self.loss {
+            PowerLoss::Keep | PowerLoss::Drop => None,
+            _ => Some(self.rng.below(count as u64) as usize),
         }
     }
 
     /// Where a surviving sector of `len` bytes is torn: so many bytes are new. `None` if it is whole.
     pub fn tear(&mut self, len: usize) -> Option<usize> {
-        let torn = self.loss == PowerLoss::Torn && self.rng.below(2) == 0;
+        let tears = matches!(self.loss, PowerLoss::Torn | PowerLoss::Garbled);
+        let torn = tears && self.rng.below(2) == 0;
         torn.then(|| 1 + self.rng.below(len as u64 - 1) as usize)
+    }
+
+    /// What stands in place of the old bytes of a torn sector; `None` if they stay.
+    pub fn garbage(&mut self, len: usize) -> Option<Vec<u8>> {
+        let mut garbage = vec![0; len];
+        (self.loss == PowerLoss::Garbled).then(|| self.rng.fill(&mut garbage))?;
+        Some(garbage)
     }
 
     /// How many of `len` changes survive, if they survive in their order; `None` if each has its own fate.
     pub fn prefix(&mut self, len: usize) -> Option<usize> {
         match self.loss {
             PowerLoss::Drop | PowerLoss::Keep => None,
-            PowerLoss::Sectors | PowerLoss::Torn => {
+            PowerLoss::Sectors | PowerLoss::Torn | PowerLoss::Garbled => {
                 (self.rng.below(2) == 0).then(|| self.rng.below(len as u64 + 1) as usize)
             }
         }
@@ -100,7 +121,8 @@ impl<'a> Dice<'a> {
 /// The values that something had since its last successful sync, oldest first.
 #[derive(Clone, Debug)]
 pub struct Unsynced<T> {
-    versions: Vec<T>,
+    /// With the number of the write that made each.
+    versions: Vec<(u64, T)>,
     /// Whether the next sync writes the last version. A failed sync clears it, as Linux marks pages clean that it could
     /// not write: no later sync tries them again.
     dirty: bool,
@@ -113,15 +135,15 @@ impl<T> Default for Unsynced<T> {
 }
 
 impl<T: Clone> Unsynced<T> {
-    /// Adds the newest value.
-    pub fn push(&mut self, value: T) {
-        self.versions.push(value);
+    /// Adds the newest value, made by a write of that number.
+    pub fn push(&mut self, write: u64, value: T) {
+        self.versions.push((write, value));
         self.dirty = true;
     }
 
     /// What a sync makes durable, if there is anything to write.
     pub fn sync(&mut self) -> Option<T> {
-        if self.dirty { std::mem::take(self).versions.pop() } else { None }
+        if self.dirty { Some(std::mem::take(self).versions.pop()?.1) } else { None }
     }
 
     /// Takes note that a sync failed.
@@ -134,6 +156,21 @@ impl<T: Clone> Unsynced<T> {
         !self.dirty && !self.is_empty()
     }
 
+    /// Whether the next sync writes anything.
+    pub fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
+    /// The numbers of the writes that made the versions.
+    pub fn writes(&self) -> impl Iterator<Item = u64> {
+        self.versions.iter().map(|version| version.0)
+    }
+
+    /// The value after the write of that number; `None` for the durable one.
+    pub fn at(&self, write: u64) -> Option<T> {
+        self.versions.iter().rev().find(|version| version.0 <= write).map(|version| version.1.clone())
+    }
+
     /// Whether the durable value is the only one that is left.
     pub fn is_empty(&self) -> bool {
         self.versions.is_empty()
@@ -141,14 +178,21 @@ impl<T: Clone> Unsynced<T> {
 
     /// The version that survives a loss of power; `None` for the durable one.
     pub fn survivor(&self, dice: &mut Dice<'_>) -> Option<T> {
-        if self.versions.is_empty() || !dice.survives(self.dirty) {
-            return None;
-        }
-        let last = self.versions.len() - 1;
-        let chosen = match dice.loss {
-            PowerLoss::Keep | PowerLoss::Drop => last,
-            PowerLoss::Sectors | PowerLoss::Torn => dice.rng.below(last as u64 + 1) as usize,
-        };
-        Some(self.versions[chosen].clone())
+        survivor([self].into_iter(), dice).and_then(|write| self.at(write))
     }
+}
+
+/// The number of the last write that survives of things that the disk writes at once; `None` if none does.
+pub fn survivor<'u, T: Clone + 'u>(
+    parts: impl Iterator<Item = &'u Unsynced<T>> + Clone,
+    dice: &mut Dice<'_>,
+) -> Option<u64> {
+    let mut writes: Vec<u64> = parts.clone().flat_map(Unsynced::writes).collect();
+    writes.sort_unstable();
+    writes.dedup();
+    if writes.is_empty() || !dice.survives(parts.clone().any(Unsynced::is_dirty)) {
+        return None;
+    }
+    let chosen = dice.version(writes.len()).unwrap_or(writes.len() - 1);
+    Some(writes[chosen])
 }

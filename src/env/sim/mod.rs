@@ -8,6 +8,8 @@ mod machine;
 mod names;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod traits_tests;
 
 use std::any::Any;
 use std::ffi::OsString;
@@ -19,9 +21,12 @@ use bytes::Bytes;
 
 use super::sync::{Arc, Mutex};
 use super::{Access, Dir, Env, File, uninterrupted};
-pub use fault::{Op, Stats};
+pub use fault::{Hang, Op, Stats};
+use fault::{Hung, Strike};
 pub use loss::PowerLoss;
-use machine::{DirHandle, Machine, OpenFile};
+use loss::Rng;
+pub use machine::Space;
+use machine::{DirHandle, Machine, OpenFile, Traits};
 use names::Namespace;
 
 /// A simulated machine with one disk, in memory, whose faults and losses follow from a seed.
@@ -36,6 +41,13 @@ use names::Namespace;
 /// - A failed sync gives up what it should have written: readers still see it, but no later sync makes it durable
 ///   unless it is written again. Whether it reached the disk all the same is left to chance. A failed write may have
 ///   written a first part. A fault of the kind `Interrupted` is a signal: the call is tried again, as on a real system.
+/// - The system may fail to write back bytes at any time. Each file that is open then, and the next one that is opened if
+///   there is none, is told once, by its next sync, whether or not it wrote the bytes.
+///
+/// Disks and systems differ: sectors may have 4,096 bytes ([`sectors`](SimEnv::sectors)), what was given up may go from the
+/// page cache ([`drop_pages`](SimEnv::drop_pages)), a write may tell of bytes before it
+/// ([`tell_by_write`](SimEnv::tell_by_write)), room may not be kept or looked for late ([`space`](SimEnv::space)), and maps may be
+/// absent ([`maps`](SimEnv::maps)). [`any`](SimEnv::any) lets the seed choose among them.
 ///
 /// A process ends by [`crash`](SimEnv::crash), which keeps the page cache, or by
 /// [`power_loss`](SimEnv::power_loss), which does not. Either way its directories, files and locks are dead, and every call
@@ -45,8 +57,9 @@ use names::Namespace;
 /// Paths need not exist anywhere; the root directory does, and relative paths start there. One thread that does the same
 /// on the same seed gets the same bytes. With more threads it depends on their order.
 ///
-/// Not modelled: renames from one directory to another, removals of directories, symbolic links, modes, and maps of files
-/// that are open for writing.
+/// Not modelled: renames from one directory to another, removals of directories, symbolic links, modes, boots (no call
+/// tells one from the next), the signal that a map of an unreadable sector ends in (there is no map of such a file), and maps
+/// of files that are open for reading only: those are copies.
 ///
 /// ```
 /// use chanlog::env::{Access, Env, PowerLoss, SimEnv};
@@ -75,6 +88,21 @@ impl SimEnv {
     #[must_use]
     pub fn new(seed: u64) -> Arc<Self> {
         SimEnv::run(Machine::new(seed))
+    }
+
+    /// A machine of which the seed also decides what its disk is like, as far as a store must survive it without any
+    /// refusal: sectors of 512 or 4,096 bytes, maps or none, room that is reserved or not, and what becomes of bytes that could
+    /// not be written.
+    #[must_use]
+    pub fn any(seed: u64) -> Arc<Self> {
+        let sim = SimEnv::new(seed);
+        sim.vary(seed);
+        sim
+    }
+
+    /// Lets a seed decide what the disk is like, as [`any`](SimEnv::any) does, and nothing else.
+    pub fn vary(&self, seed: u64) {
+        self.machine.lock().traits = Traits::any(&mut Rng::new(!seed));
     }
 
     fn run(machine: Machine) -> Arc<Self> {
@@ -125,7 +153,77 @@ impl SimEnv {
     /// Fails, once, the `n`-th operation of these kinds from now; 1 is the next. A fault that has not struck stays over a
     /// crash.
     pub fn fail_nth(&self, ops: &[Op], n: u64, kind: io::ErrorKind) {
-        self.machine.lock().faults.fail_nth(ops, n, kind);
+        self.machine.lock().faults.add(ops, n, false, Strike::Fail(kind));
+    }
+
+    /// Fails each `n`-th operation of these kinds, until [`clear_faults`](SimEnv::clear_faults). Signals (`Interrupted`) need an
+    /// `n` above 1: calls that they end are made again.
+    pub fn fail_each(&self, ops: &[Op], n: u64, kind: io::ErrorKind) {
+        self.machine.lock().faults.add(ops, n, true, Strike::Fail(kind));
+    }
+
+    /// Lets the system write back all that is not synced just before the `n`-th operation of these kinds from now, and fail: it
+    /// gives up what it should have written. The operation itself goes on.
+    pub fn fail_write_back_at(&self, ops: &[Op], n: u64, kind: io::ErrorKind) {
+        self.machine.lock().faults.add(ops, n, false, Strike::WriteBack(kind));
+    }
+
+    /// Lets the system write back all that is not synced, and fail.
+    pub fn fail_write_back(&self, kind: io::ErrorKind) {
+        self.machine.lock().fail_write_back(kind);
+    }
+
+    /// Lets each `n`-th operation of these kinds take so long by both clocks.
+    pub fn slow_each(&self, ops: &[Op], n: u64, time: Duration) {
+        self.machine.lock().faults.add(ops, n, true, Strike::Take(time));
+    }
+
+    /// Lets the `n`-th operation of these kinds from now hang until what this returns is dropped. Others go on meanwhile.
+    pub fn hang_nth(&self, ops: &[Op], n: u64) -> Hang {
+        self.machine.lock().faults.hang_nth(ops, n)
+    }
+
+    /// Sets the size of sectors, in bytes: 512, or a multiple up to 4,096. A sector is kept or lost as a whole, or torn.
+    pub fn sectors(&self, bytes: usize) {
+        self.machine.lock().traits.unit = (bytes / inode::SECTOR).clamp(1, 8);
+    }
+
+    /// Sets how a full disk is told.
+    pub fn space(&self, space: Space) {
+        self.machine.lock().traits.space = space;
+    }
+
+    /// Sets whether files that are open for writing have maps, in which later writes show up. They have unless told otherwise.
+    pub fn maps(&self, maps: bool) {
+        self.machine.lock().traits.maps = maps;
+    }
+
+    /// Sets whether bytes that could not be written back go from the page cache: readers see what the disk has, old or new by
+    /// chance. Otherwise they stay there and pass for written.
+    pub fn drop_pages(&self, drops: bool) {
+        self.machine.lock().traits.drops = drops;
+    }
+
+    /// Sets whether a write tells of earlier bytes that could not be written back, as on NFS. Otherwise only a sync does.
+    pub fn tell_by_write(&self, tells: bool) {
+        self.machine.lock().traits.tells_by_write = tells;
+    }
+
+    /// Limits how many files may be open at once. What would open one more fails with `EMFILE`.
+    pub fn descriptors(&self, most: Option<usize>) {
+        self.machine.lock().descriptors = most;
+    }
+
+    /// A digest of all operations since the machine was made or forked, of what they wrote, and of the faults that struck them.
+    #[must_use]
+    pub fn trace(&self) -> u64 {
+        self.machine.lock().faults.trace
+    }
+
+    /// Makes the sector of 512 bytes around `offset` unreadable until it is written as a whole: reads, maps and writes that
+    /// need it fail.
+    pub fn spoil(&self, path: impl AsRef<Path>, offset: u64) -> io::Result<()> {
+        self.machine.lock().spoil(path.as_ref(), offset)
     }
 
     /// Removes the faults that have not struck.
@@ -147,9 +245,7 @@ impl SimEnv {
 
     /// Moves both clocks on. They stand still otherwise.
     pub fn advance(&self, time: Duration) {
-        let mut machine = self.machine.lock();
-        machine.monotonic += time;
-        machine.unix_ms += time.as_millis() as i64;
+        self.machine.lock().advance(time);
     }
 
     /// Sets the wall clock, which may step back.
@@ -194,7 +290,7 @@ impl std::fmt::Debug for SimEnv {
 
 impl Env for SimEnv {
     fn open_dir(&self, path: &Path, make: bool) -> io::Result<Arc<dyn Dir>> {
-        let handle = uninterrupted(|| self.machine.lock().open_dir(path, make))?;
+        let handle = unhindered(|| self.machine.lock().open_dir(path, make))?;
         Ok(Arc::new(SimDir { handle, path: Namespace::normal(path), machine: self.machine.clone() }))
     }
 
@@ -214,6 +310,17 @@ impl Env for SimEnv {
     }
 }
 
+/// Makes a call, again after signals, and after what made it hang.
+fn unhindered<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        let done = uninterrupted(&mut call);
+        match done.as_ref().err().and_then(|error| error.get_ref()?.downcast_ref::<Hung>()) {
+            Some(hung) => hung.wait(),
+            None => return done,
+        }
+    }
+}
+
 /// An open directory.
 struct SimDir {
     handle: DirHandle,
@@ -224,7 +331,7 @@ struct SimDir {
 impl SimDir {
     /// Does something on the machine, again if a signal interrupts it.
     fn on<T>(&self, mut call: impl FnMut(&mut Machine, DirHandle) -> io::Result<T>) -> io::Result<T> {
-        uninterrupted(|| call(&mut self.machine.lock(), self.handle))
+        unhindered(|| call(&mut self.machine.lock(), self.handle))
     }
 
     fn file(&self, handle: OpenFile) -> Arc<dyn File> {
@@ -281,7 +388,7 @@ struct SimFile {
 impl SimFile {
     /// Does something on the machine, again if a signal interrupts it.
     fn on<T>(&self, mut call: impl FnMut(&mut Machine, &OpenFile) -> io::Result<T>) -> io::Result<T> {
-        uninterrupted(|| call(&mut self.machine.lock(), &self.handle))
+        unhindered(|| call(&mut self.machine.lock(), &self.handle))
     }
 }
 
@@ -306,11 +413,9 @@ impl File for SimFile {
         self.on(Machine::len)
     }
 
-    /// A file that is open for writing has no map, because later writes would not show up in it. That of any other is a
-    /// copy.
     fn map(&self) -> io::Result<Option<Bytes>> {
         if self.handle.writes() {
-            return self.len().map(|_| None);
+            return self.on(Machine::map);
         }
         self.on(Machine::read_all).map(|bytes| Some(bytes.into()))
     }

@@ -441,9 +441,8 @@ fn stats_tell_bytes_by_file() {
 }
 
 #[test]
-fn a_file_open_for_writing_has_no_map() {
-    let (sim, file) = with_file(1, 3);
-    assert_eq!(file.map().unwrap(), None);
+fn a_map_of_a_file_open_for_reading_is_its_bytes() {
+    let (sim, _) = with_file(1, 3);
     let reader = dir(&sim).open("f", Access::Read).unwrap();
     assert_eq!(reader.map().unwrap().unwrap(), &b"ooo"[..]);
 }

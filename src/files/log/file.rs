@@ -219,10 +219,11 @@ impl LogFile {
         Ok(bytes)
     }
 
-    /// Checks the complete pages of a range that were not read before.
+    /// Checks the complete pages of a range that were not read before; all of them once something could not be written back.
     fn check(&self, offset: u64, len: usize) -> Result<()> {
-        let wrong = self.pages.check(offset, len, |page, sum| {
-            let page = self.raw(page * PAGE as u64, PAGE)?;
+        let failed = self.health.check().is_err();
+        let wrong = self.pages.check((offset, len), failed, |page, len, sum| {
+            let page = self.raw(page * PAGE as u64, len)?;
             Ok::<_, Error>(crc32fast::hash(&page) == sum)
         })?;
         match wrong {

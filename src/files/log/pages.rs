@@ -1,5 +1,6 @@
-//! Checksums of the complete pages of an unsealed log segment, kept in memory: made while writing or replaying, looked at
-//! when a page is first read. So damage is noticed here as it is in sealed files.
+//! Checksums of the pages of an unsealed log segment, kept in memory: made while writing or replaying, looked at when a
+//! complete page is first read. So damage is noticed here as it is in sealed files. Once the system failed to write back, it may
+//! drop pages at any time: then each read looks at them anew, also at the page in the making.
 
 use crate::env::sync::Mutex;
 use crate::env::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -63,25 +64,39 @@ impl Pages {
         word.fetch_or(1 << (page % 64), Ordering::Release);
     }
 
-    /// The first page of a range of bytes that has to be checked and is not right. `read` gives a page's bytes.
+    /// The first page of a range of bytes that has to be checked and is not right. `right` looks at so many bytes of a page. With
+    /// `anew` it does not count that a page was checked before.
     pub fn check<E>(
         &self,
-        offset: u64,
-        len: usize,
-        mut right: impl FnMut(u64, u32) -> Result<bool, E>,
+        (offset, len): (u64, usize),
+        anew: bool,
+        mut right: impl FnMut(u64, usize, u32) -> Result<bool, E>,
     ) -> Result<Option<u64>, E> {
         let last = (offset + (len as u64).max(1) - 1) / PAGE as u64;
         for page in offset / PAGE as u64..=last {
             let (word, bit) = ((page / 64) as usize, 1u64 << (page % 64));
             let known = self.known.get(word).is_some_and(|known| known.load(Ordering::Acquire) & bit != 0);
-            if !known || self.checked[word].load(Ordering::Relaxed) & bit != 0 {
+            if !known {
+                match anew.then(|| self.in_the_making(page)).flatten() {
+                    Some((len, sum)) if !right(page, len, sum)? => return Ok(Some(page)),
+                    _ => continue,
+                }
+            }
+            if !anew && self.checked[word].load(Ordering::Relaxed) & bit != 0 {
                 continue;
             }
-            if !right(page, self.sums[page as usize].load(Ordering::Relaxed))? {
+            if !right(page, PAGE, self.sums[page as usize].load(Ordering::Relaxed))? {
                 return Ok(Some(page));
             }
             self.checked[word].fetch_or(bit, Ordering::Relaxed);
         }
         Ok(None)
+    }
+
+    /// How many bytes there are of a page in the making, and their checksum.
+    fn in_the_making(&self, page: u64) -> Option<(usize, u32)> {
+        let open = self.open.lock();
+        let len = (open.end % PAGE as u64) as usize;
+        (page == open.end / PAGE as u64).then(|| (len, open.hasher.clone().finalize()))
     }
 }
