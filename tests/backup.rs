@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
-use chanlog::env::{Op as Disk, SimEnv};
+use chanlog::env::{Env, Op as Disk, SimEnv};
 use chanlog::{Batch, Draft, ErasedPart, Error, Options, Store, Update};
 use model::{Model, Op, Post, batch, check};
 
@@ -119,6 +119,28 @@ fn tokens_from_before_a_backup_are_good_in_it_and_later_ones_are_not() {
     let elsewhere = copy.conversations("user 0").list().unwrap().as_of;
     assert_eq!(store.conversations("user 0").since(&elsewhere).unwrap(), Update::Reset);
     check::everything(&store, &model);
+}
+
+#[test]
+fn a_file_of_the_same_length_and_other_bytes_is_no_part_of_an_earlier_backup() {
+    let sim = SimEnv::new(1);
+    let store = options(&sim).open(STORE).unwrap();
+    let mut model = Model::default();
+    live(&store, &mut model, 0..5);
+    store.backup(BACKUP).unwrap();
+    let sealed =
+        |path: &std::path::PathBuf| path.starts_with(BACKUP) && path.to_string_lossy().contains("seg-");
+    let part = sim.files().into_iter().find(sealed).unwrap();
+    let bytes = sim.read_file(&part).unwrap();
+    // Another file under that name: the store's own stays as it is.
+    sim.open_dir(BACKUP.as_ref(), false)
+        .unwrap()
+        .remove(part.file_name().unwrap().to_str().unwrap())
+        .unwrap();
+    sim.write_file(&part, vec![7; bytes.len()]).unwrap();
+    store.backup(BACKUP).unwrap();
+    assert!(sim.read_file(&part).unwrap() == bytes);
+    check::everything(&options(&sim).open(BACKUP).unwrap(), &model);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 #![cfg(feature = "sim")]
 
+mod figures;
 mod model;
 
 use std::collections::BTreeMap;
@@ -229,6 +230,7 @@ fn recover(sim: &Arc<SimEnv>, witness: &Witness, end: End) {
 
 #[test]
 fn a_crash_at_any_operation_loses_nothing_that_was_acknowledged() {
+    let mut images = 0;
     for n in 0..whole_day(mixed).ops() {
         println!("crash after {n} operations");
         // The day of that seed: random keys decide how long some rows are, and so how many operations it takes.
@@ -239,17 +241,24 @@ fn a_crash_at_any_operation_loses_nothing_that_was_acknowledged() {
         assert!(run.day(&sim, mixed).is_err() || sim.is_down(), "the day was cut");
         run.store = None;
         recover(&sim.fork(n), &run.witness, End::Crash);
-        for loss in [PowerLoss::Drop, PowerLoss::Keep, PowerLoss::Sectors, PowerLoss::Torn, PowerLoss::Torn] {
-            let sim = sim.fork(n);
+        images += 2;
+        let losses = [PowerLoss::Drop, PowerLoss::Keep, PowerLoss::Sectors, PowerLoss::Torn, PowerLoss::Torn];
+        let random =
+            [PowerLoss::Sectors, PowerLoss::Torn].into_iter().cycle().take(figures::scale() as usize - 1);
+        for (seed, loss) in (n..).zip(losses.into_iter().chain(random)) {
+            let sim = sim.fork(seed);
             sim.power_loss_with(loss);
             recover(&sim, &run.witness, End::PowerLoss);
+            images += 2;
         }
     }
+    figures::figure("crash images", images);
 }
 
 #[test]
 fn a_crash_at_any_operation_of_the_recovery_of_a_crash_changes_nothing() {
-    for n in (0..whole_day(sync).ops()).step_by(7) {
+    let mut double = 0;
+    for n in (0..whole_day(sync).ops()).step_by(7u64.div_ceil(figures::scale()) as usize) {
         let sim = SimEnv::any(n);
         sim.crash_after(n);
         let mut run = Run::default();
@@ -265,11 +274,13 @@ fn a_crash_at_any_operation_of_the_recovery_of_a_crash_changes_nothing() {
             drop(opened);
             sim.power_loss();
             recover(&sim, &run.witness, End::PowerLoss);
+            double += 1;
             if whole {
                 break;
             }
         }
     }
+    figures::figure("double crashes", double);
 }
 
 /// Reads go on with what was acknowledged; whoever writes next succeeds, as if the failed commit had never been, or is
@@ -302,10 +313,14 @@ fn reads_go_on(store: &Store, model: &Model) {
 #[test]
 fn a_failure_of_any_operation_is_told_and_mended_by_reopening() {
     let stats = whole_day(mixed).stats();
-    for kind in Disk::ALL {
+    let mut failures = 0;
+    for (kind, turn) in
+        Disk::ALL.into_iter().flat_map(|kind| (0..figures::scale()).map(move |turn| (kind, turn)))
+    {
         for n in 1..=stats.count(kind) {
-            println!("{kind:?} {n} fails");
-            let sim = SimEnv::any(n);
+            println!("{kind:?} {n} fails, on the {turn}. disk");
+            failures += 1;
+            let sim = SimEnv::any(n + (turn << 32));
             // What was dropped can't be read.
             sim.drop_pages(false);
             sim.fail_nth(&[kind], n, ErrorKind::Other);
@@ -323,6 +338,7 @@ fn a_failure_of_any_operation_is_told_and_mended_by_reopening() {
             recover(&sim, &run.witness, End::Crash);
         }
     }
+    figures::figure("failed operations", failures);
 }
 
 #[test]
@@ -626,6 +642,32 @@ fn a_gap_comes_once_and_only_where_messages_may_be_lost() {
     let store = options(&sim).open(DIR).unwrap();
     assert!(!store.recovery().gap, "nothing was buffered");
     assert_eq!(append(&store, "c", Durability::Sync), kept + BUFFERED_WINDOW + 3);
+}
+
+#[test]
+fn a_loss_outlives_the_log_that_told_of_it() {
+    let sim = SimEnv::new(7);
+    let append = |store: &Store, channel: &str, durability| {
+        let mut batch = Batch::new();
+        batch.append(channel, Draft::new("u", 0, "x")).durability(durability);
+        store.commit(&batch).unwrap().outcomes()[0].seq().unwrap()
+    };
+    let store = options(&sim).open(DIR).unwrap();
+    append(&store, "c", Durability::Sync);
+    append(&store, "c", Durability::Buffered);
+    sim.crash_after(0);
+    drop(store);
+    sim.power_loss_with(PowerLoss::Drop);
+    let store = options(&sim).open(DIR).unwrap();
+    let kept = store.head("c").unwrap().last.seq;
+    append(&store, "other", Durability::Sync);
+    store.seal().unwrap();
+    while store.maintain().unwrap() {}
+    store.close().unwrap();
+    drop(store);
+    let store = options(&sim).open(DIR).unwrap();
+    assert_eq!(store.recovery().losses, 1);
+    assert_eq!(append(&store, "c", Durability::Sync), kept + BUFFERED_WINDOW + 1);
 }
 
 #[test]

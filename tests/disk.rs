@@ -3,6 +3,7 @@
 
 #![cfg(feature = "sim")]
 
+mod figures;
 mod hooks;
 mod model;
 
@@ -109,6 +110,50 @@ fn recover(sim: &Arc<SimEnv>, witness: &Witness, end: End) {
     check::everything(&store, &witness.model);
 }
 
+/// Crashes at each operation of a short day, and each subset of what was not synced then, if that is little.
+#[test]
+fn each_subset_of_what_is_unsynced_is_recovered_from() {
+    let day = |sim: &Arc<SimEnv>, witness: &mut Witness| -> Result<(), Error> {
+        let store = options(sim).open(DIR)?;
+        witness.reopened(&store, End::Close);
+        for i in 0..5 {
+            let ops = ops(&witness.model, i);
+            witness.try_commit(&store, &ops, durability(i))?;
+        }
+        store.seal()?;
+        store.close()?;
+        witness.synced();
+        Ok(())
+    };
+    let whole = SimEnv::new(0);
+    day(&whole, &mut Witness::default()).unwrap();
+    let (mut images, mut all) = (0, 0);
+    for n in 0..whole.ops() {
+        let sim = SimEnv::new(0);
+        sim.vary(n);
+        sim.crash_after(n);
+        let mut witness = Witness::default();
+        let _ = day(&sim, &mut witness);
+        let unsynced = sim.unsynced() as u32;
+        let most = 64 * figures::scale();
+        let subsets = 1u64.checked_shl(unsynced).unwrap_or(u64::MAX);
+        all += u64::from(unsynced <= 10 && subsets <= most);
+        for i in 0..subsets.min(most) {
+            // All of them, or some that are spread over them.
+            let which = if subsets <= most { i } else { (i + n).wrapping_mul(0x9e37_79b9_7f4a_7c15) };
+            let sim = sim.fork(i);
+            sim.power_loss_with(PowerLoss::Only(which));
+            let mut witness = witness.clone();
+            let store = options(&sim).open(DIR).unwrap();
+            witness.reopened(&store, End::PowerLoss);
+            check::counts(&store, &witness.model);
+            images += 1;
+        }
+    }
+    figures::figure("crash images", images);
+    assert!(all > whole.ops() / 4, "all subsets at {all} of {} operations", whole.ops());
+}
+
 #[test]
 fn one_seed_fixes_a_run() {
     let run = |seed| {
@@ -127,6 +172,23 @@ fn one_seed_fixes_a_run() {
         assert_eq!((first.0, first.2), (second.0, second.2), "seed {seed}");
         assert!(first.1 == second.1, "seed {seed}: another image");
     }
+}
+
+/// After the end of a process alone the page cache holds what nothing will write any more, unless the opening does.
+#[test]
+fn what_was_served_after_an_opening_outlasts_a_loss_of_power() {
+    let sim = SimEnv::new(1);
+    let store = options(&sim).open(DIR).unwrap();
+    append(&store, "c", "durable", Durability::Sync).unwrap();
+    (0..3).for_each(|_| _ = append(&store, "c", "written", Durability::Buffered).unwrap());
+    kill(&sim, store);
+    let store = options(&sim).open(DIR).unwrap();
+    let served = texts(&store, "c");
+    assert_eq!(served.len(), 4);
+    sim.crash_after(0);
+    drop(store);
+    sim.power_loss_with(PowerLoss::Drop);
+    assert_eq!(texts(&options(&sim).open(DIR).unwrap(), "c"), served);
 }
 
 #[test]
@@ -370,6 +432,25 @@ fn a_hung_sync_holds_up_only_who_waits_for_it() {
     sim.power_loss_with(PowerLoss::Drop);
     drop(store);
     assert_eq!(texts(&options(&sim).open(DIR).unwrap(), "c").len(), 5);
+}
+
+#[test]
+fn a_reader_beside_a_hung_sync_sees_what_is_published_and_no_more() {
+    let sim = SimEnv::new(1);
+    let store = options(&sim).background(true).open(DIR).unwrap();
+    append(&store, "c", "published", Durability::Sync).unwrap();
+    let read = || texts(&options(&sim).read_only(true).open(DIR).unwrap(), "c").len();
+    while read() == 0 {
+        thread::sleep(Duration::from_millis(1));
+    }
+    let hang = sim.hang_nth(&[Disk::Sync], 1);
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| append(&store, "c", "written", Durability::Sync));
+        hang.wait();
+        assert_eq!(read(), 1);
+        drop(hang);
+        writer.join().unwrap().unwrap();
+    });
 }
 
 /// What no store survives that writes a sector in parts: a loss of power takes bytes that were durable in the sector of a

@@ -11,7 +11,10 @@ use std::thread;
 use std::time::Duration;
 
 use chanlog::env::{Op as Disk, PowerLoss, SimEnv};
-use chanlog::{Batch, Commit, Draft, Durability, Error, ListChange, Options, Store, SyncToken, Update};
+use chanlog::{
+    Batch, Commit, Draft, Durability, Error, ListChange, MessageState, Options, Receipt, Store, SyncToken,
+    Update,
+};
 use hooks::{DIR, Gate, Hooked, a_moment, append, content, files, gated, kill, long, noise, options, texts};
 
 /// Ends the process without a close, and cuts the power.
@@ -106,6 +109,53 @@ mod acknowledgements {
     }
 }
 
+mod trials {
+    use super::*;
+
+    /// Commits two batches, of which the second is prepared while the first is written.
+    fn one_beside_another(first: &Batch, second: &Batch) -> (Store, Receipt) {
+        let (sim, gate) = (SimEnv::new(1), Arc::new(Gate::default()));
+        let at = gate.clone();
+        let env = Hooked::new(&sim, move |op, name| {
+            if op == Disk::Write && name.starts_with("log-") {
+                at.pass();
+            }
+            Ok(())
+        });
+        let store = options(env).open(DIR).unwrap();
+        store.commit(Batch::new().join("c", "u").append("c", Draft::new("u", 0, "before"))).unwrap();
+        gate.shut();
+        let receipt = thread::scope(|scope| {
+            let holder = scope.spawn(|| store.commit(first).unwrap());
+            gate.wait_for_one();
+            let other = scope.spawn(|| store.commit(second).unwrap());
+            a_moment();
+            gate.open();
+            holder.join().unwrap();
+            other.join().unwrap()
+        });
+        (store, receipt)
+    }
+
+    /// The fault: what came of a batch on trial is taken though another was committed since.
+    #[test]
+    fn count_only_if_nothing_was_committed_since() {
+        let send = |text: &str| Draft::new("u", 0, text.to_owned());
+        let second = Batch::new().join("c", "v").append("c", send("second")).clone();
+        let (store, _) = one_beside_another(Batch::new().append("c", send("first")), &second);
+        assert_eq!(values(&store), ["before", "first", "second"]);
+    }
+
+    /// The fault: a row that another commit changed since is taken as it was when the batch was prepared.
+    #[test]
+    fn look_again_at_rows_that_changed_since() {
+        let join = Batch::new().join("c", "v").clone();
+        let (store, receipt) = one_beside_another(&join, &join);
+        assert_eq!(receipt.outcomes()[0].version(), None, "v was a member already");
+        assert_eq!(store.head("c").unwrap().members, 2);
+    }
+}
+
 mod recoveries {
     use super::*;
 
@@ -131,7 +181,7 @@ mod recoveries {
     }
 
     /// The fault: orphans are removed while the manifest that does not name them may still be lost. Then the one before
-    /// comes back, and names what is gone.
+    /// comes back, and names what is gone. The same of the first commit of a session, which builds upon the manifest.
     #[test]
     fn make_the_manifest_durable_before_orphans_go() {
         for ops in 0.. {
@@ -145,12 +195,46 @@ mod recoveries {
             for seed in 0..40 {
                 let sim = sim.fork(seed);
                 let store = options(sim.clone()).open(DIR).unwrap();
+                let mut kept = vec!["first"];
+                if seed % 2 == 1 {
+                    append(&store, "c", "next", Durability::Sync).unwrap();
+                    kept.push("next");
+                }
                 lose(&sim, store, PowerLoss::Sectors);
                 let store = options(sim).open(DIR);
                 let store = store.unwrap_or_else(|e| panic!("{ops} operations, seed {seed}: {e}"));
-                assert_eq!(values(&store), ["first"], "{ops} operations, seed {seed}");
+                assert_eq!(values(&store), kept, "{ops} operations, seed {seed}");
             }
             if sealed.is_ok() {
+                return;
+            }
+        }
+    }
+}
+
+mod openings {
+    use super::*;
+
+    /// The fault: a session's first commit rests on a manifest that was found, and whose name could not be made durable.
+    #[test]
+    fn make_what_they_found_durable_before_commits_rest_on_it() {
+        for n in 1.. {
+            let sim = SimEnv::new(n);
+            sim.fail_nth(&[Disk::SyncDir], n, ErrorKind::Other);
+            let failed = options(sim.clone()).open(DIR).map(drop).is_err();
+            sim.crash();
+            sim.clear_faults();
+            for seed in 0..20 {
+                let sim = sim.fork(seed);
+                let store = options(sim.clone()).open(DIR).unwrap();
+                append(&store, "c", "first", Durability::Sync).unwrap();
+                let loss = if seed % 2 == 0 { PowerLoss::Drop } else { PowerLoss::Sectors };
+                lose(&sim, store, loss);
+                let store = options(sim).open(DIR).unwrap_or_else(|e| panic!("sync {n}, seed {seed}: {e}"));
+                assert_eq!(values(&store), ["first"], "sync {n}, seed {seed}");
+            }
+            if !failed {
+                assert!(n > 3, "some syncs failed");
                 return;
             }
         }
@@ -195,6 +279,12 @@ mod refusals {
         let read = store.membership("c", "bob").unwrap().unwrap().read;
         assert_eq!((read.seq, read.ordinal), (2, 2));
         assert_eq!(store.conversations("bob").list().unwrap().entries[0].unread, 1);
+        // The overlay of the refused batch is used again.
+        let mut batch = Batch::new();
+        batch.append("c", message()).append("c", message()).read("c", "bob", 4);
+        store.commit(&batch).unwrap();
+        let read = store.membership("c", "bob").unwrap().unwrap().read;
+        assert_eq!((read.seq, read.ordinal), (4, 4));
     }
 }
 
@@ -403,4 +493,28 @@ fn a_trim_that_is_lost_with_power_took_no_file_with_it() {
     let seqs: Vec<u64> = store.history("general").list().unwrap().iter().map(|message| message.seq).collect();
     assert_eq!(seqs, (from..=6).collect::<Vec<_>>());
     assert_eq!(store.stat().unwrap().messages, if from == 1 { 6 } else { 1 });
+}
+
+#[test]
+fn an_erasure_that_is_lost_with_power_took_no_payload_with_it() {
+    let sim = SimEnv::new(5);
+    let options = || options(sim.clone()).log_segment(64 << 10).message_segment(8000);
+    let store = options().open(DIR).unwrap();
+    for i in 0..2 {
+        store.commit(Batch::new().append("c", Draft::new("u", 0, noise(i, 4500)))).unwrap();
+        store.seal().unwrap();
+    }
+    append(&store, "c", "opens a segment", Durability::Buffered).unwrap();
+    store.commit(Batch::new().erase("c", 1).durability(Durability::Buffered)).unwrap();
+    while store.maintain().unwrap() {}
+    assert_eq!(store.stat().unwrap().segments.count, 1, "the two were merged");
+    lose(&sim, store, PowerLoss::Drop);
+    let store = options().open(DIR).unwrap();
+    let message = store.history("c").to(1).list().unwrap().remove(0);
+    let whole = message.state == MessageState::Sent && message.payload == noise(0, 4500);
+    assert!(
+        whole || message.payload.is_empty() && message.state != MessageState::Sent,
+        "{:?}",
+        message.state
+    );
 }

@@ -5,6 +5,7 @@
 //! a test leaves a small segment for the next one to begin with: it rolls and seals under way, and later merges.
 #![cfg(all(feature = "cli", unix))]
 
+mod figures;
 mod model;
 
 use std::fs;
@@ -338,7 +339,7 @@ fn copy(store: &Path, dir: &TempDir) -> PathBuf {
 #[test]
 fn a_killed_import_keeps_what_it_said_is_safe_and_goes_on_from_there() {
     let (mut rolls, mut recoveries) = (0, 0);
-    for seed in 0..3 {
+    for seed in 0..3 * figures::scale() {
         let mut dice = Dice(seed);
         let script = Script::new(&mut dice, 5000);
         let mut series = Series::new(&script);
@@ -349,6 +350,7 @@ fn a_killed_import_keeps_what_it_said_is_safe_and_goes_on_from_there() {
         rolls += series.rolls;
         recoveries += series.recoveries;
     }
+    figures::figure("kills of a process", 24 * figures::scale());
     println!("{rolls} rolls, {recoveries} recoveries");
     assert!(rolls > 0 && recoveries > 0, "{rolls} sessions that roll, {recoveries} that were cut");
 }

@@ -2,6 +2,7 @@
 
 #![cfg(feature = "sim")]
 
+mod figures;
 mod model;
 
 use std::collections::BTreeMap;
@@ -973,6 +974,7 @@ fn facts(store: &Store) -> Vec<Fact> {
 fn cases(default: u32) -> ProptestConfig {
     let asked = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok());
     let cases = asked.unwrap_or(default);
+    figures::figure("random histories", cases.into());
     let rng_seed = if asked.is_some() { RngSeed::Random } else { RngSeed::Fixed(1) };
     let failure_persistence = Some(Box::new(FileFailurePersistence::WithSource("regressions")) as _);
     ProptestConfig {

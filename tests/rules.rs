@@ -484,6 +484,18 @@ mod idempotent_sends {
     }
 
     #[test]
+    fn count_after_merges_of_all_rows() {
+        let store = fresh();
+        commit(&store, |b| b.append("c", named("u", "1", "hello")));
+        for _ in 0..3 {
+            send(&store, "d", "v", 1);
+            store.compact().unwrap();
+            let again = commit(&store, |b| b.append("c", named("u", "1", "hello")));
+            assert_eq!(existed(&again), Some((1, 1)));
+        }
+    }
+
+    #[test]
     fn cost_nothing_without_an_id() {
         let store = fresh();
         send(&store, "c", "u", 100);
@@ -730,6 +742,22 @@ mod batches {
         assert_eq!((version(&store), store.stat().unwrap().channels, store.stat().unwrap().users), (0, 0, 0));
         let receipt = commit(&store, |b| b.append("c", draft("u")));
         assert_eq!(receipt.outcomes(), [Outcome::Appended { seq: 1, ordinal: 1, version: 1 }]);
+    }
+
+    #[test]
+    fn that_were_refused_leave_no_names() {
+        let store = fresh();
+        send(&store, "c", "u", 1);
+        for i in 0..4 {
+            let (ghost, real) = (format!("ghost {i}"), format!("real {i}"));
+            let by = |name: &str| Draft::new(name, 0, "hi");
+            let mut refused = Batch::new();
+            assert!(store.commit(refused.append("c", by(&ghost)).retract("c", 99)).is_err());
+            for name in [&ghost, &real] {
+                store.commit(Batch::new().append("c", by(name))).unwrap();
+                assert_eq!(store.history("c").last(1).unwrap()[0].sender, *name);
+            }
+        }
     }
 
     #[test]
@@ -2287,6 +2315,22 @@ mod updates {
     }
 
     #[test]
+    fn tell_of_a_leave_that_a_join_came_after() {
+        let store = fresh();
+        store
+            .commit(Batch::new().join_with("c", "alice", JoinOptions::new().history(HistoryFrom::Start)))
+            .unwrap();
+        send(&store, "c", "bob", 1);
+        let token = store.conversations("alice").list().unwrap().as_of;
+        store.commit(Batch::new().leave("c", "alice")).unwrap();
+        store.commit(Batch::new().join("c", "alice")).unwrap();
+        let Update::Changes { changes, .. } = store.conversations("alice").since(&token).unwrap() else {
+            panic!("told to start over")
+        };
+        assert!(matches!(&changes[..], [ListChange::Removed { .. }]), "there is nothing to see: {changes:?}");
+    }
+
+    #[test]
     fn tell_of_what_came_back() {
         let (store, token) = five();
         commit(&store, |b| b.leave("b", "alice").clear("d", "alice"));
@@ -2565,6 +2609,26 @@ mod retracting {
             assert!(entry.last_seq == 10 && retracted(&entry.last.unwrap()));
             assert_eq!(store.conversation("eve", "c").unwrap().unwrap().last_seq, 10);
         });
+    }
+
+    #[test]
+    fn is_seen_wherever_a_range_begins() {
+        let store = fresh();
+        send(&store, "c", "u", 200);
+        commit(&store, |b| b.retract("c", 66).retract("c", 130).retract("c", 194));
+        for from in 1..70 {
+            for messages in
+                [store.history("c").from(from).list(), store.history("c").from(from).reverse().list()]
+            {
+                let messages = messages.unwrap();
+                let stubs = messages.iter().filter(|message| retracted(message)).count();
+                assert_eq!(
+                    (messages.len() as u64, stubs),
+                    (201 - from, 2 + usize::from(from <= 66)),
+                    "from {from}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 #![cfg(feature = "sim")]
 
+mod figures;
+
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -90,7 +92,8 @@ fn busy_session(sim: &Arc<SimEnv>, store: &Store, last: &[u64; WRITERS], time: D
 
 #[test]
 fn a_close_comes_between_anything() {
-    for seed in 0..40 {
+    figures::figure("seeds with threads", 120 * figures::scale());
+    for seed in 0..40 * figures::scale() {
         let sim = SimEnv::new(seed);
         let options = || options(&sim).background(seed % 4 != 0);
         let mut last = [0; WRITERS];
@@ -137,7 +140,7 @@ impl Known {
 
 #[test]
 fn a_crash_under_many_writers_loses_nothing_acknowledged_and_gives_no_seq_twice() {
-    for seed in 0..60u64 {
+    for seed in 0..60 * figures::scale() {
         let sim = SimEnv::new(seed);
         let mut known: [Known; WRITERS] = Default::default();
         for session in 0..6u64 {
@@ -167,7 +170,7 @@ fn a_crash_under_many_writers_loses_nothing_acknowledged_and_gives_no_seq_twice(
 
 #[test]
 fn a_disk_that_is_full_at_times_takes_all_or_nothing_of_a_commit() {
-    for seed in 0..20u64 {
+    for seed in 0..20 * figures::scale() {
         let sim = SimEnv::new(seed);
         let options = || options(&sim).unsealed(1 << 20).background(false);
         let store = options().open(DIR).unwrap();

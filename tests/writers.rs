@@ -187,27 +187,43 @@ mod failures {
     #[test]
     fn to_write_back_that_the_next_write_tells_of_are_failures_of_what_came_before() {
         // As on NFS: earlier bytes could not be written back, which the next write tells as a full disk, and only once.
-        let (sim, armed) = (SimEnv::new(1), Arc::new(AtomicBool::new(false)));
-        let (trap, disk) = (armed.clone(), sim.clone());
-        let env = Hooked::new(&sim, move |op, name| {
-            if op != Disk::Write || !name.starts_with("log-") || !trap.swap(false, Ordering::SeqCst) {
-                return Ok(());
-            }
-            lose_pages(&disk, name);
-            Err(ErrorKind::StorageFull.into())
-        });
-        let store = options(env).open(DIR).unwrap();
+        let sim = SimEnv::new(1);
+        sim.tell_by_write(true);
+        let store = options(sim.clone()).open(DIR).unwrap();
         append(&store, "c", "earlier", Durability::Sync).unwrap();
         // Longer than a sector, so that no sector that is written later holds all of it.
         let mut batch = Batch::new();
         batch.append("c", Draft::new("u", 0, "x".repeat(1500)));
         let first = store.submit(&batch).unwrap();
-        armed.store(true, Ordering::SeqCst);
+        sim.fail_write_back_at(&[Disk::Write], 1, ErrorKind::StorageFull);
         append(&store, "c", "second", Durability::Sync).unwrap_err();
         let first = first.wait();
         lose(&sim, store);
         let kept = texts(&options(sim).open(DIR).unwrap(), "c").len();
         assert!(first.is_err() || kept == 2, "acknowledged as durable, and lost: {first:?}");
+    }
+
+    #[test]
+    fn to_write_back_beside_a_sync_are_not_proved_away_by_it() {
+        // The write takes the only word of what was lost, so that the sync that is under way hears of nothing.
+        let (sim, gate) = (SimEnv::new(1), Arc::new(Gate::default()));
+        sim.tell_by_write(true);
+        let store = options(gated(&sim, &gate, "log-")).open(DIR).unwrap();
+        append(&store, "c", "earlier", Durability::Sync).unwrap();
+        gate.shut();
+        let answer = thread::scope(|scope| {
+            let writer = scope.spawn(|| append(&store, "c", &"x".repeat(1500), Durability::Sync));
+            gate.wait_for_one();
+            sim.fail_write_back_at(&[Disk::Write], 1, ErrorKind::StorageFull);
+            let refused = scope.spawn(|| append(&store, "c", "refused", Durability::Sync));
+            a_moment();
+            gate.open();
+            refused.join().unwrap().unwrap_err();
+            writer.join().unwrap()
+        });
+        lose(&sim, store);
+        let kept = texts(&options(sim).open(DIR).unwrap(), "c").len();
+        assert!(answer.is_err() || kept == 2, "acknowledged as {answer:?}, and lost");
     }
 
     /// The pages of a file that were not synced can't be written back, and are clean from now on.
@@ -350,6 +366,57 @@ mod failures {
     }
 
     #[test]
+    fn to_write_the_log_stop_writers_and_not_readers() {
+        let sim = SimEnv::new(1);
+        let store = options(sim.clone()).open(DIR).unwrap();
+        append(&store, "c", "first", Durability::Sync).unwrap();
+        sim.fail_nth(&[Disk::Write], 1, ErrorKind::Other);
+        append(&store, "c", "in doubt", Durability::Sync).unwrap_err();
+        let answer = append(&store, "c", "next", Durability::Sync);
+        assert!(matches!(answer, Err(Error::Poisoned { .. })), "{answer:?}");
+        assert_eq!(texts(&store, "c").into_values().collect::<Vec<_>>(), ["first"]);
+    }
+
+    #[test]
+    fn to_seal_are_told_to_who_waits_for_room() {
+        let sim = SimEnv::new(1);
+        let env = Hooked::new(&sim, |op, name| match op == Disk::Create && name.starts_with("run-") {
+            true => Err(ErrorKind::Other.into()),
+            false => Ok(()),
+        });
+        let store = options(env).background(true).unsealed(1).open(DIR).unwrap();
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || {
+            let failed = (0..8).find_map(|_| append(&store, "c", &long(), Durability::Sync).err());
+            tell.send(failed).unwrap();
+        });
+        let failed = told.recv_timeout(Duration::from_secs(20)).expect("nobody waits for ever");
+        assert!(matches!(failed, Some(Error::Io { .. })), "{failed:?}");
+    }
+
+    #[test]
+    fn of_a_caller_that_panics_half_way_are_told_to_the_others() {
+        for op in [Disk::Write, Disk::Sync] {
+            let (sim, armed) = (SimEnv::new(1), Arc::new(AtomicBool::new(false)));
+            let trap = armed.clone();
+            let env = Hooked::new(&sim, move |at, name| {
+                let now = at == op && name.starts_with("log-") && trap.swap(false, Ordering::SeqCst);
+                assert!(!now, "a panic on purpose");
+                Ok(())
+            });
+            let store = options(env).open(DIR).unwrap();
+            append(&store, "c", "first", Durability::Sync).unwrap();
+            armed.store(true, Ordering::SeqCst);
+            let send = || append(&store, "c", "in doubt", Durability::Sync);
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(send)).unwrap_err();
+            let (tell, told) = mpsc::channel();
+            thread::spawn(move || tell.send(append(&store, "c", "next", Durability::Sync)));
+            let answer = told.recv_timeout(Duration::from_secs(20)).expect("nobody waits for ever");
+            assert!(matches!(answer, Err(Error::Poisoned { .. })), "{op:?}: {answer:?}");
+        }
+    }
+
+    #[test]
     fn of_a_background_thread_are_told_to_writers() {
         let env = Hooked::new(&SimEnv::new(1), |op, name| {
             assert!(!(op == Disk::Create && name.starts_with("run-")), "a fault on purpose");
@@ -479,6 +546,44 @@ mod merges {
     }
 
     #[test]
+    fn of_long_channels_leave_out_what_was_erased_in_a_block_of_its_own() {
+        let sim = SimEnv::new(1);
+        let store = options(sim.clone()).log_segment(1 << 20).open(DIR).unwrap();
+        for i in 0..40 {
+            store.commit(Batch::new().append("c", Draft::new("u", 0, noise(i, 6000)))).unwrap();
+        }
+        store.seal().unwrap();
+        store.commit(Batch::new().erase("c", 20)).unwrap();
+        store.erase_now().unwrap();
+        let gone = &noise(19, 6000)[100..164];
+        for (path, bytes) in content(&sim) {
+            assert!(!bytes.windows(gone.len()).any(|part| part == gone), "{}", path.display());
+        }
+        assert_eq!(store.history("c").list().unwrap().len(), 40);
+    }
+
+    #[test]
+    fn of_young_runs_keep_what_hides_the_rows_of_old_ones() {
+        let sim = SimEnv::new(1);
+        let age = Duration::from_secs(60);
+        let store = options(sim.clone()).log_segment(4 << 20).tombstone_age(age).open(DIR).unwrap();
+        let mut batch = Batch::new();
+        (0..10_000).for_each(|i| _ = batch.join("c", format!("user {i}")));
+        store.commit(&batch).unwrap();
+        store.seal().unwrap();
+        store.commit(Batch::new().leave("c", "user 7")).unwrap();
+        store.seal().unwrap();
+        sim.advance(age * 60);
+        for _ in 0..3 {
+            append(&store, "d", "x", Durability::Sync).unwrap();
+            store.seal().unwrap();
+        }
+        maintain(&store);
+        assert_eq!(store.stat().unwrap().runs.count, 2, "the young ones were merged");
+        assert_eq!(store.membership("c", "user 7").unwrap(), None);
+    }
+
+    #[test]
     fn of_segments_go_on_beside_a_damaged_run() {
         let sim = SimEnv::new(1);
         let options = || options(sim.clone()).message_segment(40 << 10);
@@ -536,6 +641,36 @@ mod tokens {
             let answer = store.conversations("alice").since(&token).unwrap();
             assert_eq!(answer, Update::Reset, "clean {clean}");
         }
+    }
+}
+
+mod lost_versions {
+    use super::*;
+
+    #[test]
+    fn make_tokens_void_also_when_the_log_that_told_of_it_is_sealed() {
+        let sim = SimEnv::new(1);
+        let store = options(sim.clone()).open(DIR).unwrap();
+        store.commit(Batch::new().join("c", "alice").append("c", Draft::new("u", 0, "kept"))).unwrap();
+        append(&store, "d", "makes a channel", Durability::Sync).unwrap();
+        append(&store, "c", "opens a segment", Durability::Buffered).unwrap();
+        store.sync().unwrap();
+        append(&store, "c", "lost", Durability::Buffered).unwrap();
+        let token = store.conversations("alice").list().unwrap().as_of;
+        lose(&sim, store);
+        let store = options(sim.clone()).open(DIR).unwrap();
+        assert_eq!(texts(&store, "c").len(), 2);
+        // It takes the version that was lost.
+        append(&store, "d", "never told", Durability::Sync).unwrap();
+        append(&store, "d", "never told", Durability::Sync).unwrap();
+        for _ in 0..2 {
+            assert_eq!(store.conversations("alice").since(&token).unwrap(), Update::Reset);
+            store.seal().unwrap();
+            while store.maintain().unwrap() {}
+        }
+        kill(&sim, store);
+        let store = options(sim).open(DIR).unwrap();
+        assert_eq!(store.conversations("alice").since(&token).unwrap(), Update::Reset);
     }
 }
 

@@ -4,6 +4,7 @@
 //! A path is resolved once, by [`Env::open_dir`]. All files are reached through the handle that it returns, by names
 //! without a slash: neither a change of the working directory nor a rename of the directory leads anywhere else.
 
+mod deliberate;
 mod map;
 mod os;
 #[cfg(any(test, feature = "sim"))]
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub(crate) use deliberate::{fault, skip, unless};
 pub use os::OsEnv;
 #[cfg(any(test, feature = "sim"))]
 pub use sim::{Hang, Op, PowerLoss, SimEnv, Space, Stats};

@@ -68,6 +68,16 @@ impl Env for OsEnv {
     }
 }
 
+/// The deliberate fault that this process is to make; 0 for none.
+#[cfg(deliberate_faults)]
+pub fn chosen_fault() -> u32 {
+    static CHOSEN: std::sync::LazyLock<u32> = std::sync::LazyLock::new(|| {
+        let number = std::env::var("CHANLOG_FAULT").ok();
+        number.and_then(|number| number.parse().ok()).unwrap_or(0)
+    });
+    *CHOSEN
+}
+
 /// Opens what is reached from `dir` by `path`. Only a file that is made here gets a mode.
 fn open_at(dir: impl rustix::fd::AsFd, path: &Path, flags: OFlags) -> io::Result<fs::File> {
     let mode = Mode::RUSR | Mode::WUSR;

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use crate::env::sync::atomic::{AtomicBool, Ordering};
 use crate::env::sync::{Arc, Mutex, Weak};
 use crate::env::{Access, Advice, Dir, File};
+use crate::env::{fault, unless};
 use crate::error::{Error, Result};
 
 /// Whether a store may be changed, and if not, why.
@@ -53,7 +54,7 @@ impl Health {
     }
 
     fn check_io(&self) -> io::Result<()> {
-        self.check().map_err(io::Error::other)
+        unless(12, || self.check().map_err(io::Error::other))
     }
 }
 
@@ -72,7 +73,7 @@ impl<'a> PanicGuard<'a> {
 
 impl Drop for PanicGuard<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() && !fault(47) {
             self.health.poison(Error::Panicked { what: self.what });
         }
     }
@@ -223,7 +224,7 @@ impl File for Guarded {
     fn sync(&self) -> io::Result<()> {
         self.health.check_io()?;
         self.file.sync()?;
-        self.health.check_io()
+        unless(6, || self.health.check_io())
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {

@@ -22,6 +22,7 @@ use std::path::Path;
 
 use super::disk::Disk;
 use crate::env::{Access, Dir, Env, read_all};
+use crate::env::{fault, unless};
 use crate::error::{Error, Result};
 use crate::files::sealed::StoreId;
 use crate::files::table::hash_parts;
@@ -168,10 +169,11 @@ impl Manifest {
             move |e| Error::io(op, &path, e)
         };
         let file = disk.create(TEMPORARY).map_err(io("create", TEMPORARY))?;
-        let written = file.write_at(&self.encode(), 0).and_then(|()| file.sync());
+        let written = file.write_at(&self.encode(), 0).and_then(|()| unless(27, || file.sync()));
         written.map_err(io("write", TEMPORARY))?;
-        let renamed = disk.rename(TEMPORARY, NAME).and_then(|()| disk.sync());
-        renamed.map_err(|error| disk.health().poison(io("replace", NAME)(error)))
+        let renamed = disk.rename(TEMPORARY, NAME).and_then(|()| unless(26, || disk.sync()));
+        let poison = |error| if fault(11) { error } else { disk.health().poison(error) };
+        renamed.map_err(|error| poison(io("replace", NAME)(error)))
     }
 
     /// The bytes of the file.
@@ -227,7 +229,9 @@ impl Manifest {
         }
         let format = r.u32().ok_or_else(|| fault(12, "ends within its header"))?;
         let end = bytes.len().saturating_sub(4).max(16);
-        if bytes.get(end..) != Some(&crc(&[&bytes[..end.min(bytes.len())]]).to_le_bytes()) {
+        if !crate::env::fault(41)
+            && bytes.get(end..) != Some(&crc(&[&bytes[..end.min(bytes.len())]]).to_le_bytes())
+        {
             return Err(fault(end, "the checksum is wrong"));
         }
         if format != FORMAT {

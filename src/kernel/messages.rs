@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::fileset::Place;
 use super::layer::Layer;
 use super::view::View;
+use crate::env::fault;
 use crate::error::{Error, Result};
 use crate::files::log::LogFile;
 use crate::files::record::Record;
@@ -77,7 +78,7 @@ impl View {
         let mut found = false;
         if let Some(Place::Sealed(_, part)) = self.moment.files.locate(version) {
             let _ = part.segment.as_ref().map_err(Error::clone)?.last(channel, &mut |bytes, record| {
-                found = record.version == version;
+                found = record.version == version || fault(18);
                 if found { see(bytes, record) } else { Ok(ControlFlow::Continue(())) }
             })?;
         }
@@ -238,7 +239,9 @@ impl<'v> Messages<'v> {
                 match opened {
                     Ok(Some(part)) => Ok(Some(part)),
                     Ok(None) => Err(missing(self.view, self.channel, link.version)),
-                    Err(error @ Error::Corruption { .. }) => self.older_part(at, seq, error).map(Some),
+                    Err(error @ Error::Corruption { .. }) if !fault(97) => {
+                        self.older_part(at, seq, error).map(Some)
+                    }
                     Err(error) => Err(error),
                 }
             }

@@ -7,6 +7,7 @@ use std::vec;
 
 use super::layer::{Layer, same_group};
 use super::view::View;
+use crate::env::fault;
 use crate::env::sync::{Arc, Mutex};
 use crate::error::{Error, Result};
 use crate::files::table::{Cursor, Run, RunEntry};
@@ -150,6 +151,7 @@ impl<'v, T: Table> Scan<'v, T> {
             // The first one is the newest.
             match std::mem::replace(&mut found, true) {
                 false => source.take(row)?,
+                true if fault(99) => {}
                 true => source.step()?,
             }
             ended |= source.key().is_none();

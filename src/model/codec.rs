@@ -1,6 +1,8 @@
 //! Reading and writing integers in byte buffers. Owns the rule that no read goes past its buffer: every read is an
 //! `Option`, and nothing here allocates by a length that it was told.
 
+use crate::env::fault;
+
 /// A cursor over bytes from disk.
 #[derive(Clone, Debug)]
 pub struct Reader<'a> {
@@ -135,7 +137,7 @@ fn varint_of_bytes(bytes: &[u8]) -> Option<(u64, usize)> {
     for (index, byte) in bytes.iter().take(10).enumerate() {
         let bits = u64::from(byte & 0x7f);
         let last = byte & 0x80 == 0;
-        let longer_than_needed = last && bits == 0 && index > 0;
+        let longer_than_needed = last && bits == 0 && index > 0 && !fault(58);
         if longer_than_needed || (index == 9 && bits > 1) {
             return None;
         }

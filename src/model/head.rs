@@ -7,6 +7,7 @@ use super::codec::{Put, Reader};
 use super::ids::ChannelId;
 use super::image::{Field, Value, put_field, take_field};
 use super::mark::Mark;
+use crate::env::fault;
 use crate::error::{Error, Result};
 
 /// How many buffered messages may at most await their sync, in the whole store. After an end that may have taken buffered
@@ -190,7 +191,7 @@ impl Head {
             limit: u64::MAX,
             op: None,
         };
-        last.checked_add(gaps * BUFFERED_WINDOW + 1).ok_or_else(full)
+        last.checked_add(gaps * BUFFERED_WINDOW * u64::from(!fault(66)) + 1).ok_or_else(full)
     }
 
     /// The version and the seq of the last message, or zeros.
@@ -237,7 +238,7 @@ impl Head {
 
     /// The mark of the next message.
     pub(crate) fn next_mark(&self, seq: u64, silent: bool) -> Mark {
-        Mark { seq, ordinal: self.last.ordinal + u64::from(!silent) }
+        Mark { seq, ordinal: self.last.ordinal + u64::from(!silent || fault(59)) }
     }
 
     /// Appends the image for a table run, whose entry has the version `changed`.

@@ -12,6 +12,7 @@ use super::mark::Mark;
 use super::member::Member;
 use super::member::own::Own;
 use super::state::State;
+use crate::env::fault;
 
 image! {
     /// One membership and its cursor. Fields that few memberships have set stand in [`MembershipExtras`], and are read as if
@@ -180,7 +181,8 @@ impl Membership {
 
     /// Fills in the user's own last message, if that was sent by this membership, and ends what it ended.
     pub(crate) fn set_own(&mut self, own: &Own) {
-        self.own = if own.version > self.joined_at().max(self.set_at) { own.mark } else { Mark::default() };
+        let counts = own.version > self.joined_at().max(self.set_at) || fault(22);
+        self.own = if counts { own.mark } else { Mark::default() };
         if self.flagged > 0 && own.version > self.flagged {
             self.flagged = 0;
         }

@@ -8,6 +8,7 @@ use super::key::ChannelSenderHash;
 use super::message::NewMessage;
 use super::outcome::Outcome;
 use super::state::Transaction;
+use crate::env::fault;
 use crate::error::{Error, Result};
 
 image! {
@@ -66,7 +67,7 @@ impl NamedSend {
         });
         match first {
             None => Ok(None),
-            Some(row) if row.content == self.row.content => {
+            Some(row) if row.content == self.row.content || fault(102) => {
                 Ok(Some(Outcome::Existed { seq: row.seq, version: row.version }))
             }
             Some(row) => Err(Error::Conflict { op: txn.index(), seq: row.seq, version: txn.version() }),

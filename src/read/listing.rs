@@ -5,6 +5,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use super::{At, Classes};
+use crate::env::fault;
 use crate::error::{Error, Result};
 use crate::files::table::NamesCursor;
 use crate::kernel::View;
@@ -365,7 +366,7 @@ impl<'a> Listing<'a> {
         match &self.after {
             None => Ok(Some(0)),
             // Also after one that was deleted since the page before.
-            Some(name) => Ok(view.find_any(named, name)?.map(|id| id + 1)),
+            Some(name) => Ok(view.find_any(named, name)?.map(|id| id + 1 + u32::from(fault(20)))),
         }
     }
 }

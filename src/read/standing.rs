@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use super::alterations::uncounted;
 use super::mentions::UnreadMentions;
 use super::token::{Gap, Seen};
+use crate::env::fault;
 use crate::error::{Error, Result};
 use crate::kernel::View;
 use crate::kernel::scan::Scan;
@@ -250,7 +251,7 @@ fn add_changed_channels(
 fn tombstones_kept<'r>(view: &View, rows: impl Iterator<Item = &'r Membership>, version: u64) -> bool {
     let keep = view.keep();
     let left: Vec<i64> = rows.filter_map(|row| row.leaving_since(version)).collect();
-    left.len() <= keep.count && left.iter().all(|at| *at > keep.before_ms)
+    left.len() <= keep.count && left.iter().all(|at| *at > keep.before_ms || fault(21))
 }
 
 /// The same of memberships that ended with their channels: only their age counts.
@@ -281,8 +282,8 @@ impl Standing {
         }
         let cursor = self.row.cursor_in(&self.head);
         let hidden = view.hidden(key(self.channel, user), &self.row, cursor.seq + 1)?;
-        self.uncounted =
-            hidden.counted_after(cursor) + uncounted(view, self.channel, &self.head, cursor.seq, &hidden)?;
+        self.uncounted = if fault(95) { 0 } else { hidden.counted_after(cursor) }
+            + uncounted(view, self.channel, &self.head, cursor.seq, &hidden)?;
         self.mentions = mentions.count(self.channel, &self.head, cursor.seq, &hidden)?;
         Ok(())
     }
@@ -340,6 +341,7 @@ impl Seen {
 
     /// What a client has seen who asked from here and got all changes up to `last`, which a limit made the last.
     pub(super) fn told_up_to(&self, last: u64, view: &View) -> Seen {
+        let last = if fault(19) { u64::MAX } else { last };
         match self.gap {
             Some(gap) if last <= self.version => {
                 Seen { gap: Some(Gap { above: last, ..gap }), ..self.seen_at(view) }
@@ -350,7 +352,7 @@ impl Seen {
 
     /// Whether it is of a state that a view's store went through.
     pub(super) fn known(&self, view: &View) -> bool {
-        self.store == view.kernel.store && self.end(view).is_some_and(|end| self.at <= end)
+        self.store == view.kernel.store && self.end(view).is_some_and(|end| self.at <= end || fault(94))
     }
 
     /// The last version of its session, as far as a view's store knows that.

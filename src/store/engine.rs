@@ -8,6 +8,7 @@ use super::threads::{Signals, Threads};
 use crate::env::Dir;
 use crate::env::sync::atomic::{AtomicI64, Ordering};
 use crate::env::sync::{Arc, Mutex};
+use crate::env::unless;
 use crate::error::{Error, Result};
 use crate::files::disk::{Disk, Health};
 use crate::files::note::{Note, NoteWriter};
@@ -475,7 +476,7 @@ impl Engine {
     }
 
     pub(super) fn check_pace(&self) -> Result<()> {
-        self.health().check()?;
+        unless(12, || self.health().check())?;
         if self.signals.closed() { Err(Error::Closed) } else { Ok(()) }
     }
 

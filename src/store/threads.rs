@@ -5,6 +5,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 
 use crate::env::Thread;
+use crate::env::fault;
 use crate::env::sync::{Condvar, Mutex};
 use crate::error::{Error, Result};
 
@@ -48,7 +49,7 @@ impl Signals {
             if state.closed {
                 return Err(Error::Closed);
             }
-            if let Some(failure) = &state.failure {
+            if let Some(failure) = state.failure.as_ref().filter(|_| !fault(107)) {
                 return Err(failure.clone());
             }
             self.changed.wait(&mut state);

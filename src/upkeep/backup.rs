@@ -15,6 +15,7 @@ use super::files::Upkeep;
 use super::recovery::{Survey, check_ours, lock, orphans, survey};
 use crate::env::sync::Arc;
 use crate::env::{Access, Dir, File};
+use crate::env::{fault, skip};
 use crate::error::{Error, Result};
 use crate::files::disk::Disk;
 use crate::files::log::Header;
@@ -76,7 +77,7 @@ impl Upkeep {
             return Err(Error::ReadOnly);
         }
         // For the backup the session that goes on here has ended, so that its tokens from before are good there.
-        manifest.sessions.push(Session { id: session, last: base_version });
+        skip(52, || manifest.sessions.push(Session { id: session, last: base_version }));
         manifest.first_log = 0;
         Ok((manifest, base_version))
     }
@@ -158,7 +159,7 @@ impl<'u> Target<'u> {
             Ok(bytes)
         };
         let ours = self.source.open(name, Access::Read).and_then(|file| trailer(&*file)).map_err(io)?;
-        Ok(trailer(&*there).map_err(io)? == ours)
+        Ok(trailer(&*there).map_err(io)? == ours || fault(51))
     }
 
     fn copy(&self, name: &str, len: u64) -> Result<()> {

@@ -14,6 +14,7 @@ use super::recovery::latest_time;
 use super::step::Done;
 use super::tombstones::{self, SendsOver};
 use super::withheld::Withheld;
+use crate::env::fault;
 use crate::error::{Error, Result};
 use crate::files::manifest::{FileEntry, Manifest};
 use crate::files::record::Record;
@@ -57,7 +58,7 @@ impl Upkeep {
         let inputs = &manifest.runs[range.clone()];
         let (key, store) = (files.key, manifest.store);
         // Without the oldest run a tombstone still hides an older row.
-        let oldest = range.start == 0;
+        let oldest = range.start == 0 || fault(90);
         let (window, now) = (self.options.window(), self.durable_time(&files)?);
         // What a replica answers must not depend on which tombstones its merges found.
         let keep = (!self.options.replica).then(|| self.options.keep(now));
@@ -70,6 +71,7 @@ impl Upkeep {
         let runs = &files.runs[range.clone()];
         let write = |id| table::merge(&*self.disk, (store, key), id, runs, &mut filters, &gone, pace);
         let merged = self.merged(Kind::Run, inputs, write)?;
+        let _ = fault(31).then(|| inputs.iter().for_each(|entry| self.discard(Kind::Run, entry.id)));
         let Some(entry) = merged else { return Ok(true) };
         let install = || {
             let run = self.open_run(entry, runs)?;
@@ -119,7 +121,7 @@ impl Upkeep {
         let merged = self.merged(Kind::Segment, inputs, write)?;
         let Some(entry) = merged else { return Ok(true) };
         let install = || {
-            if withheld.any() {
+            if withheld.any() && !fault(89) {
                 sync()?;
             }
             let part = self.open_part(entry)?;

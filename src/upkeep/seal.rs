@@ -7,6 +7,7 @@ use super::files::{Pace, Upkeep};
 use super::step::Done;
 use crate::env::Dir;
 use crate::env::sync::{Arc, RwLockReadGuard};
+use crate::env::{fault, skip};
 use crate::error::Result;
 use crate::files::log::{self, LogFile};
 use crate::files::manifest::{FileEntry, Manifest, Session};
@@ -92,6 +93,7 @@ impl Upkeep {
         let end = next.log.header.previous_end;
         log::scan(full.log, &full.log.read_all()?, Some(end), &mut |_| Ok(()))?;
         let (segment, run) = self.write_sealed(&moment.files, &full, pace)?;
+        let _ = fault(30).then(|| self.disk.remove(&log::name(full.log.header.segment)));
         self.install_sealed(&full, next, segment, run).inspect_err(|error| {
             self.discard_refused(error, Kind::Segment, segment);
             self.discard_refused(error, Kind::Run, run);
@@ -214,8 +216,8 @@ fn record_at(log: &LogFile, bytes: &Bytes, offset: u64) -> Result<Bytes> {
 fn note_session(manifest: &mut Manifest, log: &LogFile, next: &Layer, losses: &[Loss]) {
     let id = log.header.session;
     if next.log.header.session != id {
-        manifest.sessions.push(Session { id, last: next.start.version });
-        manifest.losses.extend(losses.iter().filter(|loss| loss.session == id));
+        manifest.sessions.push(Session { id, last: next.start.version + u64::from(fault(88)) });
+        skip(63, || manifest.losses.extend(losses.iter().filter(|loss| loss.session == id)));
     }
 }
 

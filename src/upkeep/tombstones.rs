@@ -10,6 +10,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::dead::Dead;
+use crate::env::fault;
 use crate::files::table::{Filter, Last, RunEntry};
 use crate::model::expiry::Expiry;
 use crate::model::ids::{ChannelId, UserId};
@@ -83,7 +84,7 @@ impl Filter for LeftRows<'_> {
     }
 
     fn last(&mut self) -> Option<Last> {
-        let row = Membership::dropped(self.floor.take()?);
+        let row = Membership::dropped(self.floor.take().filter(|_| !fault(54))?);
         let mut image = Vec::new();
         row.encode(&mut image);
         Some(Last { key: key(FLOOR, UserId(self.user)).raw(), tag: row.tag(), version: row.version, image })
@@ -162,7 +163,7 @@ impl Filter for SendsOver {
 
     fn keep(&mut self, send: &RunEntry<'_>) -> Option<bool> {
         let row = Sent::decode(send.version, send.image)?;
-        Some(!self.window.is_over((row.version, row.sent_at), self.last, self.now))
+        Some(!fault(64) && !self.window.is_over((row.version, row.sent_at), self.last, self.now))
     }
 }
 

@@ -24,6 +24,7 @@ use super::sync::{Pending, Syncer, Wait};
 use super::transaction::{BatchTime, Ran, Transact};
 use crate::env::sync::atomic::{AtomicU64, Ordering};
 use crate::env::sync::{self, Arc, Mutex, MutexGuard};
+use crate::env::{fault, unless};
 use crate::error::{Error, Result};
 use crate::files::change::OVERHEAD;
 use crate::files::disk::{Disk, PanicGuard};
@@ -181,7 +182,7 @@ impl Committer {
                 Answer::Written(submitted) => return Ok(submitted),
                 Answer::Failed(error) => return Err(error),
                 Answer::Refused(error, lsn) => {
-                    self.syncer.wait(lsn, Wait::Durable)?;
+                    unless(48, || self.syncer.wait(lsn, Wait::Durable))?;
                     return Err(error);
                 }
                 Answer::Again(more) => {
@@ -374,7 +375,7 @@ impl Committer {
 
     /// Whether a request may be written to the present segment, if there is room.
     fn may_go_on(&self, writer: &Writer, request: &Request) -> bool {
-        writer.begun && (request.durability != Durability::Buffered || writer.log.header.buffered)
+        writer.begun && (request.durability != Durability::Buffered || writer.log.header.buffered || fault(3))
     }
 
     /// Whether a request changes anything, found out by running it without a trace.
@@ -396,7 +397,8 @@ impl Committer {
 
     /// What came of a request on trial, if it would come of it now: nothing was committed since, published or not.
     fn adoptable(&self, writer: &Writer, request: &Request) -> Option<Trial> {
-        let unchanged = writer.staged.is_empty() && writer.overlay.counts() == request.prepared.counts;
+        let same = writer.overlay.counts() == request.prepared.counts || fault(69);
+        let unchanged = writer.staged.is_empty() && same;
         if unchanged { request.trial.lock().take() } else { None }
     }
 
@@ -450,7 +452,7 @@ impl Committer {
         } else {
             let messages = ran.effects.messages.len() as u64;
             let early = buffered
-                && ran.effects.channels.is_empty()
+                && (ran.effects.channels.is_empty() || fault(1))
                 && self.syncer.window() + group.early + messages <= BUFFERED_WINDOW;
             self.finish_marker(writer, group, at, FrameKind::Commit, ran.count, ran.effects.first);
             writer.lsn += 1;
@@ -511,12 +513,12 @@ impl Committer {
     /// Begins another segment, with room for a frame of `bound` bytes. Until the new file has its name nothing has changed.
     fn roll(&self, writer: &mut Writer, bound: u64, buffered: bool, help: &dyn Help) -> Result<()> {
         self.scrub(writer)?;
-        self.syncer.sync()?;
+        unless(67, || self.syncer.sync())?;
         self.forget_published(writer);
         if self.kernel.moment().full().count() >= self.options.unsealed {
             help.make_room()?;
         }
-        if !writer.begun {
+        if !writer.begun && !fault(68) {
             help.confirm_manifest()?;
         }
         let mut random = [0; 8];
@@ -528,7 +530,7 @@ impl Committer {
             segment: writer.log.header.segment + 1,
             salt: u64::from_le_bytes(random),
             session: writer.session,
-            buffered: buffered || self.options.durability == Durability::Buffered,
+            buffered: (buffered || self.options.durability == Durability::Buffered) && !fault(2),
             base_version: counts.version,
             channels: counts.channels,
             users: counts.users,
@@ -536,7 +538,7 @@ impl Committer {
             capacity,
         };
         let log = Arc::new(LogFile::create(&self.disk, self.store, header)?);
-        self.announce_next(writer)?;
+        unless(70, || self.announce_next(writer))?;
         self.kernel.roll(Arc::new(Layer::new(log.clone(), counts)));
         self.syncer.rolled(log.clone(), HEADER);
         writer.log = log;
@@ -596,7 +598,9 @@ impl Committer {
                 answers.extend(written.map(|(request, _)| (request, Answer::Failed(error.clone()))));
                 // What they rested on never was.
                 let refused = group.refused.into_iter();
-                answers.extend(refused.map(|(request, _)| (request, Answer::Again(Box::default()))));
+                let again =
+                    |error| if fault(49) { Answer::Failed(error) } else { Answer::Again(Box::default()) };
+                answers.extend(refused.map(|(request, error)| (request, again(error))));
             }
         }
         answers
@@ -621,8 +625,8 @@ impl Committer {
             }
             Err(full @ Error::OutOfSpace { .. }) => {
                 // Some file systems tell of bytes that found the disk full by a later write, and tell it once.
-                self.syncer.write_again(writer.end)?;
-                writer.scrub = bytes.len() as u64;
+                unless(45, || self.syncer.write_again(writer.end))?;
+                writer.scrub = if fault(44) { 0 } else { bytes.len() as u64 };
                 match self.scrub(writer) {
                     Err(error @ Error::Poisoned { .. }) => Err(error),
                     // If that failed too, it is tried again before anything else.
@@ -639,7 +643,7 @@ impl Committer {
             return Ok(());
         }
         writer.log.write(&vec![0; writer.scrub as usize], writer.end)?;
-        self.syncer.sync_bytes()?;
+        unless(10, || self.syncer.sync_bytes())?;
         writer.scrub = 0;
         Ok(())
     }
@@ -664,7 +668,7 @@ impl Committer {
         let mut writer = self.writer.lock();
         writer.closed = true;
         self.syncer.sync()?;
-        self.disk.health().check()?;
+        unless(14, || self.disk.health().check())?;
         self.scrub(&mut writer)?;
         if !writer.begun || writer.clean {
             return Ok(());

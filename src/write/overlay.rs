@@ -15,6 +15,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
+use crate::env::{fault, skip};
 use crate::error::Result;
 use crate::kernel::Counts;
 use crate::kernel::effects::{Changed, Effects};
@@ -118,7 +119,7 @@ impl<K: Copy + Eq + Hash, V> Journaled<K, V> {
     }
 
     fn take_back(&mut self, to: usize) {
-        for (key, before) in self.journal.drain(to..).rev() {
+        for (key, before) in self.journal.drain(to..).rev().filter(|_| !fault(72)) {
             match before {
                 Some(before) => _ = self.map.insert(key, *before),
                 None => _ = self.map.remove(&key),
@@ -349,10 +350,10 @@ impl Overlay {
         for added in self.added.drain(to.added..).rev() {
             match added {
                 Added::Channel(name) => drop_name(&mut self.channels, &name, |ids| _ = ids.pop()),
-                Added::User(name) => drop_name(&mut self.users, &name, |ids| _ = ids.pop()),
+                Added::User(name) => drop_name(&mut self.users, &name, |ids| skip(73, || _ = ids.pop())),
                 Added::Message(channel) => {
                     if let Some(messages) = self.messages.get_mut(&channel) {
-                        messages.pop_back();
+                        skip(13, || _ = messages.pop_back());
                         if messages.is_empty() {
                             self.messages.remove(&channel);
                         }

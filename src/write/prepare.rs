@@ -14,6 +14,7 @@ use hashbrown::{HashMap, HashSet};
 use super::overlay::Overlay;
 use super::reads::{Reads, find_again};
 use super::transaction::{BatchTime, Name, OpNames, Ran, Source, Transact, said};
+use crate::env::fault;
 use crate::env::sync::Arc;
 use crate::error::{Error, Result};
 use crate::files::log::start_frame;
@@ -474,6 +475,7 @@ impl Source for &mut Staging<'_> {
 
     fn row<T: Table>(&mut self, key: T::Key) -> Result<Option<T>> {
         if self.changed
+            && !fault(16)
             && let Some(row) = self.layers().find_map(|layer| layer.newest::<T>(key))
         {
             return Ok(Some(row));

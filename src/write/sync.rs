@@ -16,6 +16,7 @@ use std::collections::VecDeque;
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
+use crate::env::fault;
 use crate::env::sync::atomic::{AtomicBool, Ordering};
 use crate::env::sync::{Arc, Condvar, Mutex, MutexGuard};
 use crate::error::{Error, Result};
@@ -186,7 +187,8 @@ impl Progress {
 
     /// The commits that may be published now.
     fn ready(&mut self) -> Vec<Pending> {
-        let durable = self.durable.lsn;
+        let with_early = fault(4) && self.pending.front().is_some_and(|front| front.early);
+        let durable = if with_early { u64::MAX } else { self.durable.lsn };
         let mut ready = Vec::new();
         while let Some(commit) = self.pending.pop_front_if(|commit| commit.early || commit.lsn <= durable) {
             ready.push(commit);
@@ -244,7 +246,7 @@ impl Syncer {
     /// The messages that were acknowledged early and are not yet durable.
     pub fn window(&self) -> u64 {
         let state = self.state.lock();
-        state.written.early - state.durable.early
+        if fault(71) { 0 } else { state.written.early - state.durable.early }
     }
 
     /// Whether something is written that is not durable.
@@ -469,7 +471,7 @@ impl Syncer {
         state.synced_in = self.now().saturating_sub(since);
         self.kernel.measures.record(Measured::Sync, state.synced_in);
         match synced {
-            Ok(proof) if self.health.check().is_ok() && !state.alone => {
+            Ok(proof) if (self.health.check().is_ok() || fault(6)) && (!state.alone || fault(46)) => {
                 state.became_durable(target, proof);
                 self.publish(state);
             }
@@ -484,7 +486,7 @@ impl Syncer {
             return;
         }
         loop {
-            if self.health.check().is_err() {
+            if self.health.check().is_err() && !fault(6) {
                 return;
             }
             let ready = state.ready();

@@ -145,7 +145,7 @@ impl Inode {
 
     /// Whether a range of bytes can be written: a sector that can't be read has to be written whole.
     pub fn is_writable(&self, offset: u64, len: u64) -> bool {
-        let edge = |at: u64| at % SECTOR as u64 == 0 || self.is_readable(at, 1);
+        let edge = |at: u64| at.is_multiple_of(SECTOR as u64) || self.is_readable(at, 1);
         edge(offset) && edge(offset.saturating_add(len))
     }
 
@@ -270,6 +270,12 @@ impl Inode {
                 self.show(index);
             }
         }
+    }
+
+    /// How many of its sectors, of so many units each, and lengths are not durable.
+    pub fn unsynced(&self, unit: usize) -> usize {
+        let sectors: BTreeSet<usize> = self.sectors.keys().map(|index| index / unit).collect();
+        sectors.len() + usize::from(!self.len.is_empty())
     }
 
     /// How many failures of writing back there were.

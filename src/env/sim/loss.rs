@@ -47,6 +47,9 @@ pub enum PowerLoss {
     /// Like `Torn`, and what follows the new bytes in a torn sector is neither old nor new: what was durable there is lost.
     /// Few disks do so, and nothing that writes a sector in parts can survive it. Never drawn by a seed alone.
     Garbled,
+    /// The `n`-th unsynced thing survives, as it is, if bit `n` is set, of at most 64: changes of names in their order, then of
+    /// each file its sectors and its length. [`unsynced`](super::SimEnv::unsynced) tells how many there are. Never drawn by a seed.
+    Only(u64),
 }
 
 /// The choices of one loss of power.
@@ -57,6 +60,8 @@ pub struct Dice<'a> {
     /// How many of 16 unsynced things survive in the random modes. It varies, so that some losses take nearly all and
     /// some nearly nothing.
     odds: u64,
+    /// How many unsynced things were decided about.
+    decided: u32,
     rng: &'a mut Rng,
 }
 
@@ -73,12 +78,14 @@ impl<'a> Dice<'a> {
         ];
         let drawn = any[rng.below(any.len() as u64) as usize];
         let odds = [1, 4, 8, 12, 15][rng.below(5) as usize];
-        Dice { loss: loss.unwrap_or(drawn), unit, odds, rng }
+        Dice { loss: loss.unwrap_or(drawn), unit, odds, decided: 0, rng }
     }
 
     /// Whether something unsynced survives. `dirty` is false if a failed sync gave it up.
     pub fn survives(&mut self, dirty: bool) -> bool {
+        self.decided += 1;
         match self.loss {
+            PowerLoss::Only(which) => which.checked_shr(self.decided - 1).unwrap_or(0) & 1 == 1,
             PowerLoss::Drop => false,
             PowerLoss::Keep => dirty,
             PowerLoss::Sectors | PowerLoss::Torn | PowerLoss::Garbled => self.rng.below(16) < self.odds,
@@ -88,7 +95,7 @@ impl<'a> Dice<'a> {
     /// One of `count` versions, as the mode has it; `None` for the newest.
     fn version(&mut self, count: usize) -> Option<usize> {
         match self.loss {
-            PowerLoss::Keep | PowerLoss::Drop => None,
+            PowerLoss::Keep | PowerLoss::Drop | PowerLoss::Only(_) => None,
             _ => Some(self.rng.below(count as u64) as usize),
         }
     }
@@ -110,7 +117,7 @@ impl<'a> Dice<'a> {
     /// How many of `len` changes survive, if they survive in their order; `None` if each has its own fate.
     pub fn prefix(&mut self, len: usize) -> Option<usize> {
         match self.loss {
-            PowerLoss::Drop | PowerLoss::Keep => None,
+            PowerLoss::Drop | PowerLoss::Keep | PowerLoss::Only(_) => None,
             PowerLoss::Sectors | PowerLoss::Torn | PowerLoss::Garbled => {
                 (self.rng.below(2) == 0).then(|| self.rng.below(len as u64 + 1) as usize)
             }

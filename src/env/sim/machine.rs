@@ -451,6 +451,12 @@ impl Machine {
         self.crash();
     }
 
+    /// How many things a loss of power decides about.
+    pub fn unsynced(&self) -> usize {
+        let unit = self.traits.unit;
+        self.names.unsynced() + self.inodes.values().map(|inode| inode.unsynced(unit)).sum::<usize>()
+    }
+
     pub fn files(&self) -> Vec<PathBuf> {
         self.names.files().map(|(path, _)| path.clone()).collect()
     }

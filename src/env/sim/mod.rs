@@ -132,6 +132,12 @@ impl SimEnv {
         self.machine.lock().power_loss(Some(loss));
     }
 
+    /// How many sectors, lengths and changes of names are not durable: what a loss of power decides about.
+    #[must_use]
+    pub fn unsynced(&self) -> usize {
+        self.machine.lock().unsynced()
+    }
+
     /// Lets `n` further mutating operations pass; then every call fails until [`crash`](SimEnv::crash) or
     /// [`power_loss`](SimEnv::power_loss). If the first operation to fail is a write, a part of it may be written.
     pub fn crash_after(&self, n: u64) {

@@ -227,6 +227,11 @@ impl Namespace {
         }
     }
 
+    /// How many changes are not durable.
+    pub fn unsynced(&self) -> usize {
+        self.pending.len()
+    }
+
     /// A loss of power.
     pub fn lose(&mut self, dice: &mut Dice<'_>) {
         let pending = std::mem::take(&mut self.pending);
@@ -235,7 +240,7 @@ impl Namespace {
         } else {
             let mut lost = BTreeSet::new();
             for change in &pending {
-                if !change.touches(&lost) && dice.survives(change.dirty) {
+                if dice.survives(change.dirty) && !change.touches(&lost) {
                     change.apply(&mut self.disk);
                 } else {
                     lost.extend(change.paths());

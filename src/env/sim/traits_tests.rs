@@ -75,6 +75,27 @@ fn a_large_sector_is_kept_or_lost_as_a_whole() {
 }
 
 #[test]
+fn each_unsynced_thing_can_be_kept_by_itself() {
+    let (sim, file) = with_file(1, 2 * SECTOR);
+    assert_eq!(sim.unsynced(), 0);
+    dir(&sim).create("g").unwrap();
+    file.write_at(&[b'n'; 3 * SECTOR], 0).unwrap();
+    assert_eq!(sim.unsynced(), 5, "a name, three sectors and a length");
+    let seen: BTreeSet<_> = (0..1 << 5)
+        .map(|which| {
+            let fork = sim.fork(1);
+            fork.power_loss_with(PowerLoss::Only(which));
+            assert_eq!(fork.unsynced(), 0);
+            (fork.files().len(), content(&fork))
+        })
+        .collect();
+    // Without the length the third sector is not seen.
+    assert_eq!(seen.len(), 2 * (4 * 2 + 4));
+    sim.sectors(LARGE);
+    assert_eq!(sim.unsynced(), 3);
+}
+
+#[test]
 fn a_large_sector_is_as_it_was_after_one_of_its_writes() {
     let (sim, file) = with_file(1, LARGE);
     sim.sectors(LARGE);

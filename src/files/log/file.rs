@@ -10,6 +10,7 @@ use super::header::{self, HEADER, Header};
 use super::pages::Pages;
 use crate::env::sync::{Arc, Mutex};
 use crate::env::{Access, Dir, File};
+use crate::env::{fault, unless};
 use crate::error::{Error, Result};
 use crate::files::disk::{Disk, Health};
 use crate::files::record::{self, Record};
@@ -59,7 +60,7 @@ impl LogFile {
         let file = disk.create(&temporary).map_err(io("create"))?;
         let written = file.allocate(header.capacity).and_then(|()| {
             file.write_at(&header::encode(&store, &header), 0)?;
-            file.sync()
+            unless(75, || file.sync())
         });
         if let Err(error) = written {
             // Gives the space back; an open would remove the file too.
@@ -67,7 +68,7 @@ impl LogFile {
             return Err(io("allocate")(error));
         }
         let log = LogFile::with(disk, path, store, header, file)?;
-        if let Err(error) = disk.rename(&temporary, &name).and_then(|()| disk.sync()) {
+        if let Err(error) = disk.rename(&temporary, &name).and_then(|()| unless(25, || disk.sync())) {
             let cause = Error::Io { op: "name", path: log.path.clone(), source: Arc::new(error) };
             return Err(disk.health().poison(cause));
         }
@@ -96,7 +97,7 @@ impl LogFile {
             return Err(Error::corrupt(&path, 0, "a length within the header"));
         }
         // Commits may have gone with the bytes that are missing, and no frame before them can tell.
-        if len < header.capacity {
+        if len < header.capacity && !fault(37) {
             let what = format!("{len} bytes long, not {}", header.capacity);
             return Err(Error::corrupt(&path, len, what));
         }
@@ -165,7 +166,7 @@ impl LogFile {
         match self.file.write_at(bytes, offset).map_err(|e| Error::io("write", &self.path, e)) {
             Ok(()) => Ok(()),
             Err(full @ Error::OutOfSpace { .. }) => Err(full),
-            Err(error) => Err(self.health.poison(error)),
+            Err(error) => Err(if fault(42) { error } else { self.health.poison(error) }),
         }
     }
 
@@ -185,12 +186,12 @@ impl LogFile {
     /// Makes what was written durable. A failure poisons the store: it is never tried again, and what was written is
     /// unknown from then on.
     pub fn sync(&self, _right: &SyncRight) -> Result<Synced> {
-        match self.file.sync() {
+        match unless(24, || self.file.sync()) {
             Ok(()) => Ok(Synced(())),
             // A full disk is told from here as any other failure: pages that could not be written back are lost.
             Err(error) => {
                 let cause = Error::Io { op: "sync", path: self.path.clone(), source: Arc::new(error) };
-                Err(self.health.poison(cause))
+                Err(if fault(43) { cause } else { self.health.poison(cause) })
             }
         }
     }
@@ -221,10 +222,10 @@ impl LogFile {
 
     /// Checks the complete pages of a range that were not read before; all of them once something could not be written back.
     fn check(&self, offset: u64, len: usize) -> Result<()> {
-        let failed = self.health.check().is_err();
+        let failed = self.health.check().is_err() && !fault(76);
         let wrong = self.pages.check((offset, len), failed, |page, len, sum| {
             let page = self.raw(page * PAGE as u64, len)?;
-            Ok::<_, Error>(crc32fast::hash(&page) == sum)
+            Ok::<_, Error>(crc32fast::hash(&page) == sum || fault(39))
         })?;
         match wrong {
             Some(page) => Err(self.corrupt(page * PAGE as u64, "the page's checksum is wrong")),

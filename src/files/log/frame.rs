@@ -1,5 +1,6 @@
 //! Frames: their bytes, and how to tell a whole one from anything else.
 
+use crate::env::fault;
 use crate::files::sealed::StoreId;
 use crate::model::codec::{Put, Reader};
 
@@ -63,8 +64,8 @@ impl Binding {
         let mut seed = [0; 40];
         seed[..16].copy_from_slice(&self.store);
         seed[16..24].copy_from_slice(&self.segment.to_le_bytes());
-        seed[24..32].copy_from_slice(&self.salt.to_le_bytes());
-        seed[32..].copy_from_slice(&offset.to_le_bytes());
+        seed[24..32].copy_from_slice(&if fault(77) { 0 } else { self.salt }.to_le_bytes());
+        seed[32..].copy_from_slice(&if fault(23) { 0 } else { offset }.to_le_bytes());
         crate::model::codec::crc(&[&seed, bytes])
     }
 }

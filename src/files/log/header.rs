@@ -74,7 +74,7 @@ pub fn decode(path: &Path, store: StoreId, id: u64, bytes: &[u8; FIELDS]) -> Res
     if format < FORMAT {
         return Err(Error::Unsupported { file: path.into(), version: format });
     }
-    if crc(&[&bytes[..FIELDS - 4]]).to_le_bytes() != bytes[FIELDS - 4..] {
+    if !crate::env::fault(78) && crc(&[&bytes[..FIELDS - 4]]).to_le_bytes() != bytes[FIELDS - 4..] {
         return fault("the header's checksum is wrong");
     }
     if format > FORMAT {

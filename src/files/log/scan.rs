@@ -3,6 +3,7 @@
 use super::file::LogFile;
 use super::frame::{self, ALIGN, Frame, FrameKind};
 use super::header::{FIELDS, HEADER};
+use crate::env::fault;
 use crate::error::Result;
 
 /// What a scan found.
@@ -35,7 +36,7 @@ pub fn scan(
 ) -> Result<LogScan> {
     let mut scan = LogScan { end: HEADER, durable: HEADER, ..LogScan::default() };
     // After a known end may lie whole frames of a write that found the disk full: nobody was told that they count.
-    while end.is_none_or(|end| scan.end < end)
+    while (end.is_none_or(|end| scan.end < end) || fault(36))
         && let Some(frame) = frame::read(bytes, scan.end, &log.binding)
     {
         visit(&frame)?;
@@ -46,10 +47,10 @@ pub fn scan(
     }
     // A close vouches for all before it, and nothing comes after it. Its segment is not written any more.
     if !scan.closed && end.is_none() {
-        scan.torn = nonzero(&bytes[scan.end as usize..]) as u64;
+        scan.torn = if fault(5) { 0 } else { nonzero(&bytes[scan.end as usize..]) as u64 };
     }
     let durable = end.unwrap_or_else(|| scan.durable.max(durable_after(log, bytes, &scan)));
-    if scan.end < durable {
+    if scan.end < durable && !fault(32) {
         return Err(log.corrupt(scan.end, format!("no valid frame, though durable up to {durable}")));
     }
     Ok(scan)

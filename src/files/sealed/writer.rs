@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::{FORMAT, HEADER, Kind, MAGIC, PAGE, StoreId, page_crc};
 use crate::env::sync::Arc;
+use crate::env::unless;
 use crate::env::{Dir, File};
 use crate::error::{Error, Result};
 use crate::model::codec::{Put, crc};
@@ -105,7 +106,7 @@ impl SealedWriter {
         self.buffer.put(MAGIC);
         self.buffer.put_u32(crc(&[&self.buffer[trailer..]]));
         self.write_out(self.buffer.len())?;
-        self.file.sync().map_err(|e| Error::io("sync", &self.path, e))?;
+        unless(28, || self.file.sync().map_err(|e| Error::io("sync", &self.path, e)))?;
         Ok(self.flushed)
     }
 }

@@ -9,6 +9,7 @@
 //! at least as far back as `prev`. Merges make parts fewer, and a link then leads to the part that holds its message, so
 //! that no merge breaks one.
 
+use crate::env::fault;
 /// A message that a link leads to. The default leads nowhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Link {
@@ -50,7 +51,9 @@ impl Chain {
             let (near, next) = (parent.depth.checked_sub(far.depth), far.depth - jump_depth(far.depth));
             far.jump.is_some() && near == Some(next)
         };
-        let jump = jump_parent.filter(even).map_or(prev, |far| far.jump);
+        let jump = jump_parent
+            .filter(|far| even(far) || fault(82) && far.jump.is_some())
+            .map_or(prev, |far| far.jump);
         Chain { prev, jump, depth: parent.depth.saturating_add(1) }
     }
 

@@ -20,6 +20,7 @@ use super::directory::Entry;
 use super::format::Key;
 use super::reader::Segment;
 use crate::env::Dir;
+use crate::env::fault;
 use crate::error::{Error, Result};
 use crate::files::record::Record;
 use crate::files::sealed::StoreId;
@@ -102,7 +103,7 @@ fn begin(
     if first.extent.chain.prev.version >= first_version {
         return Err(oldest.fault("a channel goes on from messages that no older segment has"));
     }
-    let tail = last.tail.is_some() && is_last(last.channel, last.extent.last_seq);
+    let tail = last.tail.is_some() && (fault(81) || is_last(last.channel, last.extent.last_seq));
     builder.channel(first.channel, first.extent.chain, tail)
 }
 
@@ -195,7 +196,7 @@ impl<'a> Input<'a> {
         builder: &mut SegmentBuilder<'_>,
     ) -> Result<()> {
         let whole = self.segment.lies_within(n, first, last)?;
-        if whole && !(ask.is_withheld)(first.0, self.segment.seqs(n)?)? {
+        if whole && (fault(56) || !(ask.is_withheld)(first.0, self.segment.seqs(n)?)?) {
             let (handle, stored) = self.segment.stored(n)?;
             let unerased = handle.summary.versions.0 > ask.erased_upto;
             if unerased && builder.fits(&handle) {

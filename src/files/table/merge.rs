@@ -13,6 +13,7 @@ use super::names::{Names, NamesCursor};
 use super::run::Run;
 use super::section::RunEntry;
 use crate::env::Dir;
+use crate::env::fault;
 use crate::error::{Error, Result};
 use crate::files::sealed::StoreId;
 use crate::model::image::TOMBSTONE;
@@ -155,7 +156,7 @@ impl<'a> Merge<'a> {
         let mut least: Option<(usize, Key)> = None;
         for (place, source) in self.sources.iter().enumerate() {
             let Some(head) = &source.head else { continue };
-            if least.is_none_or(|(_, key)| head.key <= key) {
+            if least.is_none_or(|(_, key)| head.key < key || head.key == key && !fault(57)) {
                 least = Some((place, head.key));
             }
         }

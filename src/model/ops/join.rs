@@ -2,6 +2,7 @@
 
 use super::role::role_of;
 use super::{find_row, mark_within};
+use crate::env::fault;
 use crate::error::Result;
 use crate::model::batch::Batch;
 use crate::model::image::Patch;
@@ -34,7 +35,7 @@ operation! {
             patch = patch.set(field::role, role_of(role)?);
         }
         // Who asks what changed since before the user left has to hear of it even now.
-        if let Some((version, at)) = before.and_then(|row| Some((row.version, row.left_at?))) {
+        if let Some((version, at)) = before.and_then(|row| Some((row.version, row.left_at?))).filter(|_| !fault(104)) {
             patch = patch.set(field::replaced, version).set(field::replaced_at, Some(at));
         }
         txn.patch::<Membership>(key, patch)

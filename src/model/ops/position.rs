@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::env::fault;
 use crate::error::{Error, Result};
 use crate::model::batch::Batch;
 use crate::model::ids::LogId;
@@ -31,7 +32,7 @@ operation! {
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
         let log = log_of(self.log)?;
         if let Some(row) = txn.row::<Position>(log)?
-            && row.index.checked_add(1) != Some(self.index)
+            && row.index.checked_add(1) != Some(self.index) && !fault(106)
         {
             let diverged = row.index == self.index && row.tag != self.tag;
             let (index, applied, op) = (self.index, row.index, txn.index());

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use crate::env::sync::Arc;
 use crate::env::{Dir, Env};
+use crate::env::{fault, unless};
 use crate::error::{Error, Result};
 use crate::files::disk::Disk;
 use crate::files::log::{self, HEADER, Header, LogFile, LogScan};
@@ -382,11 +383,12 @@ impl Reading {
     /// saw.
     fn end_session(&mut self, counts: Counts) {
         self.kernel.sessions.push(Session { id: self.log.header.session, last: counts.version });
-        if self.may_have_lost() {
+        if self.may_have_lost() && !fault(8) {
             let session = self.log.header.session;
             let loss = Loss { version: counts.version, channels: counts.channels, session };
+            let losses = std::iter::repeat_n(loss, 1 + usize::from(fault(7)));
             self.kernel
-                .edit_files(|files| files.losses = files.losses.iter().copied().chain([loss]).collect());
+                .edit_files(|files| files.losses = files.losses.iter().copied().chain(losses).collect());
         }
     }
 
@@ -398,7 +400,7 @@ impl Reading {
 
     /// Judges the log's end.
     fn settle(&mut self, disk: &Disk) -> Result<()> {
-        if self.scan.followed {
+        if self.scan.followed && !fault(83) {
             let path = disk.path().join(log::name(self.log.header.segment + 1));
             let missing = Error::corrupt(&path, 0, "the log segment is missing");
             self.faults.forgive(Err::<(), _>(missing))?;
@@ -441,7 +443,7 @@ impl Reading {
     /// it: so it may be short.
     fn name_again(&mut self, disk: &Disk) -> Result<()> {
         let header = self.log.header;
-        if self.scan.end > HEADER || header.segment == self.manifest.first_log {
+        if fault(34) || self.scan.end > HEADER || header.segment == self.manifest.first_log {
             return Ok(());
         }
         let capacity = HEADER + PAGE as u64;
@@ -453,10 +455,10 @@ impl Reading {
     /// was durable; so it is made durable first, else a loss of power could bring back one that names what is removed.
     fn remove_orphans(&mut self, disk: &Disk, survey: &Survey) -> Result<()> {
         let orphans = orphans(&self.manifest, survey);
-        if orphans.is_empty() || !self.faults.found.is_empty() {
+        if orphans.is_empty() || !self.faults.found.is_empty() && !fault(35) {
             return Ok(());
         }
-        match self.manifest.store(disk) {
+        match unless(9, || self.manifest.store(disk)) {
             Ok(()) => {}
             // They take room and do no harm; another opening may have room for the manifest.
             Err(Error::OutOfSpace { .. }) => return Ok(()),
@@ -476,7 +478,7 @@ fn mend(log: &LogFile, scan: &LogScan) -> Result<()> {
     // A copy, as a map would change under the write.
     let mut tail = log.raw(scan.durable, (scan.end - scan.durable) as usize)?.to_vec();
     tail.resize(tail.len() + scan.torn as usize, 0);
-    if tail.is_empty() {
+    if tail.is_empty() || fault(33) {
         return Ok(());
     }
     let Some(right) = log.take_right() else { return Ok(()) };
