@@ -411,6 +411,23 @@ fn unsafe_code_is_in_one_file() {
 }
 
 #[test]
+fn unsafe_code_is_counted_and_says_why_it_is_sound() {
+    let sources = sources("src");
+    let map = sources.iter().find(|source| source.path == "env/map.rs").unwrap();
+    let lines: Vec<_> = map.text.lines().collect();
+    let places = (0..lines.len()).filter(|at| words(code(lines[*at])).contains(&"unsafe"));
+    let mut count = 0;
+    for at in places {
+        let above = lines[..at].iter().rev().take_while(|line| line.trim().starts_with("// "));
+        assert!(above.into_iter().any(|line| line.contains("SAFETY: ")), "line {}: no word on why", at + 1);
+        count += 1;
+    }
+    assert_eq!(count, 1, "places with unsafe code: a further one needs a reason in the commit's message");
+    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
+    assert!(manifest.contains("unsafe_code = \"deny\""), "it is denied anywhere else");
+}
+
+#[test]
 fn every_file_says_what_it_owns_and_stays_short() {
     for source in sources("src").into_iter().chain(sources("tests")) {
         assert!(source.text.starts_with("//! "), "{} does not say what it is", source.path);
