@@ -135,7 +135,7 @@ fn each_subset_of_what_is_unsynced_is_recovered_from() {
         let mut witness = Witness::default();
         let _ = day(&sim, &mut witness);
         let unsynced = sim.unsynced() as u32;
-        let most = 64 * figures::scale();
+        let most = 256 * figures::scale();
         let subsets = 1u64.checked_shl(unsynced).unwrap_or(u64::MAX);
         all += u64::from(unsynced <= 10 && subsets <= most);
         for i in 0..subsets.min(most) {

@@ -17,11 +17,13 @@ pub fn fault(number: u32) -> bool {
 }
 
 /// Does a step, unless the mistake of this number is to forget it.
+#[inline(always)]
 pub fn unless<E>(number: u32, step: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
     if fault(number) { Ok(()) } else { step() }
 }
 
 /// Does a step that can't fail, unless the mistake of this number is to forget it.
+#[inline(always)]
 pub fn skip(number: u32, step: impl FnOnce()) {
     if !fault(number) {
         step();
