@@ -122,14 +122,18 @@ mod trials {
             }
             Ok(())
         });
-        let store = options(env).open(DIR).unwrap();
+        // So that the first is published when the second's turn comes.
+        let store = options(env).durability(Durability::Buffered).open(DIR).unwrap();
         store.commit(Batch::new().join("c", "u").append("c", Draft::new("u", 0, "before"))).unwrap();
         gate.shut();
         let receipt = thread::scope(|scope| {
             let holder = scope.spawn(|| store.commit(first).unwrap());
             gate.wait_for_one();
             let other = scope.spawn(|| store.commit(second).unwrap());
-            a_moment();
+            // It is prepared when it waits for the writer.
+            while store.stat().unwrap().queues.unwritten == 0 {
+                thread::yield_now();
+            }
             gate.open();
             holder.join().unwrap();
             other.join().unwrap()
