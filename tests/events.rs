@@ -30,9 +30,9 @@ struct Told {
     fields: BTreeMap<String, String>,
 }
 
-/// Notes all events.
+/// Notes all events, and the names of all spans.
 #[derive(Clone, Default)]
-struct Notes(Arc<Mutex<Vec<(String, Told)>>>);
+struct Notes(Arc<Mutex<Vec<(String, Told)>>>, Arc<Mutex<BTreeSet<&'static str>>>);
 
 impl Notes {
     /// The events of a name so far.
@@ -69,7 +69,8 @@ impl tracing::Subscriber for Notes {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target().starts_with("chanlog")
     }
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+    fn new_span(&self, span: &span::Attributes<'_>) -> span::Id {
+        self.1.lock().unwrap().insert(span.metadata().name());
         span::Id::from_u64(1)
     }
     fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
@@ -125,7 +126,10 @@ fn day(notes: &Notes) {
     sim.advance(Duration::from_secs(31 * 24 * 3600));
     while store.maintain().unwrap() {}
     assert!(!notes.of("scrub").is_empty());
+    store.enforce_retention(0, 10).unwrap();
     store.close().unwrap();
+    let spans: Vec<_> = notes.1.lock().unwrap().iter().copied().collect();
+    assert_eq!(spans, ["backup", "close", "erase", "merge", "open", "retention", "seal"]);
     assert_eq!(notes.of("seal").len(), 7);
     assert_eq!(notes.value("backup", "to"), "/backup");
 
@@ -180,8 +184,8 @@ fn are_those_that_the_list_has() {
         fn enabled(&self, metadata: &Metadata<'_>) -> bool {
             self.0.enabled(metadata)
         }
-        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-            span::Id::from_u64(1)
+        fn new_span(&self, span: &span::Attributes<'_>) -> span::Id {
+            self.0.new_span(span)
         }
         fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
         fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
@@ -269,8 +273,13 @@ impl tracing::Subscriber for CallsBack {
         let _ = (store.stat(), store.sync(), store.enforce_retention(0, 1), store.seal(), store.maintain());
         let _ = store.conversations("u").list();
     }
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
+    fn enter(&self, _: &span::Id) {
+        // Spans begin and end where the store can be called, too.
+        let _ = self.store.get().map(Store::stat);
+    }
+    fn exit(&self, _: &span::Id) {
+        let _ = self.store.get().map(|store| (store.stat(), store.sync()));
+    }
 }
 
 /// Does something in a thread of its own, in which events call the store back. Returns what was told.

@@ -63,6 +63,7 @@ impl Engine {
     /// Opens the store in `dir`. Nothing runs in the background yet.
     pub fn open(options: Options, dir: &Path) -> Result<Arc<Engine>> {
         options.check()?;
+        let _span = tracing::info_span!(target: "chanlog", "open", dir = %dir.display()).entered();
         let since = options.env.monotonic();
         let opened = recovery::open(&options, dir)?;
         let (disk, kernel, store) = (opened.disk, opened.kernel, opened.manifest.store);
@@ -276,6 +277,7 @@ impl Engine {
     /// Does what takes out all that was erased by now, and was not before the version that `work` is told.
     fn erase(&self, work: impl FnOnce(u64) -> Result<()>) -> Result<()> {
         self.check_writable()?;
+        let _span = tracing::debug_span!(target: "chanlog", "erase").entered();
         let erasures = &self.upkeep.erasures;
         let (upto, after) = (self.kernel.moment().counts.version, erasures.gone(0).0);
         let since = erasures.begin(upto);
@@ -363,6 +365,7 @@ impl Engine {
     /// Seals all there is, and makes a directory hold it too.
     pub fn back_up(&self, to: &Path) -> Result<Backup> {
         self.kernel.check_open()?;
+        let _span = tracing::debug_span!(target: "chanlog", "backup").entered();
         if !self.options.read_only {
             self.seal()?;
         }
@@ -405,6 +408,8 @@ impl Engine {
 
     /// Seals the oldest full log segment, if there is one.
     pub fn seal_step(&self) -> Result<bool> {
+        let full = self.kernel.moment().full().next().is_some();
+        let _span = full.then(|| tracing::debug_span!(target: "chanlog", "seal").entered());
         self.after_step(self.seal_once())
     }
 
@@ -428,6 +433,7 @@ impl Engine {
         if self.drop_trimmed()? {
             return Ok(true);
         }
+        let _span = tracing::debug_span!(target: "chanlog", "merge", kind = "segments").entered();
         self.after_step(self.with_room(|| {
             let mut rest = Rest::new(self);
             let pace = &mut |bytes| rest.pause(bytes);
@@ -437,6 +443,7 @@ impl Engine {
 
     /// Merges runs once, if a merge is due.
     pub fn merge_runs(&self) -> Result<bool> {
+        let _span = tracing::debug_span!(target: "chanlog", "merge", kind = "runs").entered();
         self.after_step(self.with_room(|| {
             let mut rest = Rest::new(self);
             self.upkeep.merge_runs(Merges::Worthwhile, &mut |bytes| rest.pause(bytes))
@@ -490,6 +497,7 @@ impl Engine {
 
     /// Ends the threads, makes all durable, and lets go of the lock. Whoever closes again is told the same.
     pub fn close(&self) -> Result<()> {
+        let _span = tracing::debug_span!(target: "chanlog", "close").entered();
         let mut ending = self.ending.lock();
         if let Some(outcome) = &*ending {
             return outcome.clone();

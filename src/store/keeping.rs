@@ -18,6 +18,7 @@ impl Engine {
     /// Trims channels that hold more than their policies say, of the next `most` channels.
     pub fn enforce_retention(&self, now: i64, most: usize) -> Result<Retained> {
         self.check_writable()?;
+        let _span = tracing::debug_span!(target: "chanlog", "retention").entered();
         let retained = self.retain(now, most);
         self.tell();
         retained

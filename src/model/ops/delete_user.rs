@@ -15,6 +15,10 @@ operation! {
     /// of the number `place`, or if there is none, all of them have ended.
     DeleteUser = 62 "delete_user" { user: user, only: maybe, place: maybe, }
 
+    fn makes_room(&self) -> bool {
+        true
+    }
+
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
         let id = |number: u64| u32::try_from(number).ok();
         match (self.only.map(id), self.place.map(id)) {

@@ -12,6 +12,10 @@ operation! {
     /// Withholds the payloads of all messages that a user sent so far, and gives their bytes up.
     EraseUser = 61 "erase_user" { user: user, }
 
+    fn makes_room(&self) -> bool {
+        true
+    }
+
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
         let Some(user) = txn.find_user(self.user)? else { return Ok(Outcome::Unchanged) };
         let version = txn.version() + 1;

@@ -15,6 +15,10 @@ operation! {
     /// Lets a message expire that has a row of this time and version: it counts no more, and its bytes go.
     Expire = 63 "expire" { channel: channel, at: number, sent: number, }
 
+    fn makes_room(&self) -> bool {
+        true
+    }
+
     fn run(&self, txn: &mut impl Transaction) -> Result<Outcome> {
         let at = TimeVersion { time: self.at, version: self.sent };
         let Some(channel) = txn.find_channel(self.channel)? else { return Ok(Outcome::Unchanged) };
