@@ -78,10 +78,11 @@ impl Store {
         }
     }
 
-    /// What retention policies ask for at a time, in Unix milliseconds, as a batch of trims of at most 256 channels, and an empty
-    /// batch if nothing is due. Nothing is committed. For who leads a group of replicas, and puts it into the log, as upkeep of
-    /// a [replica](crate::Options::replica) commits nothing: the same batch means the same on each of them. Costs what
-    /// [`Store::enforce_retention`] costs.
+    /// What upkeep has to commit at a time, in Unix milliseconds, as a batch: the ends of deleted users' memberships, or else messages
+    /// that expire, or else trims by retention policies, of at most 256 at once; an empty batch if nothing is due. Nothing is
+    /// committed. For who leads a group of replicas, and puts it into the log, as upkeep of
+    /// a [replica](crate::Options::replica) commits nothing: the same batch means the same on each of them. Ask again once it is
+    /// applied. Costs what [`Store::enforce_retention`] costs.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
