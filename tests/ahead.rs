@@ -417,3 +417,20 @@ fn among_threads_it_is_seen_whole_or_not_at_all() {
     store.seal().unwrap();
     assert_eq!(seen(store), before);
 }
+
+#[test]
+fn a_segment_of_very_many_is_not_cut_into_ever_more_layers() {
+    let sim = SimEnv::new(1);
+    let store = options(sim.clone()).log_segment(16 << 20).open(DIR).unwrap();
+    store.commit(&names()).unwrap();
+    store.commit(&still()).unwrap();
+    for round in 0..20 {
+        store.commit(&large(round)).unwrap();
+        store.commit(&small("apart", "between")).unwrap();
+    }
+    assert_eq!(store.head(channel(1)).unwrap().last.seq, 1 + 20 * LARGE / 2 / CHANNELS);
+    let before = seen(&store);
+    store.seal().unwrap();
+    assert_eq!(seen(&store), before);
+    assert_eq!(store.feed().filter(Result::is_ok).count() as u64, store.stat().unwrap().messages);
+}

@@ -44,8 +44,10 @@ use crate::options::Options;
 
 /// How many images are put in under one hold of a lock: well below a millisecond.
 const SLICE: usize = 256;
-/// A commit of so many images becomes a layer of its own. Each layer costs a probe in every read until it is sealed.
+/// A commit of so many images becomes a layer of its own, unless its log segment has too many.
 pub const OWN_LAYER: usize = 8 << 10;
+/// So many layers a log segment may have from large commits: each costs a probe in every read until it is sealed.
+const MOST_LAYERS: usize = 32;
 
 /// The published state of a store.
 pub struct Kernel {
@@ -147,6 +149,11 @@ impl Moment {
     pub fn written(&self) -> impl Iterator<Item = &Arc<Layer>> {
         let segment = self.active.log.header.segment;
         self.layers().take_while(move |layer| layer.log.header.segment == segment)
+    }
+
+    /// Whether the log segment that is written to has as many layers as it may have from large commits.
+    pub fn is_crowded(&self) -> bool {
+        self.written().nth(MOST_LAYERS - 1).is_some()
     }
 
     /// The layers of each log segment that awaits sealing, oldest first.
@@ -368,7 +375,7 @@ impl Kernel {
             fates.iter().for_each(|(user, fate)| self.fates.put(*user, fate));
         }
         let own = match own {
-            None if images >= OWN_LAYER => Some(Arc::new(self.layer_of(effects))),
+            None if images >= OWN_LAYER => self.layer_of(effects).map(Arc::new),
             own => own,
         };
         if images > SLICE {
@@ -410,11 +417,12 @@ impl Kernel {
         self.watchers.wake();
     }
 
-    /// Makes a layer of a commit that is large and was not run ahead.
-    fn layer_of(&self, effects: &Effects) -> Layer {
+    /// Makes a layer of a commit that is large and was not run ahead, if there is to be one.
+    fn layer_of(&self, effects: &Effects) -> Option<Layer> {
         let moment = self.moment();
         let start = Counts { version: effects.first - 1, ..moment.counts };
-        Layer::of(moment.active.log.clone(), start, Content::of(effects, start), 0)
+        let layer = || Layer::of(moment.active.log.clone(), start, Content::of(effects, start), 0);
+        (!moment.is_crowded()).then(layer)
     }
 
     fn put_in_slices(&self, effects: &Effects, rows: bool) {

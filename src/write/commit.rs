@@ -3,7 +3,8 @@
 //! A caller prepares its batch without a lock, queues it, and takes the writer's lock to lead, unless another leader was
 //! quicker and did its batch too. The leader stages all that is queued, one frame each, writes them with one call,
 //! publishes what may be seen at once, and answers everybody. What was run on trial when it was prepared is adopted if
-//! nothing was committed since, and what was run ahead ([`super::ahead`]) if nothing that it read was changed since. Syncing happens after that, in [`Syncer`], while the next leader stages and writes.
+//! nothing was committed since, and what was run ahead ([`super::ahead`]) if nothing that it read was changed since. Syncing
+//! happens after that, in [`Syncer`], while the next leader stages and writes.
 //!
 //! Invariants:
 //! * C1. The log's end moves only over bytes whose write returned. What a failed write left after it is zeroed before
@@ -351,6 +352,7 @@ impl Committer {
         self.write_group(writer, group);
         let (alone, end) = (writer.staged.is_empty(), writer.end);
         let start = Counts { version: ran.effects.first - 1, ..writer.overlay.counts() };
+        let own = own.filter(|_| !self.kernel.moment().is_crowded());
         let own = own.map(|content| Layer::of(writer.log.clone(), start, content, end));
         if own.is_none() {
             ran.effects.move_records(end);
