@@ -261,6 +261,7 @@ fn it_lies_between_commits_that_are_not_published_yet() {
     assert_eq!(store.head(channel(1)).unwrap().last.seq, 1, "nothing is durable yet");
     // What comes after sees what is written and not published: rows, heads and places of the large one.
     let mut after = small(&channel(9), "after");
+    after.append("apart", Draft::new(user(4), 0, "after too"));
     after.read(channel(0), user(0), u64::MAX).read(channel(0), user(64), 5);
     let last = store.submit(&sync(after.clone())).unwrap();
     let more = store.submit(&sync(large(1))).unwrap();

@@ -262,7 +262,7 @@ impl EachTable<AllRows> for WriteRows<'_, '_> {
         // Runs that are sorted already, and of one key the newest comes last.
         rows.sort_by_key(|(key, _)| *key);
         for same in rows.chunk_by(|a, b| a.0 == b.0) {
-            let (key, row) = same[same.len() - 1];
+            let (key, row) = same[if fault(111) { 0 } else { same.len() - 1 }];
             self.image.clear();
             row.encode(&mut self.image);
             let (key, version) = (key.raw(), row.version());

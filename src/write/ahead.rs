@@ -11,6 +11,7 @@
 use hashbrown::HashSet;
 
 use super::reads::Reads;
+use crate::env::fault;
 use crate::env::sync::Arc;
 use crate::env::sync::atomic::{AtomicUsize, Ordering};
 use crate::error::Result;
@@ -109,7 +110,7 @@ impl Changes {
             }
         }
         let _ = effects.rows.each(&mut Add(self));
-        let made = !(effects.channels.is_empty() && effects.users.is_empty());
+        let made = !(effects.channels.is_empty() && effects.users.is_empty()) && !fault(109);
         // What became of users bears on all that names them.
         let fates = effects.rows.get::<UserFate>().is_some_and(|fates| !fates.is_empty());
         fates || reads.names && made || effects.heads.iter().any(|(channel, _)| reads.heads.contains(channel))

@@ -372,7 +372,9 @@ impl Committer {
     /// Whether a commit since its view changed what a request that was run ahead had read, or took its versions (A1).
     fn is_overtaken(&self, writer: &Writer, request: &Request, ran: &Ran) -> bool {
         let Prepared { reads, counts, .. } = &request.prepared;
-        writer.overlay.counts().version >= ran.effects.first || writer.recent.meet(reads, counts.version)
+        let overtaken =
+            writer.overlay.counts().version >= ran.effects.first || writer.recent.meet(reads, counts.version);
+        overtaken && !fault(108)
     }
 
     /// Whether a request may be written to the present segment, if there is room.
