@@ -110,10 +110,12 @@ impl Changes {
             }
         }
         let _ = effects.rows.each(&mut Add(self));
-        let made = !(effects.channels.is_empty() && effects.users.is_empty()) && !fault(109);
+        let no_names = effects.channels.is_empty() && effects.users.is_empty() || fault(109);
         // What became of users bears on all that names them.
         let fates = effects.rows.get::<UserFate>().is_some_and(|fates| !fates.is_empty());
-        fates || reads.names && made || effects.heads.iter().any(|(channel, _)| reads.heads.contains(channel))
+        fates
+            || reads.names && !no_names
+            || effects.heads.iter().any(|(channel, _)| reads.heads.contains(channel))
     }
 
     /// Whether any of the rows was read.
