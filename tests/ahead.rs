@@ -14,8 +14,8 @@ use chanlog::env::{Op as Disk, SimEnv};
 use chanlog::{Batch, Draft, Durability, Error, Event, Options, Store, repair};
 use hooks::{DIR, Hooked, files, kill, texts};
 
-/// So many operations make a batch a large one.
-const LARGE: u64 = 4096;
+/// A batch of so many operations and one more is a large one, and so many images make it a layer of its own.
+const LARGE: u64 = 16384;
 const CHANNELS: u64 = 64;
 
 /// What is done once, while a batch is prepared.
@@ -34,7 +34,7 @@ fn disk(sim: &Arc<SimEnv>) -> (Arc<Hooked>, Meanwhile) {
 }
 
 fn options(env: Arc<dyn chanlog::env::Env>) -> Options {
-    Options::new().env(env).log_segment(4 << 20).background(false).durability(Durability::Buffered)
+    Options::new().env(env).log_segment(32 << 20).background(false).durability(Durability::Buffered)
 }
 
 fn channel(n: u64) -> String {
@@ -422,14 +422,14 @@ fn among_threads_it_is_seen_whole_or_not_at_all() {
 #[test]
 fn a_segment_of_very_many_is_not_cut_into_ever_more_layers() {
     let sim = SimEnv::new(1);
-    let store = options(sim.clone()).log_segment(16 << 20).open(DIR).unwrap();
+    let store = options(sim.clone()).open(DIR).unwrap();
     store.commit(&names()).unwrap();
     store.commit(&still()).unwrap();
-    for round in 0..20 {
+    for round in 0..10 {
         store.commit(&large(round)).unwrap();
         store.commit(&small("apart", "between")).unwrap();
     }
-    assert_eq!(store.head(channel(1)).unwrap().last.seq, 1 + 20 * LARGE / 2 / CHANNELS);
+    assert_eq!(store.head(channel(1)).unwrap().last.seq, 1 + 10 * LARGE / 2 / CHANNELS);
     let before = seen(&store);
     store.seal().unwrap();
     assert_eq!(seen(&store), before);

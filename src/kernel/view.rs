@@ -45,9 +45,9 @@ use crate::options::Options;
 /// How many images are put in under one hold of a lock: well below a millisecond.
 const SLICE: usize = 256;
 /// A commit of so many images becomes a layer of its own, unless its log segment has too many.
-pub const OWN_LAYER: usize = 8 << 10;
-/// So many layers a log segment may have from large commits: each costs a probe in every read until it is sealed.
-const MOST_LAYERS: usize = 32;
+pub const OWN_LAYER: usize = 16 << 10;
+/// So many layers a log segment may have: each costs a probe in every read until it is sealed.
+const MOST_LAYERS: usize = 8;
 
 /// The published state of a store.
 pub struct Kernel {
@@ -151,7 +151,7 @@ impl Moment {
         self.layers().take_while(move |layer| layer.log.header.segment == segment)
     }
 
-    /// Whether the log segment that is written to has as many layers as it may have from large commits.
+    /// Whether the log segment that is written to has as many layers as it may have.
     pub fn is_crowded(&self) -> bool {
         self.written().nth(MOST_LAYERS - 1).is_some()
     }

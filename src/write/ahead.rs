@@ -21,7 +21,7 @@ use crate::model::fate::UserFate;
 use crate::model::key::TableKey;
 use crate::model::{EachTable, Family, SomeOf, Table};
 
-/// A batch of so many operations is run ahead.
+/// A batch of more operations is run ahead.
 pub const LARGE: usize = 4 << 10;
 /// So many commits are remembered for those who run ahead: more than are written in the time that one takes.
 const MOST: usize = 16 << 10;

@@ -211,7 +211,7 @@ impl Committer {
             true => BatchTime::Given(batch.time.unwrap_or(i64::MIN)),
             false => BatchTime::Clock(self.options.env.unix_ms()),
         };
-        let ahead = (batch.len() >= LARGE).then(|| self.run_ahead(batch.len()));
+        let ahead = (batch.len() > LARGE).then(|| self.run_ahead(batch.len()));
         let slate = || {
             let mut slate = self.slate.lock().take().unwrap_or_else(Slate::new);
             slate.frame.reserve(bound as usize);
@@ -345,7 +345,9 @@ impl Committer {
         if ran.count == 0 || self.is_overtaken(writer, request, &ran) {
             return false;
         }
-        let weight = self.kernel.moment().written().map(|layer| layer.weight()).sum();
+        let moment = self.kernel.moment();
+        let crowded = own.is_some() && moment.is_crowded();
+        let weight = if crowded { usize::MAX } else { moment.written().map(|layer| layer.weight()).sum() };
         if let Err(error) = self.fit(writer, group, request, weight, help) {
             request.answer(Answer::Failed(error));
             return true;
@@ -353,7 +355,6 @@ impl Committer {
         self.write_group(writer, group);
         let (alone, end) = (writer.staged.is_empty(), writer.end);
         let start = Counts { version: ran.effects.first - 1, ..writer.overlay.counts() };
-        let own = own.filter(|_| !self.kernel.moment().is_crowded());
         let own = own.map(|content| Layer::of(writer.log.clone(), start, content, end));
         if own.is_none() {
             ran.effects.move_records(end);
