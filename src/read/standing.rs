@@ -22,8 +22,6 @@ use crate::model::membership::{FLOOR, Membership, key};
 
 /// How many rows get their heads together, so that a lock is taken once for them.
 const TOGETHER: usize = 64;
-/// So many own marks are looked up one by one; more are read in one walk, which costs less for each that lies in its way.
-const FEW: usize = 256;
 
 /// A row and its channel's head.
 #[derive(Clone, Debug)]
@@ -159,14 +157,8 @@ pub(super) fn each_state(
 pub(super) fn add_owns<'s>(
     view: &View,
     user: UserId,
-    states: impl ExactSizeIterator<Item = &'s mut Standing>,
+    states: impl Iterator<Item = &'s mut Standing>,
 ) -> Result<()> {
-    if states.len() <= FEW {
-        for state in states {
-            state.row = view.with_own(key(state.channel, user), std::mem::take(&mut state.row))?;
-        }
-        return Ok(());
-    }
     let mut states = states.peekable();
     let Some(first) = states.peek() else { return Ok(()) };
     let mut owns = Owns::new(view, key(first.channel, user))?;
