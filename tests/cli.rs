@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use chanlog::{Batch, Draft, Store};
+use chanlog::{Batch, Draft, Options, Store};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::Value;
@@ -1228,6 +1228,15 @@ fn every_file_of_a_store_can_be_looked_into() {
     assert!(run(&["inspect", "/nowhere/log-0000000000000001"]).failed(1).contains("open"));
 }
 
+/// Waits until readers beside the writer see all: that it was published is noted a moment after.
+fn until_noted(store: &Store, place: &Place) {
+    let soon = Instant::now() + Duration::from_secs(20);
+    let seen = || Options::new().read_only(true).open(place.store()).unwrap().version().unwrap();
+    while seen() < store.version().unwrap() {
+        assert!(Instant::now() < soon, "what was committed is not seen");
+    }
+}
+
 #[test]
 fn marks_and_sums_are_told() {
     let place = Place::new();
@@ -1236,6 +1245,7 @@ fn marks_and_sums_are_told() {
     batch.join("general", "alice").join("general", "bob").class("thread", 2).join("thread", "bob");
     batch.append("general", Draft::new("alice", 0, "hi")).append("thread", Draft::new("alice", 0, "there"));
     store.commit(&batch).unwrap();
+    until_noted(&store, &place);
     let dir = place.store();
     let dir = dir.to_str().unwrap();
     let marks = run(&["receipts", "--store", dir, "--channel", "general", "--json"]).json();
@@ -1303,12 +1313,10 @@ mod exports {
     #[test]
     fn an_export_makes_a_store_that_exports_the_same_bytes() {
         let place = Place::new();
-        // Beside who writes it, and who notes a moment after a commit that it was published.
+        // Beside who writes it.
         let open = filled(&place);
-        let mut first = place.run("export", &[]);
-        while !first.out.contains("memberships") {
-            first = place.run("export", &[]);
-        }
+        until_noted(&open, &place);
+        let first = place.run("export", &[]);
         let lines = first.lines();
         let end: Value = serde_json::from_str(lines.last().unwrap()).unwrap();
         assert_eq!(end["facts"], lines.len() - 1);
