@@ -343,6 +343,11 @@ impl Reading {
     /// channel's seqs are contiguous.
     fn salvage(&mut self, logs: &[Arc<LogFile>]) -> Result<()> {
         let cut = self.faults.open_end;
+        // A name takes a few bytes at least: there were never more of them than files have room for.
+        let runs = self.manifest.runs.iter().map(|run| run.len).sum::<u64>();
+        let room =
+            logs.iter().filter_map(|log| log.read_all().ok()).map(|bytes| bytes.len() as u64).sum::<u64>();
+        let most = u32::try_from(runs.saturating_add(room)).unwrap_or(u32::MAX);
         for (index, log) in logs.iter().enumerate() {
             let header = &log.header;
             let before = self.kernel.moment().counts;
@@ -351,8 +356,8 @@ impl Reading {
             }
             let counts = Counts {
                 version: before.version.max(header.base_version),
-                channels: before.channels.max(header.channels),
-                users: before.users.max(header.users),
+                channels: before.channels.max(header.channels.min(most)),
+                users: before.users.max(header.users.min(most)),
                 ..before
             };
             if index > 0 && header.session != self.log.header.session {
