@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use chanlog::env::{Op as Disk, SimEnv};
-use chanlog::{Batch, Draft, Durability, Error, Event, Options, Store, repair};
+use chanlog::{Batch, Draft, Durability, Error, Event, Fact, Options, Store, repair};
 use hooks::{DIR, Hooked, files, kill, texts};
 
 /// A batch of so many operations and one more is a large one, and so many images make it a layer of its own.
@@ -143,6 +143,11 @@ fn small(to: &str, text: &str) -> Batch {
     batch
 }
 
+/// All that a store tells, but for what is true of the whole: the end of a process is told there.
+fn facts(store: &Store) -> Vec<Fact> {
+    store.view().unwrap().export().map(Result::unwrap).skip(1).collect()
+}
+
 /// Each message and each change is told once, in order of versions, and reopening shows the same.
 fn check(sim: &Arc<SimEnv>, store: Arc<Store>, expected: &str) {
     assert_eq!(seen(&store), expected);
@@ -150,6 +155,7 @@ fn check(sim: &Arc<SimEnv>, store: Arc<Store>, expected: &str) {
     assert!(versions.is_sorted_by(|a, b| a < b));
     let messages = store.feed().filter(|event| matches!(event, Ok(Event::Message { .. }))).count();
     assert_eq!(messages as u64, store.stat().unwrap().messages);
+    let exported = facts(&store);
     kill(sim, Arc::into_inner(store).unwrap());
     // The gap before a large batch is nothing that is missing.
     let saved = repair(DIR, "/saved", &options(sim.clone())).unwrap();
@@ -157,6 +163,7 @@ fn check(sim: &Arc<SimEnv>, store: Arc<Store>, expected: &str) {
     assert_eq!(seen(&options(sim.clone()).open("/saved").unwrap()), expected, "repaired");
     let store = options(sim.clone()).open(DIR).unwrap();
     assert_eq!(seen(&store), expected, "replayed");
+    assert!(facts(&store) == exported, "what was told is not what is replayed");
     store.seal().unwrap();
     assert_eq!(seen(&store), expected, "sealed");
     store.commit(&small("apart", "goes on")).unwrap();

@@ -251,7 +251,7 @@ impl Layer {
         let content = self.content.read();
         let messages = content.chains.sorted().into_iter().flat_map(|(_, touched)| touched.chain.offsets());
         let values = content.values.iter().map(|(_, offset)| u64::from(*offset));
-        let mut records: Vec<u64> = messages.chain(values).collect();
+        let mut records: Vec<u64> = messages.chain(values).map(|place| content.offset(place)).collect();
         records.sort_unstable();
         records
     }
