@@ -29,6 +29,8 @@ struct KnownFates {
     order: BTreeMap<u64, UserId>,
     /// Deleted users who may have memberships.
     unended: BTreeSet<UserId>,
+    /// The version of the last change that erased what a user sent.
+    erased: u64,
 }
 
 impl Fates {
@@ -48,6 +50,7 @@ impl Fates {
         let known = &mut *self.known.write();
         let before = known.rows.insert(user, fate.clone()).unwrap_or_default();
         known.order.remove(&before.told_at());
+        known.erased = known.erased.max(fate.erased);
         if fate.deleted > 0 && before.deleted == 0 {
             self.dead.fetch_add(1, Ordering::Release);
         }
@@ -102,10 +105,7 @@ impl Fates {
 
     /// The version of the last change that erased what a user sent, or 0.
     pub fn last_erased(&self) -> u64 {
-        if self.is_empty() {
-            return 0;
-        }
-        self.known.read().rows.values().map(|fate| fate.erased).max().unwrap_or(0)
+        if self.is_empty() { 0 } else { self.known.read().erased }
     }
 
     /// Up to which version what users sent is erased, as far as erasing it is one of the changes up to `upto`.
