@@ -143,6 +143,8 @@ impl Upkeep {
                     files.push(log::name(layer.log.header.segment));
                 }
             }
+            // A log segment may have several layers, one after another.
+            files.dedup();
             files.extend(self.holding(&waiting)?.into_iter().map(|id| Kind::Segment.name(id)));
             if waiting.edited {
                 files.extend(self.manifest().runs.iter().map(|run| Kind::Run.name(run.id)));
