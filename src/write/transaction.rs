@@ -354,17 +354,19 @@ impl<S: Source> Transaction for Transact<'_, S> {
     }
 
     fn said(&mut self, channel: ChannelId, seq: u64) -> Result<Option<Said>> {
-        let own = |placed: &&Placed| (placed.channel, placed.mark.seq) == (channel, seq);
-        if let Some(placed) = self.effects.messages.iter().rev().find(own) {
-            let at = placed.offset.wrapping_sub(self.origin as u32) as usize;
-            let record = self.out.get(at..).and_then(Record::decode);
-            return Ok(record.map(|record| said(self.source.hash_key(), &record)));
-        }
         match self.overlay.origin_at(channel, seq) {
             None => self.source.said(channel, seq),
+            Some(origin) if origin.mark.seq != seq => Ok(None),
+            // It is the batch's own.
+            Some(origin) if origin.version >= self.effects.first => {
+                let messages = &self.effects.messages;
+                let found = messages.binary_search_by_key(&origin.version, |placed| placed.version);
+                let offset = found.ok().map(|at| messages[at].offset.wrapping_sub(self.origin as u32));
+                let record = offset.and_then(|at| self.out.get(at as usize..)).and_then(Record::decode);
+                Ok(record.map(|record| said(self.source.hash_key(), &record)))
+            }
             // It is in the log, or about to be: no place to read from under the lock.
-            Some(origin) if origin.mark.seq == seq => Err(self.source.unpublished()),
-            Some(_) => Ok(None),
+            Some(_) => Err(self.source.unpublished()),
         }
     }
 
