@@ -288,6 +288,10 @@ fn what_is_no_export_is_refused_and_leaves_nothing() {
         ("a version beyond any", stores(|store| store.version = u64::MAX)),
         ("ids beyond any", stores(|store| store.channels = u32::MAX)),
         ("more channels than versions", stores(|store| store.channels = 1000)),
+        (
+            "more channels than there is memory for",
+            stores(|store| (store.channels, store.version) = (4_000_000_000, 5_000_000_000)),
+        ),
         ("a loss that is to come", stores(|store| store.losses = vec![(99, 1)])),
         ("another name of a channel", messages(|message| message.channel = "d".into())),
         ("another name of a user", rows("memberships", |row| row.user = Some("v".into()))),

@@ -390,3 +390,25 @@ fn without_its_manifest_a_store_is_not_repaired() {
     write(&dir.path().join("sound"), &example());
     assert!(matches!(repair(dir.path().join("sound"), &to, &options()), Err(Error::NotAStore { .. })));
 }
+
+#[test]
+fn a_log_that_claims_more_names_than_there_was_room_for_is_not_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+    let store = options().open(&from).unwrap();
+    hours(&store, 0..9);
+    store.close().unwrap();
+    let whole = facts(&from);
+    let log = from.join(named(&read(&from), "log-")[0]);
+    let mut bytes = fs::read(&log).unwrap();
+    for claim in [72, 76] {
+        bytes[claim..claim + 4].copy_from_slice(&4_000_000u32.to_le_bytes());
+    }
+    let crc = crc32fast::hash(&bytes[..92]);
+    bytes[92..96].copy_from_slice(&crc.to_le_bytes());
+    fs::write(&log, bytes).unwrap();
+    let repaired = repair(&from, &to, &options()).unwrap();
+    assert!(repaired.names.len() < 1_000_000, "{}", repaired.names.len());
+    let saved = messages(&facts(&to));
+    assert_eq!(saved.len(), messages(&whole).len());
+}

@@ -354,9 +354,12 @@ impl Reading {
             if before.version < header.base_version {
                 self.faults.commits.push((before.version + 1, Some(header.base_version)));
             }
+            let version = before.version.max(header.base_version);
+            // A channel comes with a change.
+            let made = most.min(u32::try_from(version).unwrap_or(u32::MAX));
             let counts = Counts {
-                version: before.version.max(header.base_version),
-                channels: before.channels.max(header.channels.min(most)),
+                version,
+                channels: before.channels.max(header.channels.min(made)),
                 users: before.users.max(header.users.min(most)),
                 ..before
             };

@@ -96,7 +96,9 @@ impl Replay<'_> {
     /// Sees to it that there are the names up to an id. `None` if there can't be so many.
     pub fn know(&mut self, named: Named, id: u32) -> Option<()> {
         let more = u64::from(id.saturating_sub(self.counts.names(named)));
-        if id >= MAX_IDS - 1 || more > self.layer.log.header.capacity / LEAST_NAME {
+        // A channel comes with a change.
+        let unmade = named == Named::Channel && u64::from(id) >= self.counts.version;
+        if unmade || id >= MAX_IDS - 1 || more > self.layer.log.header.capacity / LEAST_NAME {
             return None;
         }
         while self.counts.names(named) <= id {

@@ -188,7 +188,6 @@ impl Import {
             |(version, channels): &(u64, u32)| Loss { version: *version, channels: *channels, session: 0 };
         self.manifest.losses = losses.iter().map(loss).collect();
         (self.manifest.key, self.files.key) = (hash_key, hash_key);
-        self.heads.grow(channels as usize);
         self.imported = Imported { version, channels, users, ..Imported::default() };
         self.counts.version = version;
         self.store = Some(store);
