@@ -8,6 +8,7 @@
 mod annotations;
 mod backup;
 mod changes;
+mod channel;
 mod compact;
 mod conversations;
 mod demo;
@@ -21,7 +22,6 @@ mod history;
 mod import;
 mod inspect;
 mod json;
-mod kept;
 mod lines;
 mod members;
 mod message;
@@ -35,6 +35,7 @@ mod shell;
 mod stat;
 mod text;
 mod unread;
+mod user;
 mod verify;
 
 use std::io::{self, Write};
@@ -64,8 +65,8 @@ enum Command {
     Follow(follow::Args),
     Members(members::Args),
     Set(set::Args),
-    Channel(kept::ChannelArgs),
-    User(kept::UserArgs),
+    Channel(channel::Args),
+    User(user::Args),
     Message(message::Args),
     Receipts(receipts::Args),
     Unread(unread::Args),
@@ -102,8 +103,8 @@ fn run(command: &Command) -> Result {
         Command::Follow(args) => follow::run(args),
         Command::Members(args) => members::run(args),
         Command::Set(args) => set::run(args),
-        Command::Channel(args) => kept::channel(args),
-        Command::User(args) => kept::user(args),
+        Command::Channel(args) => channel::run(args),
+        Command::User(args) => user::run(args),
         Command::Message(args) => message::run(args),
         Command::Receipts(args) => receipts::run(args),
         Command::Unread(args) => unread::run(args),

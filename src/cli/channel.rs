@@ -1,4 +1,4 @@
-//! `channel` and `user`: what a store keeps with one channel, and with one user.
+//! `channel`: what a store keeps with one channel.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,27 +13,13 @@ use crate::text;
 
 /// Print what a channel is: its end, its members, its class, attributes and retention policy
 #[derive(clap::Args)]
-pub struct ChannelArgs {
+pub struct Args {
     /// The store's directory
     #[arg(long, value_name = "DIR")]
     store: PathBuf,
     /// The channel
     #[arg(long, value_name = "NAME")]
     channel: OsString,
-    /// Print JSON: one object
-    #[arg(long)]
-    json: bool,
-}
-
-/// Print what is kept with a user
-#[derive(clap::Args)]
-pub struct UserArgs {
-    /// The store's directory
-    #[arg(long, value_name = "DIR")]
-    store: PathBuf,
-    /// The user
-    #[arg(long, value_name = "NAME")]
-    user: OsString,
     /// Print JSON: one object
     #[arg(long)]
     json: bool,
@@ -59,18 +45,8 @@ struct Channel<'a> {
     version: u64,
 }
 
-/// A user as JSON.
-#[derive(Serialize)]
-struct User<'a> {
-    #[serde(flatten)]
-    user: Bytes<'a>,
-    #[serde(flatten)]
-    attributes: Option<Bytes<'a>>,
-    version: u64,
-}
-
 /// Prints a channel. An unknown one is a failure.
-pub fn channel(args: &ChannelArgs) -> Result {
+pub fn run(args: &Args) -> Result {
     let store = open::existing(&args.store)?;
     let (view, name) = (store.view()?, open::name(&args.channel));
     let row = view.channel(name)?.ok_or_else(|| Failure::told("there is no such channel"))?;
@@ -108,23 +84,5 @@ pub fn channel(args: &ChannelArgs) -> Result {
         }
     }
     out.line(table)?;
-    Ok(out.flush()?)
-}
-
-/// Prints a user. An unknown one is a failure.
-pub fn user(args: &UserArgs) -> Result {
-    let store = open::existing(&args.store)?;
-    let name = open::name(&args.user);
-    let row = store.user(name)?.ok_or_else(|| Failure::told("there is no such user"))?;
-    let attributes = row.attributes.bytes().map_or(&[][..], |bytes| &bytes[..]);
-    let mut out = Output::new();
-    if args.json {
-        let attributes = Some(attributes).filter(|bytes| !bytes.is_empty()).map(Bytes::attributes);
-        out.json(&User { user: Bytes::user(name), attributes, version: row.version })?;
-    } else {
-        let mut table = output::table(&["user", "attributes"]);
-        table.add_row([text::label(name), text::shown(attributes)]);
-        out.line(table)?;
-    }
     Ok(out.flush()?)
 }
