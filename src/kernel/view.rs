@@ -6,7 +6,7 @@
 //! nothing when nobody looks.
 //!
 //! Locks, in the order in which they are taken: `current`, then `heads`, then the active layer's. That of `fates` is taken
-//! last. Each is held for memory only, for at most [`SLICE`] images, and never to free a layer. Small commits are put in and
+//! last. Each is held for memory only, for at most [`SMALL`] images, and never to free a layer. Small commits are put in and
 //! published under `current`.
 //! Of larger ones the heads are put in slice by slice above the published version, and so are the rows; those of the
 //! largest are a layer of their own. All become visible by one store of the moment.
@@ -44,6 +44,8 @@ use crate::options::Options;
 
 /// How many images are put in under one hold of a lock: well below a millisecond.
 const SLICE: usize = 256;
+/// A commit of at most so many images is put in at once: a fraction of a millisecond, and nothing is copied when nobody looks.
+const SMALL: usize = 1024;
 /// A commit of so many images becomes a layer of its own, unless its log segment has too many.
 pub const OWN_LAYER: usize = 16 << 10;
 /// So many layers a log segment may have: each costs a probe in every read until it is sealed.
@@ -378,15 +380,15 @@ impl Kernel {
             None if images >= OWN_LAYER => self.layer_of(effects).map(Arc::new),
             own => own,
         };
-        if images > SLICE {
+        if images > SMALL {
             self.put_in_slices(effects, own.is_none());
         }
         let mut current = self.current.write();
-        if images <= SLICE {
+        if images <= SMALL {
             let keep = current.watched();
             current.undo |= keep;
             put_heads(&mut self.heads.write(), effects, 0..usize::MAX, keep);
-            current.moment.active.put(effects, SLICE, keep);
+            current.moment.active.put(effects, SMALL, keep);
         }
         let counts = Counts {
             version: effects.version,
@@ -399,7 +401,7 @@ impl Kernel {
             None => current.moment.next(counts),
         };
         current.advance(next);
-        current.undo |= images > SLICE;
+        current.undo |= images > SMALL;
         if current.undo {
             self.trim(&mut current);
             // As much goes as came, so that nothing piles up.

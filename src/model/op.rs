@@ -171,6 +171,7 @@ pub struct Decoder<'r, 'a> {
 }
 
 impl<'a> Decoder<'_, 'a> {
+    #[inline(always)]
     fn take<T>(&mut self, value: &mut T, read: impl FnOnce(&mut Reader<'a>) -> Option<T>) {
         match read(self.reader).filter(|_| self.good) {
             Some(read) => *value = read,
@@ -179,6 +180,7 @@ impl<'a> Decoder<'_, 'a> {
     }
 }
 
+#[inline]
 fn flag(r: &mut Reader<'_>) -> Option<bool> {
     match r.u8()? {
         0 => Some(false),
@@ -188,35 +190,43 @@ fn flag(r: &mut Reader<'_>) -> Option<bool> {
 }
 
 impl<'a> Fields<'a> for Decoder<'_, 'a> {
+    #[inline(always)]
     fn name(&mut self, label: &'static str, _: Named, value: &mut &'a [u8]) {
         self.bytes(label, value);
     }
 
+    #[inline(always)]
     fn number(&mut self, _: &'static str, value: &mut u64) {
         self.take(value, |r| r.varint());
     }
 
+    #[inline(always)]
     fn maybe(&mut self, _: &'static str, value: &mut Option<u64>) {
         self.take(value, |r| if flag(r)? { Some(Some(r.varint()?)) } else { Some(None) });
     }
 
+    #[inline(always)]
     fn time(&mut self, _: &'static str, value: &mut i64) {
         self.take(value, |r| r.signed());
     }
 
+    #[inline(always)]
     fn flag(&mut self, _: &'static str, value: &mut bool) {
         self.take(value, flag);
     }
 
+    #[inline(always)]
     fn bytes(&mut self, _: &'static str, value: &mut &'a [u8]) {
         self.take(value, bytes);
     }
 
+    #[inline(always)]
     fn maybe_bytes(&mut self, _: &'static str, value: &mut Option<&'a [u8]>) {
         self.take(value, |r| if flag(r)? { Some(Some(bytes(r)?)) } else { Some(None) });
     }
 }
 
+#[inline]
 fn bytes<'a>(r: &mut Reader<'a>) -> Option<&'a [u8]> {
     let len = usize::try_from(r.varint()?).ok()?;
     r.bytes(len)

@@ -355,7 +355,7 @@ impl Committer {
         self.write_group(writer, group);
         let (alone, end) = (writer.staged.is_empty(), writer.end);
         let start = Counts { version: ran.effects.first - 1, ..writer.overlay.counts() };
-        let own = own.map(|content| Layer::of(writer.log.clone(), start, content, end));
+        let own = own.map(|content| Layer::of(writer.log.clone(), start, *content, end));
         if own.is_none() {
             ran.effects.move_records(end);
         }

@@ -8,7 +8,6 @@
 //! what each change replaced: a refused request is taken back to where it began, and a group that could not be written to
 //! where the group began. So nothing that will not be in the log is ever seen by what comes later.
 
-use std::collections::VecDeque;
 use std::hash::Hash;
 
 use bytes::Bytes;
@@ -32,7 +31,7 @@ pub struct Overlay {
     channels: HashMap<Bytes, NameIds>,
     users: HashMap<Bytes, NameIds>,
     /// Unpublished messages, ascending.
-    messages: HashMap<ChannelId, VecDeque<Origin>>,
+    messages: HashMap<ChannelId, SmallVec<[Origin; 1]>>,
     /// Names and messages of the group, to be taken back.
     added: Vec<Added>,
     counts: Counts,
@@ -311,7 +310,7 @@ impl Overlay {
 
     /// Notes a new message.
     pub fn add_message(&mut self, channel: ChannelId, origin: Origin) {
-        self.messages.entry(channel).or_default().push_back(origin);
+        self.messages.entry(channel).or_default().push(origin);
         self.added.push(Added::Message(channel));
     }
 
@@ -353,7 +352,7 @@ impl Overlay {
                 Added::User(name) => drop_name(&mut self.users, &name, |ids| skip(73, || _ = ids.pop())),
                 Added::Message(channel) => {
                     if let Some(messages) = self.messages.get_mut(&channel) {
-                        skip(13, || _ = messages.pop_back());
+                        skip(13, || _ = messages.pop());
                         if messages.is_empty() {
                             self.messages.remove(&channel);
                         }

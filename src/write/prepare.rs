@@ -56,7 +56,7 @@ pub struct Trial {
     /// Outcomes and effects. Records lie by their places in the frame.
     pub ran: Ran,
     /// The index of the effects, if it was run ahead and there are many.
-    pub own: Option<Content>,
+    pub own: Option<Box<Content>>,
     /// The frame for the log, its header still missing, and the effects over that view.
     pub slate: Slate,
 }
@@ -77,7 +77,7 @@ impl Trial {
         effects.heads = self.slate.overlay.heads().collect();
         if effects.len() >= OWN_LAYER {
             let start = Counts { version: effects.first - 1, ..names };
-            self.own = Some(Content::of(effects, start));
+            self.own = Some(Box::new(Content::of(effects, start)));
         }
     }
 }

@@ -1,5 +1,7 @@
 //! A batch in the making: operations run in it, changes go to a buffer for the log, and effects on top of an overlay.
 
+use std::cell::Cell;
+
 use bytes::Bytes;
 
 use super::overlay::Overlay;
@@ -112,6 +114,8 @@ pub struct Transact<'a, S> {
     names: OpNames,
     /// The last row of each table that came from the source: a change follows a look at the same row.
     last: SomeOf<LastRow>,
+    /// The head that was looked at or set last, for the same reason.
+    last_head: Cell<Option<(ChannelId, Head)>>,
     effects: Effects,
     count: u32,
 }
@@ -126,7 +130,20 @@ impl<'a, S: Source> Transact<'a, S> {
         let names = OpNames { channel: Name::Unknown, user: Name::Unknown };
         let effects = Effects { first: overlay.counts().version + 1, ..Effects::default() };
         let last = SomeOf::default();
-        Transact { source, overlay, out, origin: 0, now, replica, index: 0, names, last, effects, count: 0 }
+        Transact {
+            source,
+            overlay,
+            out,
+            origin: 0,
+            now,
+            replica,
+            index: 0,
+            names,
+            last,
+            last_head: Cell::new(None),
+            effects,
+            count: 0,
+        }
     }
 
     /// Runs the operations of a batch, up to the first one that is refused.
@@ -250,10 +267,18 @@ fn named_len(id: Option<&[u8]>) -> usize {
 
 impl<S: Source> State for Transact<'_, S> {
     fn head(&self, channel: ChannelId) -> Head {
-        self.overlay.head(channel).unwrap_or_else(|| self.source.head(channel))
+        if let Some((last, head)) = self.last_head.get()
+            && last == channel
+        {
+            return head;
+        }
+        let head = self.overlay.head(channel).unwrap_or_else(|| self.source.head(channel));
+        self.last_head.set(Some((channel, head)));
+        head
     }
 
     fn set_head(&mut self, channel: ChannelId, head: Head) {
+        self.last_head.set(Some((channel, head)));
         self.overlay.set_head(channel, head, self.effects.first);
         self.effects.set_head(channel, head);
     }
