@@ -365,10 +365,12 @@ macro_rules! operations {
         }
 
         impl<'a> Op<'a> {
-            /// The operation of a number, with default fields.
-            fn of(code: u8) -> Option<Op<'a>> {
+            /// Reads the fields of the operation of a number; `None` if they are not valid.
+            fn read(code: u8, mut decoder: Decoder<'_, 'a>) -> Option<Op<'a>> {
                 $(if code == <ops::$module::$name<'a> as Operation<'a>>::CODE {
-                    return Some(Op::$name(Default::default()));
+                    let mut op = ops::$module::$name::default();
+                    op.fields(&mut decoder);
+                    return decoder.good.then_some(Op::$name(op));
                 })*
                 None
             }
@@ -475,10 +477,7 @@ impl<'a> Op<'a> {
 
     /// Reads the next operation; `None` if there is no valid one.
     pub fn decode(reader: &mut Reader<'a>) -> Option<Op<'a>> {
-        let mut op = Op::of(reader.u8()?)?;
-        let mut decoder = Decoder { reader, good: true };
-        op.fields(&mut decoder);
-        decoder.good.then_some(op)
+        Op::read(reader.u8()?, Decoder { reader, good: true })
     }
 
     /// Appends its bytes.

@@ -162,7 +162,7 @@ impl<'a> Fields<'a> for Encoder<'_> {
     }
 }
 
-/// Reads fields. After the first one that is not valid the rest stays as it was.
+/// Reads fields. After the first one that is not valid the rest means nothing.
 pub struct Decoder<'r, 'a> {
     /// What is left.
     pub reader: &'r mut Reader<'a>,
@@ -173,7 +173,7 @@ pub struct Decoder<'r, 'a> {
 impl<'a> Decoder<'_, 'a> {
     #[inline(always)]
     fn take<T>(&mut self, value: &mut T, read: impl FnOnce(&mut Reader<'a>) -> Option<T>) {
-        match read(self.reader).filter(|_| self.good) {
+        match read(self.reader) {
             Some(read) => *value = read,
             None => self.good = false,
         }

@@ -1,7 +1,5 @@
 //! A batch in the making: operations run in it, changes go to a buffer for the log, and effects on top of an overlay.
 
-use std::cell::Cell;
-
 use bytes::Bytes;
 
 use super::overlay::Overlay;
@@ -115,7 +113,7 @@ pub struct Transact<'a, S> {
     /// The last row of each table that came from the source: a change follows a look at the same row.
     last: SomeOf<LastRow>,
     /// The head that was looked at or set last, for the same reason.
-    last_head: Cell<Option<(ChannelId, Head)>>,
+    last_head: Option<(ChannelId, Head)>,
     effects: Effects,
     count: u32,
 }
@@ -140,7 +138,7 @@ impl<'a, S: Source> Transact<'a, S> {
             index: 0,
             names,
             last,
-            last_head: Cell::new(None),
+            last_head: None,
             effects,
             count: 0,
         }
@@ -166,18 +164,20 @@ impl<'a, S: Source> Transact<'a, S> {
         Ran { outcomes, effects: self.effects, count: self.count }
     }
 
-    /// The newest id of a name, whose owner may have been deleted.
-    fn find(&mut self, named: Named, name: &[u8]) -> Result<Option<u32>> {
+    /// The newest id of a name, and whether its owner was deleted.
+    fn find(&mut self, named: Named, name: &[u8]) -> Result<Option<(u32, bool)>> {
         let looked_up = match named {
             Named::Channel => self.names.channel,
             Named::User => self.names.user,
         };
-        match looked_up {
-            Name::Known(id) if !self.is_dead(named, id) => Ok(Some(id)),
+        let known = match looked_up {
+            Name::Known(id) if !self.is_dead(named, id) => return Ok(Some((id, false))),
             // What had the name was deleted, and perhaps another has it by now.
-            Name::Known(id) => Ok(self.look_for(named, name)?.or(Some(id))),
-            Name::Unknown => self.look_for(named, name),
-        }
+            Name::Known(id) => Some(id),
+            Name::Unknown => None,
+        };
+        let newest = self.look_for(named, name)?.or(known);
+        Ok(newest.map(|id| (id, self.is_dead(named, id))))
     }
 
     /// The newest id of a name that is none of those that were looked up by their place, or whose owner was deleted.
@@ -190,7 +190,7 @@ impl<'a, S: Source> Transact<'a, S> {
 
     /// Those of a name whose owner was not deleted.
     fn find_live(&mut self, named: Named, name: &[u8]) -> Result<Option<u32>> {
-        Ok(self.find(named, name)?.filter(|id| !self.is_dead(named, *id)))
+        Ok(self.find(named, name)?.filter(|(_, dead)| !dead).map(|(id, _)| id))
     }
 
     /// What became of a user.
@@ -199,11 +199,21 @@ impl<'a, S: Source> Transact<'a, S> {
     }
 
     /// Whether a channel or a user was deleted.
-    fn is_dead(&self, named: Named, id: u32) -> bool {
+    fn is_dead(&mut self, named: Named, id: u32) -> bool {
         match named {
-            Named::Channel => State::head(self, ChannelId(id)).dead(),
-            Named::User => self.fate(UserId(id)).is_some_and(|fate| fate.deleted > 0),
+            Named::Channel => self.head_of(ChannelId(id)).dead(),
+            Named::User => {
+                Transaction::any_fates(self) && self.fate(UserId(id)).is_some_and(|fate| fate.deleted > 0)
+            }
         }
+    }
+
+    /// The head of a channel, kept at hand for the next look.
+    fn head_of(&mut self, channel: ChannelId) -> &Head {
+        if self.last_head.as_ref().is_none_or(|(last, _)| *last != channel) {
+            self.last_head = Some((channel, State::head(self, channel)));
+        }
+        &self.last_head.get_or_insert_default().1
     }
 
     /// The id of a name, which is made if need be.
@@ -213,9 +223,9 @@ impl<'a, S: Source> Transact<'a, S> {
     }
 
     /// The newest id of a name, or the next one if there is none, or its owner was deleted.
-    fn or_add(&mut self, named: Named, name: &[u8], newest: Option<u32>) -> Result<u32> {
-        let Some(before) = newest else { return self.add_name(named, name) };
-        if !self.is_dead(named, before) {
+    fn or_add(&mut self, named: Named, name: &[u8], newest: Option<(u32, bool)>) -> Result<u32> {
+        let Some((before, dead)) = newest else { return self.add_name(named, name) };
+        if !dead {
             return Ok(before);
         }
         let id = self.add_name(named, name)?;
@@ -267,18 +277,14 @@ fn named_len(id: Option<&[u8]>) -> usize {
 
 impl<S: Source> State for Transact<'_, S> {
     fn head(&self, channel: ChannelId) -> Head {
-        if let Some((last, head)) = self.last_head.get()
-            && last == channel
-        {
-            return head;
+        match &self.last_head {
+            Some((last, head)) if *last == channel => *head,
+            _ => self.overlay.head(channel).unwrap_or_else(|| self.source.head(channel)),
         }
-        let head = self.overlay.head(channel).unwrap_or_else(|| self.source.head(channel));
-        self.last_head.set(Some((channel, head)));
-        head
     }
 
     fn set_head(&mut self, channel: ChannelId, head: Head) {
-        self.last_head.set(Some((channel, head)));
+        self.last_head = Some((channel, head));
         self.overlay.set_head(channel, head, self.effects.first);
         self.effects.set_head(channel, head);
     }
@@ -342,11 +348,12 @@ impl<S: Source> Transaction for Transact<'_, S> {
 
     fn make_listed(&mut self, name: &[u8]) -> Result<UserId> {
         let newest = self.look_for(Named::User, name)?;
+        let newest = newest.map(|id| (id, self.is_dead(Named::User, id)));
         self.or_add(Named::User, name, newest).map(UserId)
     }
 
     fn head(&mut self, channel: ChannelId) -> Head {
-        State::head(self, channel)
+        *self.head_of(channel)
     }
 
     fn row<T: Table>(&mut self, key: T::Key) -> Result<Option<T>> {
@@ -364,7 +371,7 @@ impl<S: Source> Transaction for Transact<'_, S> {
     }
 
     fn place(&mut self, channel: ChannelId, seq: u64) -> Result<Mark> {
-        let head = State::head(self, channel);
+        let head = self.head_of(channel);
         if seq == head.last.seq || seq <= head.trimmed.seq {
             return Ok(if seq == head.last.seq { head.last } else { head.trimmed });
         }
@@ -414,7 +421,7 @@ impl<S: Source> Transaction for Transact<'_, S> {
         let NewMessage {
             channel, sender, timestamp, silent, id, client_id, unique_id, expires, payload, ..
         } = message;
-        let head = State::head(self, channel);
+        let head = *self.head_of(channel);
         let version = self.overlay.counts().version + 1;
         let next = || head.next_seq(channel, version, self.source.losses());
         let seq = message.at.map_or_else(next, Ok).map_err(|error| error.at(self.index))?;
