@@ -341,7 +341,8 @@ impl Committer {
         help: &dyn Help,
     ) -> bool {
         // What is not adopted here must not be adopted elsewhere: its versions are for this.
-        let Some(Trial { mut ran, own, slate }) = request.trial.lock().take() else { return false };
+        let Some(trial) = request.trial.lock().take() else { return false };
+        let Trial { mut ran, own, slate } = *trial;
         if ran.count == 0 || self.is_overtaken(writer, request, &ran) {
             return false;
         }
@@ -402,7 +403,7 @@ impl Committer {
     }
 
     /// What came of a request on trial, if it would come of it now: nothing was committed since, published or not.
-    fn adoptable(&self, writer: &Writer, request: &Request) -> Option<Trial> {
+    fn adoptable(&self, writer: &Writer, request: &Request) -> Option<Box<Trial>> {
         let same = writer.overlay.counts() == request.prepared.counts || fault(69);
         let unchanged = writer.staged.is_empty() && same;
         if unchanged { request.trial.lock().take() } else { None }
@@ -410,8 +411,8 @@ impl Committer {
 
     /// Makes what came of a request on trial the next frame. Its overlay takes the place of the writer's, which is empty, and
     /// takes the request back by its own journal should the group not be written.
-    fn adopt(&self, writer: &mut Writer, group: &mut Group, request: &Arc<Request>, trial: Trial) {
-        let Trial { mut ran, mut slate, .. } = trial;
+    fn adopt(&self, writer: &mut Writer, group: &mut Group, request: &Arc<Request>, trial: Box<Trial>) {
+        let Trial { mut ran, mut slate, .. } = *trial;
         let at = group.buffer.len();
         if at == 0 {
             std::mem::swap(&mut group.buffer, &mut slate.frame);

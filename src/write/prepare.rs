@@ -144,7 +144,7 @@ impl Prepared {
         wanted: &Wanted,
         (time, ahead): (BatchTime, Option<u64>),
         slate: impl FnOnce() -> Slate,
-    ) -> Result<(Prepared, Option<Trial>)> {
+    ) -> Result<(Prepared, Option<Box<Trial>>)> {
         let LookedUp { names, listed, reads, positioned } = look_up(&view, batch, limits)?;
         if view.kernel.options.replica && !positioned {
             return Err(Error::NoPosition);
@@ -248,7 +248,7 @@ impl BatchReading {
     }
 
     /// Runs the batch. After a refusal it goes on for what is read.
-    fn try_out(&mut self, batch: &Batch, mut slate: Slate, version: u64) -> Result<Option<Trial>> {
+    fn try_out(&mut self, batch: &Batch, mut slate: Slate, version: u64) -> Result<Option<Box<Trial>>> {
         let names = std::mem::take(&mut self.prepared.names);
         let time = self.prepared.time;
         slate.overlay.begin_at(Counts { version, ..self.view.moment.counts });
@@ -265,7 +265,7 @@ impl BatchReading {
         }
         let ran = txn.end(outcomes);
         self.prepared.names = names;
-        Ok((!refused).then_some(Trial { ran, own: None, slate }))
+        Ok((!refused).then(|| Box::new(Trial { ran, own: None, slate })))
     }
 }
 

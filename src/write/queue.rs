@@ -21,7 +21,7 @@ pub struct Request {
     /// What was read for it.
     pub prepared: Prepared,
     /// What came of it on trial, until it is adopted.
-    pub trial: Mutex<Option<Trial>>,
+    pub trial: Mutex<Option<Box<Trial>>>,
     /// The most bytes that it takes in the log.
     pub bound: u64,
     /// Set if it was run ahead.
@@ -59,7 +59,7 @@ impl Request {
     pub fn new(
         batch: Batch,
         durability: Durability,
-        (prepared, trial): (Prepared, Option<Trial>),
+        (prepared, trial): (Prepared, Option<Box<Trial>>),
         (bound, ahead): (u64, Option<RunAhead>),
         since: Duration,
     ) -> Request {

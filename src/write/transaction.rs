@@ -145,7 +145,7 @@ impl<'a, S: Source> Transact<'a, S> {
     }
 
     /// Runs the operations of a batch, up to the first one that is refused.
-    pub fn run(mut self, batch: &Batch, names: &[OpNames]) -> Result<Ran> {
+    pub fn run(&mut self, batch: &Batch, names: &[OpNames]) -> Result<Ran> {
         let mut outcomes = Vec::with_capacity(batch.len());
         for (index, op) in batch.ops().enumerate() {
             outcomes.push(self.run_one(index, &op, names[index])?);
@@ -159,9 +159,9 @@ impl<'a, S: Source> Transact<'a, S> {
         op.run(self)
     }
 
-    /// What all operations gave.
-    pub fn end(self, outcomes: Vec<Outcome>) -> Ran {
-        Ran { outcomes, effects: self.effects, count: self.count }
+    /// What all operations gave. There are no more.
+    pub fn end(&mut self, outcomes: Vec<Outcome>) -> Ran {
+        Ran { outcomes, effects: std::mem::take(&mut self.effects), count: self.count }
     }
 
     /// The newest id of a name, and whether its owner was deleted.
