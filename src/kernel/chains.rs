@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
-use crate::model::head::Head;
+use crate::model::head::{Further, PackedHead};
 use crate::model::ids::ChannelId;
 use crate::model::message::Placed;
 
@@ -16,13 +16,15 @@ use crate::model::message::Placed;
 pub struct Chains {
     channels: HashMap<ChannelId, Touched>,
     messages: u64,
+    /// How many heads have further fields.
+    further: usize,
 }
 
 /// One channel.
 #[derive(Debug, Default)]
 pub struct Touched {
     /// The head after the last change in the layer.
-    pub head: Head,
+    pub head: PackedHead,
     /// Where its messages lie; empty if only its members changed.
     pub chain: LayerChain,
 }
@@ -80,8 +82,10 @@ impl LayerChain {
 
 impl Chains {
     /// Notes a channel's head.
-    pub fn set_head(&mut self, channel: ChannelId, head: Head) {
-        self.channels.entry(channel).or_default().head = head;
+    pub fn set_head(&mut self, channel: ChannelId, head: PackedHead) {
+        self.further += usize::from(head.further.is_some());
+        let before = std::mem::replace(&mut self.channels.entry(channel).or_default().head, head);
+        self.further -= usize::from(before.further.is_some());
     }
 
     /// Notes a message.
@@ -114,6 +118,7 @@ impl Chains {
 
     /// About how much memory they take, in bytes.
     pub fn memory(&self) -> usize {
-        self.channels.len() * (size_of::<Touched>() + 24) + self.messages as usize * 6
+        let further = self.further * (size_of::<Further>() + 16);
+        self.channels.len() * (size_of::<Touched>() + 24) + self.messages as usize * 6 + further
     }
 }

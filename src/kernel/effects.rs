@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::model::head::Head;
+use crate::model::head::PackedHead;
 use crate::model::ids::{ChannelId, LogId};
 use crate::model::message::Placed;
 use crate::model::position::Position;
@@ -27,7 +27,7 @@ pub struct Effects {
     /// The same, of users.
     pub users: Vec<Bytes>,
     /// Changed heads.
-    pub heads: Vec<(ChannelId, Head)>,
+    pub heads: Vec<(ChannelId, PackedHead)>,
     /// Changed rows.
     pub rows: SomeOf<Changed>,
     /// New messages.
@@ -44,7 +44,7 @@ pub struct Effects {
 
 impl Effects {
     /// Notes a head; the last one of a channel counts.
-    pub fn set_head(&mut self, channel: ChannelId, head: Head) {
+    pub fn set_head(&mut self, channel: ChannelId, head: PackedHead) {
         match self.heads.last_mut().filter(|last| last.0 == channel) {
             Some(last) => last.1 = head,
             None => self.heads.push((channel, head)),

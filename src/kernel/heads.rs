@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::undo::Undo;
-use crate::model::head::{Further, Head, PlainHead};
+use crate::model::head::{Further, Head, PackedHead, PlainHead};
 use crate::model::ids::ChannelId;
 
 /// Channels or groups under one value of the tree.
@@ -35,6 +35,13 @@ impl Heads {
         plain.map_or_else(Head::default, |plain| plain.head(|| self.further.get(&channel)))
     }
 
+    /// The same as it is kept.
+    pub fn packed(&self, channel: ChannelId) -> PackedHead {
+        let plain = self.heads.get(channel.index()).copied().unwrap_or_default();
+        let further = if plain.more { self.further.get(&channel) } else { None };
+        PackedHead { plain, further: further.map(|further| Box::new(*further)) }
+    }
+
     /// The head of a channel as of `version`.
     pub fn at(&self, channel: ChannelId, version: u64) -> Head {
         match self.undo.find(&channel, version) {
@@ -51,7 +58,7 @@ impl Heads {
     }
 
     /// Sets a head, in a change of `version`. With `keep`, older views find what was there before.
-    pub fn put(&mut self, channel: ChannelId, head: Head, version: u64, keep: bool) {
+    pub fn put(&mut self, channel: ChannelId, head: &PackedHead, version: u64, keep: bool) {
         if keep {
             self.undo.push(channel, version, self.get(channel), 0);
         }
@@ -59,25 +66,23 @@ impl Heads {
     }
 
     /// Sets a head. It must not have changed earlier than the one before.
-    pub fn set(&mut self, channel: ChannelId, head: Head) {
+    pub fn set(&mut self, channel: ChannelId, head: &PackedHead) {
         let index = channel.index();
         self.grow(index + 1);
-        debug_assert!(self.heads[index].changed <= head.changed);
-        if head.dead() && !self.get(channel).dead() {
-            self.dead += 1;
+        let PackedHead { plain, further } = head;
+        debug_assert!(self.heads[index].changed <= plain.changed);
+        let before = std::mem::replace(&mut self.heads[index], *plain);
+        let further_before = match further {
+            Some(further) => self.further.insert(channel, **further),
+            None if before.more => self.further.remove(&channel),
+            None => None,
+        };
+        if let Some(further) = further {
+            self.dead += u64::from(further.dead() && !further_before.is_some_and(|before| before.dead()));
+            self.erased = self.erased.max(further.erased_content().unwrap_or(0));
         }
-        let (plain, further) = head.pack();
-        if head.erased > 0 {
-            self.erased = self.erased.max(head.content);
-        }
-        let before = std::mem::replace(&mut self.heads[index], plain);
-        match further {
-            Some(further) => _ = self.further.insert(channel, further),
-            None if before.more => _ = self.further.remove(&channel),
-            None => {}
-        }
-        if before.changed != head.changed {
-            self.raise(index, head.changed);
+        if before.changed != plain.changed {
+            self.raise(index, plain.changed);
         }
     }
 
@@ -194,7 +199,7 @@ mod tests {
                 let channel = ChannelId(at % channels as u32);
                 let changed = version as u64 + 1;
                 let head = Head { changed, retracted: changed % 3, ..heads.get(channel) };
-                heads.set(channel, head);
+                heads.set(channel, &PackedHead::from(&head));
                 prop_assert_eq!(heads.get(channel), head);
                 if version == touched.len() / 2 {
                     heads.grow(channels);

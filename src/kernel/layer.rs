@@ -20,7 +20,7 @@ use crate::env::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::env::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::error::Result;
 use crate::files::log::LogFile;
-use crate::model::head::Head;
+use crate::model::head::PackedHead;
 use crate::model::ids::{ChannelId, Named};
 use crate::model::key::TableKey;
 use crate::model::message::Placed;
@@ -127,7 +127,7 @@ impl Content {
         let mut walk = Walk { part, at: 0 };
         walk.each(&effects.channels, |name| self.channels.push(name.clone()));
         walk.each(&effects.users, |name| self.users.push(name.clone()));
-        walk.each(&effects.heads, |(channel, head)| self.chains.set_head(*channel, *head));
+        walk.each(&effects.heads, |(channel, head)| self.chains.set_head(*channel, head.clone()));
         walk.each(&effects.messages, |placed| self.chains.push(placed));
         walk.each(&effects.values, |value| self.values.push(*value));
         let to = (&mut self.rows, &mut self.rows_memory);
@@ -369,7 +369,7 @@ impl Layer {
     }
 
     /// Puts a replayed head in.
-    pub fn put_head(&self, channel: ChannelId, head: Head) {
+    pub fn put_head(&self, channel: ChannelId, head: PackedHead) {
         self.content.write().chains.set_head(channel, head);
     }
 

@@ -35,7 +35,7 @@ use crate::files::sealed::StoreId;
 use crate::model::Table;
 use crate::model::expiry::Expiry;
 use crate::model::fate::UserFate;
-use crate::model::head::Head;
+use crate::model::head::{Head, PackedHead};
 use crate::model::ids::{ChannelId, Named, UserId};
 use crate::model::image::Image;
 use crate::model::key::TableKey;
@@ -339,6 +339,11 @@ impl Kernel {
     }
 
     /// The newest head of a channel, for the writer.
+    pub fn newest_packed(&self, channel: ChannelId) -> PackedHead {
+        self.heads.read().packed(channel)
+    }
+
+    /// The same, whole.
     pub fn newest_head(&self, channel: ChannelId) -> Head {
         self.heads.read().get(channel)
     }
@@ -459,7 +464,7 @@ impl Kernel {
     }
 
     /// Puts a replayed head in, while nobody reads yet.
-    pub fn put_head(&self, channel: ChannelId, head: Head, version: u64, keep: bool) {
+    pub fn put_head(&self, channel: ChannelId, head: &PackedHead, version: u64, keep: bool) {
         self.heads.write().put(channel, head, version, keep);
     }
 
@@ -523,7 +528,7 @@ impl Kernel {
 fn put_heads(heads: &mut Heads, effects: &Effects, part: std::ops::Range<usize>, keep: bool) {
     let end = part.end.min(effects.heads.len());
     for (channel, head) in &effects.heads[part.start..end] {
-        heads.put(*channel, *head, effects.version, keep);
+        heads.put(*channel, head, effects.version, keep);
     }
 }
 

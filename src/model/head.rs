@@ -46,6 +46,12 @@ macro_rules! head {
         }
 
         impl Head {
+            /// Whether it has no further fields.
+            #[inline]
+            fn is_plain(&self) -> bool {
+                $(self.$field == <$type>::default())&&*
+            }
+
             fn further(&self) -> Further {
                 Further { $($field: self.$field,)* }
             }
@@ -155,6 +161,47 @@ impl PlainHead {
     }
 }
 
+/// A head as it is kept while it is on its way: as small as most are.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PackedHead {
+    /// What every channel has.
+    pub(crate) plain: PlainHead,
+    /// The further fields, if there are any.
+    pub(crate) further: Option<Box<Further>>,
+}
+
+impl PackedHead {
+    /// The whole head.
+    #[inline]
+    pub(crate) fn head(&self) -> Head {
+        self.plain.head(|| self.further.as_deref())
+    }
+}
+
+impl From<&Head> for PackedHead {
+    #[inline]
+    fn from(head: &Head) -> PackedHead {
+        let further = (!head.is_plain()).then(|| Box::new(head.further()));
+        let Head { last, order, changed, members, class, .. } = *head;
+        PackedHead {
+            plain: PlainHead { last, order, changed, members, class, more: further.is_some() },
+            further,
+        }
+    }
+}
+
+impl Further {
+    /// Whether the channel was deleted.
+    pub(crate) fn dead(&self) -> bool {
+        self.deleted > 0
+    }
+
+    /// The version of the last change of content, if a message was erased.
+    pub(crate) fn erased_content(&self) -> Option<u64> {
+        (self.erased > 0).then_some(self.content)
+    }
+}
+
 /// An end of a session that may have taken buffered messages which somebody saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Loss {
@@ -255,13 +302,6 @@ impl Head {
         self.further().encode(out);
     }
 
-    /// What every channel has, and the further fields if there are any.
-    pub(crate) fn pack(&self) -> (PlainHead, Option<Further>) {
-        let further = Some(self.further()).filter(|further| *further != Further::default());
-        let Head { last, order, changed, members, class, .. } = *self;
-        (PlainHead { last, order, changed, members, class, more: further.is_some() }, further)
-    }
-
     /// The head of an image; `None` if it is not valid.
     pub(crate) fn decode(changed: u64, image: &[u8]) -> Option<Head> {
         let mut r = Reader::new(image);
@@ -301,8 +341,7 @@ mod tests {
             let mut image = Vec::new();
             head.encode(&mut image);
             prop_assert_eq!(Head::decode(changed, &image), Some(head));
-            let (plain, further) = head.pack();
-            prop_assert_eq!(plain.head(|| further.as_ref()), head);
+            prop_assert_eq!(PackedHead::from(&head).head(), head);
         }
     }
 }

@@ -160,8 +160,8 @@ impl Upkeep {
         for parts in full.touched().chunk_by(|a, b| a.0 == b.0) {
             let (channel, newest, _) = parts[parts.len() - 1];
             image.clear();
-            newest.head.encode(&mut image);
-            let (key, version) = (Key { a: channel.0, ..Key::default() }, newest.head.changed);
+            newest.head.head().encode(&mut image);
+            let (key, version) = (Key { a: channel.0, ..Key::default() }, newest.head.plain.changed);
             builder.put(table::RunEntry { key, tag: 0, version, image: &image })?;
         }
         full.contents[0].rows.each(&mut WriteRows { builder: &mut builder, full, dead, image })?;

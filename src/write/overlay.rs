@@ -18,7 +18,7 @@ use crate::env::{fault, skip};
 use crate::error::Result;
 use crate::kernel::Counts;
 use crate::kernel::effects::{Changed, Effects};
-use crate::model::head::Head;
+use crate::model::head::PackedHead;
 use crate::model::ids::{ChannelId, Named};
 use crate::model::key::TableKey;
 use crate::model::message::{Origin, Placed};
@@ -26,7 +26,7 @@ use crate::model::{EachTable, EachTableMut, Family, SomeOf, Table};
 
 /// Unpublished state.
 pub struct Overlay {
-    heads: Journaled<ChannelId, Head>,
+    heads: Journaled<ChannelId, PackedHead>,
     rows: SomeOf<Unpublished>,
     channels: HashMap<Bytes, NameIds>,
     users: HashMap<Bytes, NameIds>,
@@ -229,17 +229,17 @@ impl Overlay {
     }
 
     /// An unpublished head.
-    pub fn head(&self, channel: ChannelId) -> Option<Head> {
-        self.all().find_map(|overlay| overlay.heads.get(&channel)).copied()
+    pub fn head(&self, channel: ChannelId) -> Option<PackedHead> {
+        self.all().find_map(|overlay| overlay.heads.get(&channel)).cloned()
     }
 
     /// All unpublished heads, each once, but for what lies below.
-    pub fn heads(&self) -> impl Iterator<Item = (ChannelId, Head)> {
-        self.heads.map.iter().map(|(channel, (_, head))| (*channel, *head))
+    pub fn heads(&self) -> impl Iterator<Item = (ChannelId, PackedHead)> {
+        self.heads.map.iter().map(|(channel, (_, head))| (*channel, head.clone()))
     }
 
     /// Replaces a head, in the commit that begins with version `first`.
-    pub fn set_head(&mut self, channel: ChannelId, head: Head, first: u64) {
+    pub fn set_head(&mut self, channel: ChannelId, head: PackedHead, first: u64) {
         self.heads.put(channel, first, head);
     }
 

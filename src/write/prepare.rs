@@ -25,7 +25,7 @@ use crate::kernel::view::OWN_LAYER;
 use crate::kernel::{Counts, Kernel, Moment, View};
 use crate::model::batch::Batch;
 use crate::model::fate::UserFate;
-use crate::model::head::{Head, Loss};
+use crate::model::head::{Loss, PackedHead};
 use crate::model::ids::{ChannelId, Named, UserId};
 use crate::model::message::{Origin, Said};
 use crate::model::op::{Limits, NamesOf};
@@ -282,11 +282,11 @@ impl Source for &mut BatchReading {
         self.view.kernel.options.window()
     }
 
-    fn head(&self, channel: ChannelId) -> Head {
+    fn head(&self, channel: ChannelId) -> PackedHead {
         if let Some(heads) = &self.heads {
             heads.borrow_mut().insert(channel);
         }
-        self.view.head_of(channel)
+        PackedHead::from(&self.view.head_of(channel))
     }
 
     fn find(&mut self, named: Named, name: &[u8]) -> Result<Option<u32>> {
@@ -460,8 +460,8 @@ impl Source for &mut Staging<'_> {
         self.kernel.options.window()
     }
 
-    fn head(&self, channel: ChannelId) -> Head {
-        self.kernel.newest_head(channel)
+    fn head(&self, channel: ChannelId) -> PackedHead {
+        self.kernel.newest_packed(channel)
     }
 
     fn find(&mut self, named: Named, name: &[u8]) -> Result<Option<u32>> {

@@ -12,7 +12,7 @@ use crate::model::batch::Batch;
 use crate::model::expiry;
 use crate::model::fate::{self, UserFate};
 use crate::model::follow::follow_message;
-use crate::model::head::{Head, Loss};
+use crate::model::head::{Head, Loss, PackedHead};
 use crate::model::ids::{ChannelId, LogId, MAX_IDS, Named, UserId};
 use crate::model::image::{Patch, Stored, patched};
 use crate::model::key::TableKey;
@@ -61,7 +61,7 @@ pub trait Source {
     /// How long client ids make sends unique.
     fn window(&self) -> SendWindow;
     /// A head.
-    fn head(&self, channel: ChannelId) -> Head;
+    fn head(&self, channel: ChannelId) -> PackedHead;
     /// The newest id of a name that was unknown when it was looked up, or stands in a list, or whose owner was deleted. It may be
     /// that of the deleted one.
     fn find(&mut self, named: Named, name: &[u8]) -> Result<Option<u32>>;
@@ -113,7 +113,7 @@ pub struct Transact<'a, S> {
     /// The last row of each table that came from the source: a change follows a look at the same row.
     last: SomeOf<LastRow>,
     /// The head that was looked at or set last, for the same reason.
-    last_head: Option<(ChannelId, Head)>,
+    last_head: Option<(ChannelId, PackedHead)>,
     effects: Effects,
     count: u32,
 }
@@ -201,7 +201,9 @@ impl<'a, S: Source> Transact<'a, S> {
     /// Whether a channel or a user was deleted.
     fn is_dead(&mut self, named: Named, id: u32) -> bool {
         match named {
-            Named::Channel => self.head_of(ChannelId(id)).dead(),
+            Named::Channel => {
+                self.head_of(ChannelId(id)).further.as_ref().is_some_and(|further| further.dead())
+            }
             Named::User => {
                 Transaction::any_fates(self) && self.fate(UserId(id)).is_some_and(|fate| fate.deleted > 0)
             }
@@ -209,9 +211,10 @@ impl<'a, S: Source> Transact<'a, S> {
     }
 
     /// The head of a channel, kept at hand for the next look.
-    fn head_of(&mut self, channel: ChannelId) -> &Head {
+    fn head_of(&mut self, channel: ChannelId) -> &PackedHead {
         if self.last_head.as_ref().is_none_or(|(last, _)| *last != channel) {
-            self.last_head = Some((channel, State::head(self, channel)));
+            let head = self.overlay.head(channel).unwrap_or_else(|| self.source.head(channel));
+            self.last_head = Some((channel, head));
         }
         &self.last_head.get_or_insert_default().1
     }
@@ -278,15 +281,16 @@ fn named_len(id: Option<&[u8]>) -> usize {
 impl<S: Source> State for Transact<'_, S> {
     fn head(&self, channel: ChannelId) -> Head {
         match &self.last_head {
-            Some((last, head)) if *last == channel => *head,
-            _ => self.overlay.head(channel).unwrap_or_else(|| self.source.head(channel)),
+            Some((last, head)) if *last == channel => head.head(),
+            _ => self.overlay.head(channel).unwrap_or_else(|| self.source.head(channel)).head(),
         }
     }
 
     fn set_head(&mut self, channel: ChannelId, head: Head) {
-        self.last_head = Some((channel, head));
-        self.overlay.set_head(channel, head, self.effects.first);
-        self.effects.set_head(channel, head);
+        let packed = PackedHead::from(&head);
+        self.last_head = Some((channel, packed.clone()));
+        self.overlay.set_head(channel, packed.clone(), self.effects.first);
+        self.effects.set_head(channel, packed);
     }
 
     fn put<T: Table>(&mut self, key: T::Key, row: T) {
@@ -353,7 +357,7 @@ impl<S: Source> Transaction for Transact<'_, S> {
     }
 
     fn head(&mut self, channel: ChannelId) -> Head {
-        *self.head_of(channel)
+        self.head_of(channel).head()
     }
 
     fn row<T: Table>(&mut self, key: T::Key) -> Result<Option<T>> {
@@ -371,7 +375,7 @@ impl<S: Source> Transaction for Transact<'_, S> {
     }
 
     fn place(&mut self, channel: ChannelId, seq: u64) -> Result<Mark> {
-        let head = self.head_of(channel);
+        let head = self.head_of(channel).head();
         if seq == head.last.seq || seq <= head.trimmed.seq {
             return Ok(if seq == head.last.seq { head.last } else { head.trimmed });
         }
@@ -421,7 +425,7 @@ impl<S: Source> Transaction for Transact<'_, S> {
         let NewMessage {
             channel, sender, timestamp, silent, id, client_id, unique_id, expires, payload, ..
         } = message;
-        let head = *self.head_of(channel);
+        let head = self.head_of(channel).head();
         let version = self.overlay.counts().version + 1;
         let next = || head.next_seq(channel, version, self.source.losses());
         let seq = message.at.map_or_else(next, Ok).map_err(|error| error.at(self.index))?;

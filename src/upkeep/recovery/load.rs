@@ -15,7 +15,7 @@ use crate::kernel::heads::Heads;
 use crate::kernel::{Counts, FileSet, Part};
 use crate::model::channel::MAX_BASE;
 use crate::model::fate::UserFate;
-use crate::model::head::{BUFFERED_WINDOW, HEADS, Head};
+use crate::model::head::{BUFFERED_WINDOW, HEADS, Head, PackedHead};
 use crate::model::ids::{ChannelId, Named, UserId};
 use crate::model::image::Image;
 use crate::model::position::Position;
@@ -210,6 +210,6 @@ fn load_head(
     if channel.0 >= counts.channels || !grows || head.last.seq > most {
         return Err(fault());
     }
-    heads.set(channel, head);
+    heads.set(channel, &PackedHead::from(&head));
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::files::record::Record;
 use crate::kernel::{Counts, Kernel, Layer, values};
 use crate::model::fate::UserFate;
 use crate::model::follow::follow_message;
-use crate::model::head::Head;
+use crate::model::head::{Head, PackedHead};
 use crate::model::ids::{ChannelId, LogId, MAX_IDS, Named, UserId, VALUES};
 use crate::model::image::{Image, patched};
 use crate::model::key::{Key, TableKey, UserChannel};
@@ -189,7 +189,8 @@ impl State for Replay<'_> {
     }
 
     fn set_head(&mut self, channel: ChannelId, head: Head) {
-        self.kernel.put_head(channel, head, self.version, self.keep);
+        let head = PackedHead::from(&head);
+        self.kernel.put_head(channel, &head, self.version, self.keep);
         self.layer.put_head(channel, head);
     }
 

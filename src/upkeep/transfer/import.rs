@@ -25,7 +25,7 @@ use crate::files::table::{Run, RunBuilder, RunEntry};
 use crate::kernel::heads::Heads;
 use crate::kernel::{Counts, FileSet, Part, values};
 use crate::model::channel::MAX_BASE;
-use crate::model::head::{BUFFERED_WINDOW, HEADS, Head, Loss};
+use crate::model::head::{BUFFERED_WINDOW, HEADS, Head, Loss, PackedHead};
 use crate::model::ids::{ChannelId, MAX_CLIENT_ID, MAX_IDS, MAX_NAME, Named, UserId, VALUES};
 use crate::model::image::MAX_VALUE;
 use crate::model::key::{Key, TableKey};
@@ -344,7 +344,7 @@ impl Import {
         if self.heads.get(channel) != Head::default() {
             return refuse("a channel has one head");
         }
-        self.heads.set(channel, head);
+        self.heads.set(channel, &PackedHead::from(&head));
         Ok(())
     }
 

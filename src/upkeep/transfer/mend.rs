@@ -14,7 +14,7 @@ use crate::files::record::Record;
 use crate::kernel::scan::{LostNotes, Scan};
 use crate::kernel::{Counts, Kernel, View};
 use crate::model::channel::Channel;
-use crate::model::head::{BUFFERED_WINDOW, Head};
+use crate::model::head::{BUFFERED_WINDOW, Head, PackedHead};
 use crate::model::ids::{ChannelId, MAX_IDS, VALUES};
 use crate::model::image::{Image, Value};
 use crate::model::key::TableKey;
@@ -149,7 +149,7 @@ pub fn named(
 }
 
 fn put(kernel: &Kernel, channel: ChannelId, head: Head) {
-    kernel.put_head(channel, head, head.changed, false);
+    kernel.put_head(channel, &PackedHead::from(&head), head.changed, false);
 }
 
 /// Reads the rows of a table, and notes which can't be.
