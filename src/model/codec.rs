@@ -6,58 +6,63 @@ use crate::env::fault;
 /// A cursor over bytes from disk.
 #[derive(Clone, Debug)]
 pub struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
+    rest: &'a [u8],
+    /// How many bytes there were to begin with.
+    len: usize,
 }
 
 impl<'a> Reader<'a> {
     /// Starts at the first of `bytes`.
+    #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
-        Reader { bytes, at: 0 }
+        Reader { rest: bytes, len: bytes.len() }
     }
 
     /// How many bytes were read.
     #[inline]
     pub fn position(&self) -> usize {
-        self.at
+        self.len - self.rest.len()
     }
 
     /// How many bytes are left.
     #[inline]
     pub fn remaining(&self) -> usize {
-        self.bytes.len() - self.at
+        self.rest.len()
     }
 
     /// The bytes that are left.
     #[inline]
     pub fn rest(&self) -> &'a [u8] {
-        &self.bytes[self.at..]
+        self.rest
     }
 
     /// Whether all was read.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.remaining() == 0
+        self.rest.is_empty()
     }
 
     /// The next `len` bytes.
     #[inline]
     pub fn bytes(&mut self, len: usize) -> Option<&'a [u8]> {
-        let end = self.at.checked_add(len)?;
-        let part = self.bytes.get(self.at..end)?;
-        self.at = end;
+        let (part, rest) = self.rest.split_at_checked(len)?;
+        self.rest = rest;
         Some(part)
     }
 
     #[inline]
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.bytes(N)?.try_into().ok()
+        let (part, rest) = self.rest.split_first_chunk()?;
+        self.rest = rest;
+        Some(*part)
     }
 
     /// The next byte.
     #[inline]
     pub fn u8(&mut self) -> Option<u8> {
-        self.array::<1>().map(|[b]| b)
+        let (first, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        Some(*first)
     }
 
     /// The next two bytes, little-endian.
@@ -91,12 +96,13 @@ impl<'a> Reader<'a> {
     /// is one, so that what was read is written with the same bytes.
     #[inline]
     pub fn varint(&mut self) -> Option<u64> {
-        let rest = self.rest();
-        let (value, len) = match *rest.first()? {
-            first if first < 0x80 => (u64::from(first), 1),
-            _ => varint_of_word(rest).or_else(|| varint_of_bytes(rest))?,
-        };
-        self.at += len;
+        let (first, rest) = self.rest.split_first()?;
+        if *first < 0x80 {
+            self.rest = rest;
+            return Some(u64::from(*first));
+        }
+        let (value, len) = varint_of_word(self.rest).or_else(|| varint_of_bytes(self.rest))?;
+        self.rest = &self.rest[len..];
         Some(value)
     }
 
