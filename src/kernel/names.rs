@@ -6,7 +6,8 @@
 //! made when somebody lists names, and when the layer is sealed.
 
 use bytes::Bytes;
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use std::hash::BuildHasher;
 
 use crate::env::sync::{Arc, Mutex};
@@ -19,7 +20,10 @@ pub type NameOrder = Vec<(Bytes, u32)>;
 pub struct LayerNames {
     first: u32,
     by_id: Vec<Bytes>,
+    /// The newest place of each name.
     by_hash: HashTable<u32>,
+    /// The place that a name had before it got another one.
+    before: HashMap<u32, u32>,
     hasher: DefaultHashBuilder,
     /// The sum of the names' lengths.
     bytes: usize,
@@ -35,9 +39,12 @@ impl LayerNames {
 
     /// The newest id of a name, of those below `end`.
     pub fn find(&self, name: &[u8], end: u32) -> Option<u32> {
-        let places = self.by_hash.iter_hash(self.hasher.hash_one(name));
-        let same = places.filter(|place| self.by_id[**place as usize] == name);
-        same.map(|place| self.first + place).filter(|id| *id < end).max()
+        let same = |place: &u32| self.by_id[*place as usize] == name;
+        let mut place = self.by_hash.find(self.hasher.hash_one(name), same)?;
+        while self.first + place >= end {
+            place = self.before.get(place)?;
+        }
+        Some(self.first + place)
     }
 
     /// The name of an id.
@@ -51,7 +58,15 @@ impl LayerNames {
         let (hash, place) = (self.hasher.hash_one(&name[..]), self.by_id.len() as u32);
         self.by_id.push(name);
         let (by_id, hasher) = (&self.by_id, &self.hasher);
-        self.by_hash.insert_unique(hash, place, |place| hasher.hash_one(&by_id[*place as usize][..]));
+        let same = |other: &u32| by_id[*other as usize] == by_id[place as usize];
+        let hash_of = |place: &u32| hasher.hash_one(&by_id[*place as usize][..]);
+        match self.by_hash.entry(hash, same, hash_of) {
+            Entry::Occupied(mut entry) => {
+                let before = std::mem::replace(entry.get_mut(), place);
+                self.before.insert(place, before);
+            }
+            Entry::Vacant(entry) => _ = entry.insert(place),
+        }
     }
 
     /// The names in order of their ids.

@@ -61,6 +61,9 @@ impl Mentions<'_> {
     /// The users that get a row, who are made if need be.
     pub fn users(&self, txn: &mut impl Transaction, message: &NewMessage<'_>) -> Result<Vec<UserId>> {
         let mut users = Vec::new();
+        if !self.all && self.names.is_empty() {
+            return Ok(users);
+        }
         match (message.silent, self.all) {
             (true, _) => {}
             (false, true) => users.push(EVERYBODY),
