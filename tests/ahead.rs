@@ -100,7 +100,7 @@ fn seen(store: &Store) -> String {
         let head = store.head(&name).unwrap();
         seen += &format!("{name} {:?} {} {:?}\n", head.last, head.members, texts(store, &name));
     }
-    for name in (0..200).map(user).chain(["newcomer".into()]) {
+    for name in (0..200).map(user).chain(["newcomer", "other newcomer"].map(String::from)) {
         let list = store.conversations(&name).limit(1000).list().unwrap();
         let entry =
             |e: &chanlog::Conversation| format!("{:?} {} {:?}", e.channel, e.unread, e.membership.read);
@@ -194,7 +194,7 @@ fn commits_elsewhere_come_before_it_and_it_is_written_as_it_was_run() {
 #[test]
 fn a_commit_that_changes_what_it_read_comes_before_it() {
     type Change = fn() -> Batch;
-    let changes: [(&str, Change); 5] = [
+    let changes: [(&str, Change); 6] = [
         ("a head", || small(&channel(9), "between")),
         ("a row", || {
             let mut batch = Batch::new();
@@ -204,6 +204,11 @@ fn a_commit_that_changes_what_it_read_comes_before_it() {
         ("a name", || {
             let mut batch = Batch::new();
             batch.append("new", Draft::new("newcomer", 0, "between"));
+            batch
+        }),
+        ("another name", || {
+            let mut batch = Batch::new();
+            batch.join("apart", "newcomer");
             batch
         }),
         ("a row alone", || {
@@ -225,6 +230,11 @@ fn a_commit_that_changes_what_it_read_comes_before_it() {
         if what == "a name" {
             after.append("new", Draft::new("newcomer", 0, "after"));
             batch.append("new", Draft::new("newcomer", 0, "after"));
+        }
+        if what == "another name" {
+            // Of a user who gets the same number on trial, in a channel that the other commit leaves alone.
+            after.join(channel(9), "other newcomer");
+            batch.join(channel(9), "other newcomer");
         }
         if what == "a row that was only looked at" {
             batch.append("apart", Draft::new(user(0), 0, "refused").members_only());

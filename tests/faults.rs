@@ -6,7 +6,7 @@ mod hooks;
 
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -156,6 +156,37 @@ mod trials {
         let join = Batch::new().join("c", "v").clone();
         let (store, receipt) = one_beside_another(&join, &join);
         assert_eq!(receipt.outcomes()[0].version(), None, "v was a member already");
+        assert_eq!(store.head("c").unwrap().members, 2);
+    }
+
+    /// The fault: a batch goes on though the layer that it was prepared at was sealed, so that what changed since is looked for
+    /// in vain.
+    #[test]
+    fn begin_anew_if_what_they_rest_on_was_sealed_since() {
+        let sim = SimEnv::new(1);
+        // So that places in the log are read by calls.
+        sim.maps(false);
+        let due: Arc<Mutex<Option<Arc<Store>>>> = Arc::default();
+        let once = due.clone();
+        let env = Hooked::new(&sim, move |op, name| {
+            let read = op == Disk::Read && name.starts_with("log-");
+            let store = if read { once.lock().unwrap().take() } else { None };
+            if let Some(store) = store {
+                store.commit(Batch::new().join("c", "v")).unwrap();
+                store.seal().unwrap();
+            }
+            Ok(())
+        });
+        let store = Arc::new(options(env).open(DIR).unwrap());
+        let mut first = Batch::new();
+        first.join("c", "u");
+        (0..3).for_each(|at| _ = first.append("c", Draft::new("w", at, "a message")));
+        store.commit(&first).unwrap();
+        *due.lock().unwrap() = Some(store.clone());
+        // The place of the second message stands in the log alone.
+        let receipt = store.commit(Batch::new().read("c", "u", 2).join("c", "v")).unwrap();
+        assert!(due.lock().unwrap().is_none(), "nothing happened while it was prepared");
+        assert_eq!(receipt.outcomes()[1].version(), None, "v was a member already");
         assert_eq!(store.head("c").unwrap().members, 2);
     }
 }

@@ -107,7 +107,7 @@ impl Filter for Expired {
     }
 
     fn keep(&mut self, tombstone: &RunEntry<'_>) -> Option<bool> {
-        Expiry::decode(tombstone.version, tombstone.image).map(|row| !row.done)
+        Expiry::decode(tombstone.version, tombstone.image).map(|row| !row.done || fault(115))
     }
 }
 
@@ -123,7 +123,7 @@ impl Filter for LeftMembers {
 
     fn keep(&mut self, tombstone: &RunEntry<'_>) -> Option<bool> {
         let row = Member::decode(tombstone.version, tombstone.image)?;
-        Some(row.left_at.is_some_and(|at| at > self.keep.before_ms))
+        Some(row.left_at.is_some_and(|at| at > self.keep.before_ms) || fault(112))
     }
 }
 
@@ -141,7 +141,7 @@ impl<T: Image> Filter for OldRemovals<T> {
 
     fn keep(&mut self, tombstone: &RunEntry<'_>) -> Option<bool> {
         let row = T::decode(tombstone.version, tombstone.image)?;
-        Some((self.removed_at)(row)? > self.keep.before_ms)
+        Some((self.removed_at)(row)? > self.keep.before_ms || fault(114))
     }
 }
 

@@ -22,7 +22,7 @@ const SENDS: SendsOver = SendsOver { window: SendWindow { versions: 0, ms: 0 }, 
 struct Model {
     versions: (u64, u64),
     rows: BTreeMap<(u32, u32), Membership>,
-    members: BTreeMap<(u32, u32), bool>,
+    members: BTreeMap<(u32, u32), Member>,
 }
 
 impl Model {
@@ -33,8 +33,8 @@ impl Model {
             put(&mut builder, (*user, *channel), row)?;
         }
         builder.section(Member::TABLE, false)?;
-        for ((channel, user), present) in &self.members {
-            put(&mut builder, (*channel, *user), &Member { left: !present, ..Member::default() })?;
+        for ((channel, user), member) in &self.members {
+            put(&mut builder, (*channel, *user), member)?;
         }
         let len = builder.finish(self.versions)?;
         Ok(Arc::new(Run::open(&*open_dir(dir), STORE, id, len, KEY, u64::MAX)?))
@@ -51,7 +51,7 @@ impl Model {
         let mut members = run.section(Member::TABLE).all();
         while let Some(entry) = members.next()? {
             let member = Member::decode(entry.version, entry.image).unwrap();
-            model.members.insert((entry.key.a, entry.key.b as u32), !member.left);
+            model.members.insert((entry.key.a, entry.key.b as u32), member);
         }
         Ok(model)
     }
@@ -81,7 +81,8 @@ fn merged(inputs: &[Model], limits: Option<Keep>) -> Model {
         sum.members.extend(input.members);
     }
     if let Some(limits) = limits {
-        sum.members.retain(|_, present| *present);
+        let old = |member: &Member| member.left_at.is_none_or(|at| at <= limits.before_ms);
+        sum.members.retain(|_, member| !member.left || !old(member));
         let users: Vec<u32> = sum.rows.keys().map(|(user, _)| *user).collect();
         for user in users {
             trim(&mut sum.rows, user, limits);
@@ -125,6 +126,15 @@ fn row() -> impl Strategy<Value = Membership> {
     })
 }
 
+/// A member, or one who left, at a time that older releases did not tell.
+fn member() -> impl Strategy<Value = Member> {
+    let left_at = proptest::option::weighted(0.8, 0..120i64);
+    (any::<bool>(), left_at).prop_map(|(left, left_at)| {
+        let left_at = left_at.filter(|_| left);
+        Member { left, left_at, ..Member::default() }
+    })
+}
+
 /// Gives each row a version of its own, as in a store, so that "the newest few" is one answer only.
 fn number_rows(model: &mut Model) {
     model.versions.1 = model.versions.0 + 999;
@@ -138,7 +148,7 @@ fn neighbours() -> impl Strategy<Value = Vec<Model>> {
     // Few enough that keys repeat.
     let id = || prop_oneof![8 => 0..6u32, 2 => 0..300u32];
     let rows = btree_map((id(), id()), row(), 0..250);
-    let members = btree_map((id(), id()), any::<bool>(), 0..250);
+    let members = btree_map((id(), id()), member(), 0..250);
     vec((rows, members), 1..5).prop_map(|tables| {
         let model = |(first, (rows, members))| {
             let mut model = Model { versions: (first, first), rows, members };
@@ -200,4 +210,30 @@ fn dropped_tombstones_leave_a_floor_that_stays() {
         assert_eq!(Model::of(&again).unwrap().rows.get(&(1, FLOOR.0)), Some(&floor));
     }
     assert_eq!(Model::of(&run).unwrap().rows.get(&(2, FLOOR.0)), None);
+}
+
+/// Whether a merge with these limits keeps a row.
+fn keeps<T: Image>(row: &T) -> bool {
+    let (keep, dead) = (Keep { before_ms: 50, count: usize::MAX }, Dead::default());
+    let mut filter = filter(T::TABLE, Some(keep), SENDS, &dead).unwrap();
+    let mut image = Vec::new();
+    row.encode(&mut image);
+    let key = Key { a: 1, b: 2, c: 3 };
+    filter.keep(&RunEntry { key, tag: row.tag(), version: row.version(), image: &image }).unwrap()
+}
+
+#[test]
+fn rows_that_follow_from_others_go_at_the_same_age() {
+    for (at, kept) in [(49, false), (50, false), (51, true)] {
+        assert_eq!(keeps(&Member { left: true, left_at: Some(at), ..Member::default() }), kept, "{at}");
+        assert_eq!(keeps(&SetMember { removed_at: Some(at), ..SetMember::default() }), kept, "{at}");
+        assert_eq!(keeps(&InSet { removed_at: Some(at), ..InSet::default() }), kept, "{at}");
+    }
+    assert!(!keeps(&Member { left: true, ..Member::default() }), "of an older release");
+}
+
+#[test]
+fn rows_of_messages_that_have_expired_go() {
+    assert!(!keeps(&Expiry { done: true, ..Expiry::default() }));
+    assert!(keeps(&Expiry::default()));
 }
