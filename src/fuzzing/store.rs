@@ -413,3 +413,42 @@ impl User {
         panic!("an update never ends");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A chain that passes by the segment of a message would answer that it is not there.
+    #[test]
+    fn a_link_that_does_not_lead_to_its_message_is_told() {
+        let sim = SimEnv::new(3);
+        let store = open(&sim).unwrap();
+        for _ in 0..3 {
+            (0..5)
+                .for_each(|_| drop(store.commit(Batch::new().append("c", Draft::new("u", 0, "x"))).unwrap()));
+            store.seal().unwrap();
+        }
+        store.close().unwrap();
+        drop(store);
+        let disk = open_dir(&sim, DIR);
+        let mut manifest = Manifest::load(&disk).unwrap().unwrap();
+        let [oldest, middle, newest] = &mut manifest.segments[..] else { panic!("three were sealed") };
+        let file = Sealed::open(&disk, Kind::Segment, manifest.store, newest.id, newest.len).unwrap();
+        let len = (file.content_end() - HEADER as u64) as usize;
+        let mut content = file.bytes(HEADER as u64, len).unwrap().to_vec();
+        let footer = file.footer().to_vec();
+        // In the only group of entries, after a number of one byte, the version of the message to which the link leads.
+        let entries = u64::from_le_bytes(footer[24..32].try_into().unwrap()) as usize;
+        let version = &mut content[entries - HEADER + 1];
+        assert_eq!(u64::from(*version), middle.versions.1);
+        *version = oldest.versions.1 as u8;
+        newest.len = write(&disk, Kind::Segment, manifest.store, newest.id, &content, &footer).unwrap();
+        replace(&sim, disk.path().join(manifest::NAME), manifest.encode()).unwrap();
+
+        let store = open(&sim).unwrap();
+        let told = |found: Result<Vec<Message>>| matches!(found, Err(Error::Corruption { .. }));
+        assert!(told(store.history("c").from(7).limit(2).list()));
+        assert!(told(store.history("c").reverse().list()));
+        assert_eq!(store.history("c").from(12).list().unwrap().len(), 4);
+    }
+}

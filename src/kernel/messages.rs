@@ -3,7 +3,8 @@
 //! number of steps that is logarithmic in the number of sealed parts, and touches no other.
 //!
 //! Where a damaged segment breaks the chain, the directories of older segments are asked instead: what they hold is served,
-//! and only what may lie in the damaged one is an error.
+//! and only what may lie in the damaged one is an error. A link that leads to a segment without its message is an error too:
+//! else a range would seem to be empty.
 
 use std::ops::{ControlFlow, RangeInclusive};
 
@@ -49,6 +50,26 @@ struct ChannelPart<'v> {
 enum PartSource<'v> {
     Layer(&'v Layer),
     Segment(&'v Segment, Entry),
+}
+
+impl ChannelPart<'_> {
+    /// Whether a message may lie here. A layer may have grown since.
+    fn has(&self, seq: u64) -> bool {
+        let last = match &self.source {
+            PartSource::Layer(_) => u64::MAX,
+            PartSource::Segment(_, entry) => entry.extent.last_seq,
+        };
+        (self.first_seq..=last).contains(&seq)
+    }
+
+    /// A link leads here though the message that it names does not lie here.
+    fn misled(&self, channel: ChannelId, link: Link) -> Error {
+        let what = format!("message {} of channel {} should be here, and is not", link.seq, channel.0);
+        match &self.source {
+            PartSource::Layer(layer) => layer.log.corrupt(0, what),
+            PartSource::Segment(segment, _) => segment.corrupt_entries(what),
+        }
+    }
 }
 
 impl View {
@@ -237,7 +258,8 @@ impl<'v> Messages<'v> {
                 let segment = place.segment.as_ref().map_err(Error::clone);
                 let opened = segment.and_then(|segment| self.segment_part(segment));
                 match opened {
-                    Ok(Some(part)) => Ok(Some(part)),
+                    Ok(Some(part)) if part.has(link.seq) || fault(116) => Ok(Some(part)),
+                    Ok(Some(part)) => Err(part.misled(self.channel, link)),
                     Ok(None) => Err(missing(self.view, self.channel, link.version)),
                     Err(error @ Error::Corruption { .. }) if !fault(97) => {
                         self.older_part(at, seq, error).map(Some)

@@ -52,6 +52,11 @@ impl Segment {
         self.sealed.corrupt(0, what)
     }
 
+    /// An error that names what this segment's file tells of channels.
+    pub fn corrupt_entries(&self, what: impl Into<String>) -> Error {
+        self.sealed.corrupt(self.footer.entries, what)
+    }
+
     /// The file's id.
     pub fn id(&self) -> u64 {
         self.sealed.id()
@@ -296,7 +301,7 @@ impl Segment {
         if entry.extent.chain.prev.version >= self.footer.versions.0 {
             let what =
                 format!("channel {} goes on from a version that is not before the segment", entry.channel.0);
-            return Err(self.sealed.corrupt(self.footer.entries, what));
+            return Err(self.corrupt_entries(what));
         }
         Ok(entry)
     }
