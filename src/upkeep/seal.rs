@@ -88,19 +88,22 @@ impl Upkeep {
         let since = self.now();
         let moment = self.kernel.moment();
         let Some(layers) = moment.full().next() else { return Ok(false) };
-        let full = Full::new(layers);
+        let mut full = Full::new(layers);
         let next = moment.files.frozen.get(layers.len()).unwrap_or(&moment.active);
         let end = next.log.header.previous_end;
         log::scan(full.log, &full.log.read_all()?, Some(end), &mut |_| Ok(()))?;
         let (segment, run) = self.write_sealed(&moment.files, &full, pace)?;
         let _ = fault(30).then(|| self.disk.remove(&log::name(full.log.header.segment)));
-        self.install_sealed(&full, next, segment, run).inspect_err(|error| {
+        let totals = (full.user_bytes(), full.messages());
+        // Whoever replaces files measures layers, and would take these locks once more.
+        full.contents.clear();
+        self.install_sealed(&full, totals, next, segment, run).inspect_err(|error| {
             self.discard_refused(error, Kind::Segment, segment);
             self.discard_refused(error, Kind::Run, run);
         })?;
         // If it stays, the next opening removes it.
         let _ = self.disk.remove(&log::name(full.log.header.segment));
-        let messages = full.messages();
+        let (_, messages) = totals;
         let bytes = segment.iter().chain(&run).map(|entry| entry.len).sum();
         self.did(Done::Sealed { segment: full.log.header.segment, messages, bytes }, since);
         Ok(true)
@@ -175,6 +178,7 @@ impl Upkeep {
     fn install_sealed(
         &self,
         full: &Full<'_>,
+        (user_bytes, messages): (u64, u64),
         next: &Layer,
         segment: Option<FileEntry>,
         run: Option<FileEntry>,
@@ -182,7 +186,6 @@ impl Upkeep {
         let part = segment.map(|entry| self.open_part(entry)).transpose()?;
         let opened = run.map(|entry| self.open_run(entry, &[])).transpose()?;
         let losses = self.kernel.moment().files.losses.clone();
-        let (user_bytes, messages) = (full.user_bytes(), full.messages());
         self.edit(
             |manifest| {
                 manifest.first_log = full.log.header.segment + 1;
