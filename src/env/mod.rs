@@ -9,6 +9,7 @@ mod map;
 mod os;
 #[cfg(any(test, feature = "sim"))]
 mod sim;
+#[cfg_attr(shuttle, path = "sync_shuttle.rs")]
 pub(crate) mod sync;
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,6 @@ pub use os::OsEnv;
 #[cfg(any(test, feature = "sim"))]
 pub use sim::{Hang, Op, PowerLoss, SimEnv, Space, Stats};
 use sync::Arc;
-pub use sync::Thread;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,12 @@ pub trait Env: Send + Sync + 'static {
     fn spawn(&self, name: &str, work: Box<dyn FnOnce() + Send>) -> io::Result<Box<dyn Thread>> {
         sync::spawn(name, work)
     }
+}
+
+/// A thread that was started by [`Env::spawn`]. It goes on if this is dropped.
+pub trait Thread: Send {
+    /// Waits until the thread has ended, by a panic or otherwise.
+    fn join(self: Box<Self>);
 }
 
 /// An open directory. It stays the same one whatever its path leads to later.

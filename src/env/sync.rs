@@ -1,21 +1,19 @@
-//! Locks, atomics and threads. All code of the engine takes them from here and nowhere else, so that a test can put its
-//! own in their place, such as ones that try every order in which threads may run.
+//! Locks, atomics, channels and threads. All code of the engine takes them from here and nowhere else, so that others can
+//! stand in their place: with `--cfg shuttle` this module is `sync_shuttle.rs`, under which a test decides the order in
+//! which threads run.
 
 use std::io;
 use std::thread::{Builder, JoinHandle};
 
-pub use std::thread::yield_now;
+use super::Thread;
 
+pub use std::thread::{sleep, yield_now};
+
+pub use crossbeam_channel as channel;
 pub use parking_lot::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use std::sync::atomic;
 pub use std::sync::atomic::{AtomicU64, Ordering};
 pub use std::sync::{Arc, Weak};
-
-/// A thread that was started by [`Env::spawn`](super::Env::spawn). It goes on if this is dropped.
-pub trait Thread: Send {
-    /// Waits until the thread has ended, by a panic or otherwise.
-    fn join(self: Box<Self>);
-}
 
 impl Thread for JoinHandle<()> {
     fn join(self: Box<Self>) {

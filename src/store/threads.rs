@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
-
 use crate::env::Thread;
 use crate::env::fault;
+use crate::env::sync::channel::Sender;
 use crate::env::sync::{Condvar, Mutex};
 use crate::error::{Error, Result};
 

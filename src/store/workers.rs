@@ -3,12 +3,11 @@
 
 use std::time::Duration;
 
-use crossbeam_channel::{self as channel, Receiver};
-
 use super::engine::Engine;
 use super::threads::Threads;
 use crate::env::Thread;
 use crate::env::sync::Arc;
+use crate::env::sync::channel::{self, Receiver};
 use crate::error::{Error, Result};
 
 /// After a failure a step is tried again after this time, and after each further one after twice the time before.

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use crate::env::fault;
 use crate::env::sync::atomic::{AtomicBool, Ordering};
-use crate::env::sync::{Arc, Condvar, Mutex, MutexGuard};
+use crate::env::sync::{Arc, Condvar, Mutex, MutexGuard, sleep};
 use crate::error::{Error, Result};
 use crate::files::disk::{Health, PanicGuard};
 use crate::files::log::{LogFile, SyncRight, Synced};
@@ -569,7 +569,7 @@ impl Syncer {
 fn write_again(log: &LogFile, from: u64, end: u64) -> Result<()> {
     for _ in 1..TRIES {
         match log.write_again(from, end) {
-            Err(Error::OutOfSpace { .. }) => std::thread::sleep(PAUSE),
+            Err(Error::OutOfSpace { .. }) => sleep(PAUSE),
             done => return done,
         }
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::env::fault;
-use crate::env::sync::Arc;
+use crate::env::sync::{Arc, sleep};
 use crate::env::{Dir, Env};
 use crate::error::{Error, Result};
 use crate::files::erased;
@@ -118,7 +118,7 @@ pub fn lock(dir: &dyn Dir, timeout: Duration) -> Result<Box<dyn Send + Sync>> {
                 if left.is_zero() {
                     return Err(Error::Locked { dir: dir.path().into() });
                 }
-                std::thread::sleep(pause.min(left));
+                sleep(pause.min(left));
                 pause = (pause * 2).min(LOCK_PAUSES[1]);
             }
             locked => return locked.map_err(|e| Error::io("lock", dir.path(), e)),
