@@ -7,20 +7,21 @@
 #![cfg(all(shuttle, feature = "sim"))]
 
 mod figures;
+mod hooks;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chanlog::env::{Op as Disk, PowerLoss, SimEnv};
 use chanlog::{Batch, Draft, Durability, Error, Message, Options, Result, Store};
+use hooks::{DIR, Hooked};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Scheduler};
 use shuttle::sync::atomic::{AtomicBool, Ordering};
 use shuttle::{Config, FailurePersistence, MaxSteps, Runner, future, thread};
 
-const DIR: &str = "/store";
 /// Schedules of each test and of each way to choose them.
 const SCHEDULES: usize = 200;
 /// More than any schedule takes that comes to an end.
@@ -75,7 +76,7 @@ fn message(channel: &str, text: &str, durability: Durability) -> Batch {
 }
 
 fn text(message: &Message) -> String {
-    String::from_utf8(message.payload.to_vec()).unwrap()
+    String::from_utf8(message.payload.to_vec()).unwrap().trim_start().to_owned()
 }
 
 /// The texts of a channel, each of which must be there once.
@@ -95,12 +96,12 @@ struct Told {
     failed: BTreeMap<String, Error>,
 }
 
-/// Commits in as many threads as there are texts, each of which sees its own commit once it is acknowledged.
-fn commit_all(store: &Arc<Store>, texts: &[&'static str], durability: fn(usize) -> Durability) -> Told {
+/// Commits in as many threads as there are texts what `batch` makes of them. Each sees its own commit once it is acknowledged.
+fn commit_all(store: &Arc<Store>, texts: &[&'static str], batch: fn(usize, &str) -> Batch) -> Told {
     let writers = texts.iter().copied().enumerate().map(|(number, sent)| {
         let store = store.clone();
         let work = move || -> Result<()> {
-            let receipt = store.commit(&message("c", sent, durability(number)))?;
+            let receipt = store.commit(&batch(number, sent))?;
             let seq = receipt.outcomes()[0].seq().unwrap();
             match store.history("c").from(seq).limit(1).list() {
                 Ok(seen) => assert_eq!(text(&seen[0]), sent, "what is acknowledged is seen"),
@@ -133,12 +134,17 @@ fn lose(sim: &Arc<SimEnv>, store: Arc<Store>) -> Store {
 const EIGHT: [&str; 8] = ["one", "two", "three", "four", "five", "six", "seven", "eight"];
 const FOUR: [&str; 4] = ["one", "two", "three", "four"];
 
-fn sync(_: usize) -> Durability {
-    Durability::Sync
+fn sync(_: usize, text: &str) -> Batch {
+    message("c", text, Durability::Sync)
 }
 
-fn mixed(number: usize) -> Durability {
-    if number % 2 == 0 { Durability::Sync } else { Durability::Buffered }
+fn mixed(number: usize, text: &str) -> Batch {
+    message("c", text, if number % 2 == 0 { Durability::Sync } else { Durability::Buffered })
+}
+
+/// So wide that each needs a log segment of its own.
+fn wide(number: usize, text: &str) -> Batch {
+    mixed(number, &format!("{text:>2500}"))
 }
 
 /// Commits are queued, led, synced and woken so that each is answered, in one order for all, and with few syncs.
@@ -377,13 +383,69 @@ fn a_view_is_of_one_moment_while_files_are_made_and_removed() {
 fn writers_wait_for_the_thread_that_seals() {
     explore(|| {
         let sim = SimEnv::new(1);
-        let store = options(&sim).log_segment(4 << 10).memtable(1).unsealed(1).background(true);
+        let store = options(&sim).unsealed(1).background(true);
         let store = Arc::new(store.open(DIR).unwrap());
-        let told = commit_all(&store, &FOUR, mixed);
+        let told = commit_all(&store, &FOUR, wide);
         assert_eq!(told.done, FOUR.map(String::from).into());
         store.close().unwrap();
         drop(Arc::into_inner(store).unwrap());
         assert_eq!(texts(&options(&sim).open(DIR).unwrap(), "c"), told.done);
+    });
+}
+
+/// Where sealing fails, who waits for room is told so, and nobody waits for ever.
+#[test]
+fn writers_who_wait_are_told_that_sealing_fails() {
+    explore(|| {
+        let sim = SimEnv::new(1);
+        let refuse = |op: Disk, name: &str| match op == Disk::Create && name.starts_with("run-") {
+            true => Err(io::Error::other("no file for rows")),
+            false => Ok(()),
+        };
+        let store = options(&sim).env(Hooked::new(&sim, refuse));
+        let store = store.unsealed(1).background(true);
+        let store = Arc::new(store.open(DIR).unwrap());
+        let told = commit_all(&store, &FOUR, wide);
+        assert!(!told.done.is_empty() && !told.failed.is_empty());
+        assert!(told.failed.values().all(|error| matches!(error, Error::Io { .. })), "{:?}", told.failed);
+        assert_eq!(texts(&store, "c"), told.done);
+        store.close().unwrap();
+        drop(Arc::into_inner(store).unwrap());
+        assert_eq!(texts(&options(&sim).open(DIR).unwrap(), "c"), told.done);
+    });
+}
+
+/// A sync that fails wakes tasks, threads with a deadline, and who leads, each with an error, if it acknowledges nothing.
+#[test]
+fn who_awaits_a_commit_is_told_that_its_sync_failed() {
+    explore(|| {
+        let sim = SimEnv::new(1);
+        let store = Arc::new(options(&sim).background(true).open(DIR).unwrap());
+        store.commit(&message("c", "zero", Durability::Sync)).unwrap();
+        sim.fail_each(&[Disk::Sync], 1, ErrorKind::Other);
+        let send = |sent: &str| store.submit(&message("c", sent, Durability::Sync));
+        let commits: Vec<_> = ["one", "two", "three"].map(send).into_iter().flatten().collect();
+        let waiters = commits.into_iter().enumerate().map(|(number, commit)| {
+            thread::spawn(move || match number {
+                0 => future::block_on(commit).unwrap_err(),
+                1 => commit.wait().unwrap_err(),
+                _ => {
+                    let mut commit = commit;
+                    loop {
+                        match commit.wait_timeout(Duration::from_millis(1)) {
+                            Ok(later) => commit = later.expect_err("nothing is durable"),
+                            Err(error) => return error,
+                        }
+                    }
+                }
+            })
+        });
+        for waiter in waiters.collect::<Vec<_>>() {
+            let error = waiter.join().unwrap();
+            assert!(matches!(error, Error::Poisoned { .. }), "{error}");
+        }
+        assert_eq!(texts(&store, "c"), ["zero".to_owned()].into());
+        assert!(store.close().is_err());
     });
 }
 
@@ -401,7 +463,10 @@ fn a_close_beside_commits_takes_all_or_nothing_of_each() {
             let store = store.clone();
             move || store.close()
         });
+        let next = store.changed(u64::MAX - 1);
+        let watcher = thread::spawn(move || future::block_on(next));
         let told = commit_all(&store, &FOUR, mixed);
+        assert!(matches!(watcher.join().unwrap(), Err(Error::Closed)), "who waits for changes is told too");
         closer.join().unwrap().unwrap();
         again.join().unwrap().unwrap();
         assert!(told.failed.values().all(|error| matches!(error, Error::Closed)), "{:?}", told.failed);
