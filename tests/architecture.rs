@@ -400,6 +400,32 @@ fn the_outside_is_touched_in_one_place() {
     }
 }
 
+/// What a scheduler of tests can't see stops it, so that nothing waits but by what `env/sync.rs` gives.
+#[test]
+fn locks_and_threads_come_from_one_place() {
+    let allowed = ["env/sync.rs", "env/sync_shuttle.rs"];
+    let locks = ["Mutex", "RwLock", "Condvar", "Barrier", "atomic", "mpsc"];
+    let threads = ["spawn", "sleep", "yield_now", "park", "Builder"];
+    let mut library = library();
+    library.retain(|source| !source.path.starts_with("fuzzing/") && !allowed.contains(&&*source.path));
+    for source in library {
+        let words = source.words();
+        for at in 0..words.len() {
+            let named: Vec<&str> = match &words[at..] {
+                ["parking_lot" | "crossbeam_channel" | "shuttle", "::", ..] => vec![words[at]],
+                ["std", "::", "sync" | "thread", "::", "{", group @ ..] => {
+                    group.iter().copied().take_while(|word| *word != "}").collect()
+                }
+                ["std", "::", "sync" | "thread", "::", name, ..] => vec![name],
+                _ => Vec::new(),
+            };
+            let outside = ["parking_lot", "crossbeam_channel", "shuttle"];
+            let known = |word: &&&str| [&locks[..], &threads, &outside].concat().contains(*word);
+            assert_eq!(named.iter().find(known), None, "{}", source.path);
+        }
+    }
+}
+
 #[test]
 fn unsafe_code_is_in_one_file() {
     let unsafe_in: Vec<_> = sources("src")
