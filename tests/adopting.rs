@@ -11,7 +11,7 @@ use std::thread;
 
 use chanlog::env::{Op as Disk, SimEnv};
 use chanlog::{Batch, Draft, Durability, Error, Result, Store};
-use hooks::{DIR, Gate, Hooked, a_moment, append, kill, options, texts};
+use hooks::{DIR, Gate, Hooked, append, kill, options, texts, wait_for_queued};
 
 fn adopted(store: &Store) -> u64 {
     store.stat().unwrap().adopted
@@ -112,9 +112,9 @@ fn together(store: &Store, hold_up: &HoldUp, first: &Batch, second: &Batch) -> (
         let holder = scope.spawn(|| store.seal().unwrap());
         hold_up.roll.wait_for_one();
         let first = scope.spawn(|| store.commit(first).map(drop));
-        a_moment();
+        wait_for_queued(store, 1);
         let second = scope.spawn(|| store.commit(second).map(drop));
-        a_moment();
+        wait_for_queued(store, 2);
         hold_up.roll.open();
         let answers = [first.join().unwrap(), second.join().unwrap()];
         hold_up.seal.open();

@@ -15,7 +15,9 @@ use chanlog::{
     Batch, Commit, Draft, Durability, Error, ListChange, MessageState, Options, Receipt, Store, SyncToken,
     Update,
 };
-use hooks::{DIR, Gate, Hooked, a_moment, append, content, files, gated, kill, long, noise, options, texts};
+use hooks::{
+    DIR, Gate, Hooked, append, content, files, gated, kill, long, noise, options, texts, wait_for_queued,
+};
 
 /// Ends the process without a close, and cuts the power.
 fn lose(sim: &SimEnv, store: Store, loss: PowerLoss) {
@@ -74,9 +76,9 @@ mod acknowledgements {
             gate.wait_for_one();
             // These two are one group.
             let early = scope.spawn(|| submit(&store, "early", Durability::Buffered));
-            a_moment();
+            wait_for_queued(&store, 1);
             let promised = scope.spawn(|| submit(&store, "promised", Durability::Sync));
-            a_moment();
+            wait_for_queued(&store, 2);
             gate.open();
             assert!(holder.join().unwrap().is_done() && early.join().unwrap().is_done());
             promised.join().unwrap()
@@ -131,9 +133,7 @@ mod trials {
             gate.wait_for_one();
             let other = scope.spawn(|| store.commit(second).unwrap());
             // It is prepared when it waits for the writer.
-            while store.stat().unwrap().queues.unwritten == 0 {
-                thread::yield_now();
-            }
+            wait_for_queued(&store, 1);
             gate.open();
             holder.join().unwrap();
             other.join().unwrap()

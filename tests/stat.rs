@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chanlog::env::{Op as Disk, SimEnv};
 use chanlog::{Batch, Draft, Durability, Stat, Store};
-use hooks::{DIR, Gate, Hooked, a_moment, append, gated, long, options};
+use hooks::{DIR, Gate, Hooked, append, gated, long, options, wait_until};
 
 fn send(store: &Store, durability: Durability) -> chanlog::Commit {
     store.submit(Batch::new().append("c", Draft::new("u", 0, "x")).durability(durability)).unwrap()
@@ -98,9 +98,8 @@ fn queues_tell_who_waits_and_what_is_held() {
     thread::scope(|scope| {
         commits.into_iter().for_each(|commit| drop(scope.spawn(move || commit.wait().unwrap())));
         gate.wait_for_one();
-        a_moment();
         // One leads the sync, and the other one waits for it.
-        assert_eq!(store.stat().unwrap().queues.waiters, 1);
+        wait_until(|| store.stat().unwrap().queues.waiters == 1);
         gate.open();
     });
     let queues = store.stat().unwrap().queues;

@@ -12,7 +12,10 @@ use std::time::Duration;
 
 use chanlog::env::{Access, Env, Op as Disk, PowerLoss, SimEnv};
 use chanlog::{Batch, Draft, Durability, Error, Options, Store, Update};
-use hooks::{DIR, Gate, Hooked, a_moment, append, content, files, gated, kill, long, noise, options, texts};
+use hooks::{
+    DIR, Gate, Hooked, a_moment, append, content, files, gated, kill, long, noise, options, texts,
+    wait_for_queued, wait_until,
+};
 
 /// Ends the machine with all that was not synced lost.
 fn lose(sim: &SimEnv, store: Store) {
@@ -85,9 +88,9 @@ mod refusals {
             let holder = scope.spawn(hold);
             gate.wait_for_one();
             let leave = scope.spawn(|| store.commit(Batch::new().leave("c", "bob")).map(drop));
-            a_moment();
+            wait_for_queued(store, 1);
             let read = scope.spawn(|| store.commit(Batch::new().read("c", "bob", 1)).map(drop));
-            a_moment();
+            wait_for_queued(store, 2);
             armed.store(true, Ordering::SeqCst);
             gate.open();
             holder.join().unwrap();
@@ -215,7 +218,9 @@ mod failures {
             let writer = scope.spawn(|| append(&store, "c", &"x".repeat(1500), Durability::Sync));
             gate.wait_for_one();
             sim.fail_write_back_at(&[Disk::Write], 1, ErrorKind::StorageFull);
+            let writes = sim.stats().count(Disk::Write);
             let refused = scope.spawn(|| append(&store, "c", "refused", Durability::Sync));
+            wait_until(|| sim.stats().count(Disk::Write) > writes);
             a_moment();
             gate.open();
             refused.join().unwrap().unwrap_err();
@@ -268,6 +273,7 @@ mod failures {
             gate.wait_for_one();
             full.store(true, Ordering::SeqCst);
             let refused = scope.spawn(|| append(&store, "c", "refused", Durability::Sync));
+            wait_until(|| !full.load(Ordering::SeqCst));
             a_moment();
             gate.open();
             refused.join().unwrap().unwrap_err();
@@ -309,6 +315,7 @@ mod failures {
             gate.wait_for_one();
             full.store(true, Ordering::SeqCst);
             let refused = scope.spawn(|| append(&store, "c", "refused", Durability::Sync));
+            wait_until(|| !full.load(Ordering::SeqCst));
             a_moment();
             gate.open();
             assert!(matches!(refused.join().unwrap(), Err(Error::OutOfSpace { .. })));

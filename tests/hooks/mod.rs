@@ -206,6 +206,18 @@ pub fn a_moment() {
     std::thread::sleep(Duration::from_millis(50));
 }
 
+/// Waits until so many commits are prepared and wait for the writer, whom something holds up.
+pub fn wait_for_queued(store: &Store, commits: u64) {
+    wait_until(|| store.stat().unwrap().queues.unwritten >= commits);
+}
+
+/// Waits until something is so, however long others keep the machine.
+pub fn wait_until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        std::thread::yield_now();
+    }
+}
+
 pub fn options(env: Arc<dyn Env>) -> Options {
     Options::new().env(env).log_segment(8 << 10).background(false)
 }
