@@ -76,10 +76,10 @@ mod refusals {
     }
 
     /// Bob leaves, and then wants to mark something as read: both commits come while the writer is held up at `gate` by what
-    /// `hold` does. How the two end.
+    /// `hold` does, which may be held up at its second gate until they have ended. How the two end.
     fn leave_and_read(
         store: &Store,
-        gate: &Gate,
+        [gate, until_then]: [&Gate; 2],
         hold: impl FnOnce() + Send,
         armed: &AtomicBool,
     ) -> (Result<(), Error>, Result<(), Error>) {
@@ -93,8 +93,10 @@ mod refusals {
             wait_for_queued(store, 2);
             armed.store(true, Ordering::SeqCst);
             gate.open();
+            let ends = (leave.join().unwrap(), read.join().unwrap());
+            until_then.open();
             holder.join().unwrap();
-            (leave.join().unwrap(), read.join().unwrap())
+            ends
         })
     }
 
@@ -104,7 +106,14 @@ mod refusals {
             (SimEnv::new(1), Arc::new(Gate::default()), Arc::new(AtomicBool::new(false)));
         let (at, trap, made, writes) =
             (gate.clone(), armed.clone(), Mutex::new(String::new()), AtomicU64::new(0));
+        // What is sealed meanwhile makes who was prepared before begin anew, each by itself.
+        let sealing = Arc::new(Gate::default());
+        sealing.shut();
+        let sealer = sealing.clone();
         let env = Hooked::new(&sim, move |op, name| {
+            if op == Disk::Create && name.starts_with("run-") {
+                sealer.pass();
+            }
             if op == Disk::Create && name.starts_with("log-") {
                 *made.lock().unwrap() = name.into();
                 at.pass();
@@ -117,7 +126,7 @@ mod refusals {
             Ok(())
         });
         let store = with_bob(env);
-        let (leave, read) = leave_and_read(&store, &gate, || store.seal().unwrap(), &armed);
+        let (leave, read) = leave_and_read(&store, [&gate, &sealing], || store.seal().unwrap(), &armed);
         assert!(matches!(leave, Err(Error::OutOfSpace { .. })), "{leave:?}");
         assert!(store.membership("c", "bob").unwrap().is_some(), "he never left");
         read.expect("a member may mark what is read");
@@ -140,7 +149,7 @@ mod refusals {
         });
         let store = with_bob(env);
         let hold = || _ = append(&store, "c", "holds the writer up", Durability::Sync);
-        let (leave, read) = leave_and_read(&store, &gate, hold, &armed);
+        let (leave, read) = leave_and_read(&store, [&gate, &Gate::default()], hold, &armed);
         let member = store.membership("c", "bob").unwrap().is_some();
         let refused = matches!(read, Err(Error::NotMember { .. }));
         assert!(!(member && refused), "leave: {leave:?}; bob is still a member, and yet: {read:?}");
