@@ -94,11 +94,11 @@ fn print(out: &mut Output, feed: &mut Feed, json: bool) -> Result<Option<Failure
 
 fn end(out: &mut Output, token: &SyncToken, json: bool) -> Result {
     #[derive(Serialize)]
-    struct Token<'a> {
-        token: &'a SyncToken,
+    struct Token {
+        token: String,
     }
     match json {
-        true => out.json(&Token { token })?,
+        true => out.json(&Token { token: token.to_string() })?,
         false => out.line(format_args!("to go on: --after {token}"))?,
     }
     Ok(out.flush()?)
