@@ -1,11 +1,15 @@
 //! Counting by callgrind.
 //!
-//! What is counted is done inside of [`counted`], by one thread, while no other runs: what callgrind tells is of the whole process.
+//! What is counted is done inside of [`counted`], by one thread, while no other runs: what callgrind tells is of the whole process. A run
+//! may count several works, one after the other, and prints a line for each.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::process::{Command, Stdio};
-use std::{env, fs};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::{env, fs, thread};
+
+use chanlog::Store;
 
 /// The functions of the C library that allocate.
 const ALLOCATING: [&str; 6] = ["malloc", "calloc", "realloc", "posix_memalign", "aligned_alloc", "memalign"];
@@ -28,13 +32,18 @@ pub struct Counts {
     pub allocations: f64,
     /// System calls. A look at a clock is none, as the kernel answers it in the process.
     pub calls: f64,
+    /// Bytes of the log.
+    pub bytes: f64,
 }
 
-/// Does the work that is to be counted. Once a run.
-pub fn counted<T>(work: impl FnOnce() -> T) -> T {
+/// Does a work that is to be counted, and says what it was, and of how many units.
+pub fn counted<T>(store: &Store, name: &str, units: u64, work: impl FnOnce() -> T) -> T {
+    let before = store.stat().expect("numbers").log_bytes;
     cut();
     let done = collect(work);
     cut();
+    let bytes = store.stat().expect("numbers").log_bytes - before;
+    println!("{name}\t{units}\t{bytes}");
     done
 }
 
@@ -50,8 +59,31 @@ fn collect<T>(work: impl FnOnce() -> T) -> T {
     black_box(work())
 }
 
-/// Runs this program with these arguments under callgrind, and tells what a unit of its work took. It prints how many units it did.
-pub fn count(args: &[&str]) -> Result<Counts, String> {
+/// What a run counted: the names of its works, and what a unit of each took.
+pub type Works = Vec<(String, Counts)>;
+
+/// Counts by several runs of this program with these arguments, as many at a time as there are cores.
+pub fn count_all(runs: &[Vec<String>]) -> Result<Vec<Works>, String> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let at = next.fetch_add(1, Relaxed);
+            let Some(args) = runs.get(at) else { return done };
+            done.push((at, count(args)));
+        }
+    };
+    let mut done: Vec<_> = thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..thread::available_parallelism().map_or(1, usize::from)).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect()
+    });
+    done.sort_unstable_by_key(|(at, _)| *at);
+    done.into_iter().map(|(_, works)| works).collect()
+}
+
+/// Runs this program with these arguments under callgrind, and tells what a unit of each of its works took.
+fn count(args: &[String]) -> Result<Works, String> {
     let dir = tempfile::tempdir().map_err(|e| format!("no temporary directory: {e}"))?;
     let out = dir.path().join("out");
     let program = env::current_exe().map_err(|e| format!("this program is nowhere: {e}"))?;
@@ -59,24 +91,34 @@ pub fn count(args: &[&str]) -> Result<Counts, String> {
     valgrind.args(["--quiet", "--tool=callgrind", "--collect-systime=yes", "--compress-strings=no"]);
     valgrind.args(FUNCTIONS.map(|(act, name)| format!("--{act}=counts::counted::{name}*")));
     valgrind.arg(format!("--callgrind-out-file={}", out.display())).arg(program).args(args);
-    let done = valgrind
-        .env(TUNABLES.0, TUNABLES.1)
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|e| format!("valgrind: {e}"))?;
-    let printed = String::from_utf8_lossy(&done.stdout);
-    let units: f64 = printed.trim().parse().map_err(|_| format!("{args:?} failed: {printed}"))?;
-    let profile =
-        fs::read_to_string(dir.path().join("out.2")).map_err(|e| format!("callgrind wrote nothing: {e}"))?;
-    let total = total(&profile).ok_or("callgrind wrote what is not understood")?;
-    if total.instructions == 0.0 {
-        return Err(format!("callgrind did not see these functions: {FUNCTIONS:?}"));
+    let done = valgrind.env(TUNABLES.0, TUNABLES.1).stderr(Stdio::inherit());
+    let done = done.output().map_err(|e| format!("valgrind: {e}"))?;
+    if !done.status.success() {
+        return Err(format!("{args:?} failed under valgrind: {}", done.status));
     }
-    Ok(Counts {
+    let printed = String::from_utf8_lossy(&done.stdout);
+    let of = |(work, line)| {
+        // Callgrind writes at each cut: first what came before the work.
+        let profile = fs::read_to_string(dir.path().join(format!("out.{}", 2 * (work + 1))));
+        let profile = profile.map_err(|e| format!("callgrind wrote nothing: {e}"))?;
+        of_unit(line, &profile).ok_or(format!("callgrind did not see {line:?}, or {FUNCTIONS:?}"))
+    };
+    printed.lines().enumerate().map(of).collect()
+}
+
+/// The name of a work, and what a unit of it took.
+fn of_unit(line: &str, profile: &str) -> Option<(String, Counts)> {
+    let mut columns = line.split('\t');
+    let (name, units, bytes) = (columns.next()?, columns.next()?, columns.next()?);
+    let (units, bytes): (f64, f64) = (units.parse().ok()?, bytes.parse().ok()?);
+    let total = total(profile).filter(|total| total.instructions > 0.0)?;
+    let of_unit = Counts {
         instructions: total.instructions / units,
         allocations: total.allocations / units,
         calls: total.calls / units,
-    })
+        bytes: bytes / units,
+    };
+    Some((name.into(), of_unit))
 }
 
 /// The sums of a profile.
@@ -100,5 +142,5 @@ fn total(profile: &str) -> Option<Counts> {
         }
     }
     let calls = sums.get("sysCount").copied().unwrap_or_default() - clocks;
-    Some(Counts { instructions: *sums.get("Ir")?, allocations, calls })
+    Some(Counts { instructions: *sums.get("Ir")?, allocations, calls, bytes: 0.0 })
 }

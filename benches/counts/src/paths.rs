@@ -11,8 +11,8 @@ use crate::counted::counted;
 use crate::fixture::{Fixture, Operation, channel, payload, random, user};
 use crate::steady::SteadyEnv;
 
-/// A path by name, what its unit is, and what makes a store, does the work and tells how many units that were.
-type Path = (&'static str, &'static str, fn() -> u64);
+/// A path by name, what its unit is, and what makes a store and does the work.
+type Path = (&'static str, &'static str, fn());
 
 /// All paths.
 pub const PATHS: [Path; 17] = [
@@ -42,10 +42,10 @@ const USERS: u64 = 1024;
 /// How often a read is repeated.
 const READS: u64 = 100;
 
-/// Does the work of a path, and prints how many units that were.
+/// Does the work of a path.
 pub fn run(name: &str) -> Result<(), String> {
     let (_, _, work) = PATHS.iter().find(|path| path.0 == name).ok_or(format!("no path {name:?}"))?;
-    println!("{}", work());
+    work();
     Ok(())
 }
 
@@ -75,53 +75,40 @@ fn id(n: u64) -> String {
     format!("{:032x}", u128::from(random(n)) << 64 | u128::from(n))
 }
 
-/// Commits batches, the first of which is not counted.
-fn commit(store: &Store, batches: &[Batch]) {
-    let commit = |batch| drop(store.commit(batch).expect("a commit"));
-    let (first, counted_ones) = batches.split_first().expect("a batch");
-    commit(first);
-    counted(|| counted_ones.iter().for_each(commit));
-}
-
-/// Batches of so many operations for at least 4,096 of them, and one that is not counted.
-fn batches(size: u64, mut operation: impl FnMut(&mut Batch, u64)) -> (Vec<Batch>, u64) {
+/// Commits batches of so many operations for at least 4,096 of them, and one before that is not counted.
+fn commit(store: &Store, size: u64, mut operation: impl FnMut(&mut Batch, u64)) {
     let count = (4096 / size).max(2);
     let batches = (0..=count).map(|batch| {
         let mut operations = Batch::new();
         (batch * size..(batch + 1) * size).for_each(|n| operation(&mut operations, n));
         operations
     });
-    (batches.collect(), count * size)
+    let batches: Vec<Batch> = batches.collect();
+    let commit = |batch| drop(store.commit(batch).expect("a commit"));
+    let (first, counted_ones) = batches.split_first().expect("a batch");
+    commit(first);
+    counted(store, "", count * size, || counted_ones.iter().for_each(commit));
 }
 
-fn append(size: u64, with: fn(Draft, u64) -> Draft) -> u64 {
-    let fixture = store();
-    let (batches, messages) = batches(size, |batch, n| {
+fn append(size: u64, with: fn(Draft, u64) -> Draft) {
+    commit(&store().store, size, |batch, n| {
         batch.append(channel(random(n) % CHANNELS), with(draft(n), n));
     });
-    commit(&fixture.store, &batches);
-    messages
 }
 
 /// New memberships: channels by turns, another user in each turn.
-fn join(size: u64) -> u64 {
-    let fixture = store();
-    let (batches, rows) = batches(size, |batch, n| {
+fn join(size: u64) {
+    commit(&store().store, size, |batch, n| {
         batch.join(channel(n % CHANNELS), user((random(n / CHANNELS) + n) % USERS));
     });
-    commit(&fixture.store, &batches);
-    rows
 }
 
 /// Messages to the channel of all users, of which one reads each.
-fn append_and_read(size: u64) -> u64 {
-    let fixture = store();
-    let (batches, pairs) = batches(size, |batch, n| {
+fn append_and_read(size: u64) {
+    commit(&store().store, size, |batch, n| {
         let group = channel(CHANNELS);
         batch.append(&group, draft(n)).read(&group, user(n % USERS), u64::MAX);
     });
-    commit(&fixture.store, &batches);
-    pairs
 }
 
 /// A store in which a user has so many conversations, spread over all channels, each with a message after the join.
@@ -133,22 +120,22 @@ fn conversations(count: u64) -> Fixture {
     fixture
 }
 
-fn list(count: u64, limit: usize) -> u64 {
+fn list(count: u64, limit: usize) {
     let fixture = conversations(count);
     let ask = || fixture.store.conversations(user(0)).limit(limit).list().expect("a list");
     assert_eq!(ask().entries.len(), limit.min(count as usize));
-    repeat(|_| _ = black_box(ask()))
+    repeat(&fixture.store, |_| _ = black_box(ask()));
 }
 
 /// What changed since a token after which some of the user's 200 channels got a message, and twenty others.
-fn since(changed: u64) -> u64 {
+fn since(changed: u64) {
     let fixture = conversations(200);
     let token = fixture.store.conversations(user(0)).list().expect("a list").as_of;
     fixture.fill((0..20).map(|n| append_to(40 * n + 1, n)));
     fixture.fill((0..changed).map(|n| append_to(4 * 40 * n, n)));
     let ask = || fixture.store.conversations(user(0)).since(&token).expect("an update");
     assert!(matches!(ask(), Update::Changes { changes, .. } if changes.len() as u64 == changed));
-    repeat(|_| _ = black_box(ask()))
+    repeat(&fixture.store, |_| _ = black_box(ask()));
 }
 
 /// How many channels and how many messages in each the histories have.
@@ -163,33 +150,34 @@ fn histories() -> Fixture {
     fixture
 }
 
-fn last() -> u64 {
+fn last() {
     let fixture = histories();
-    pages(20, |channel| fixture.store.history(channel).last(20).expect("a page").len())
+    pages(&fixture.store, 20, |channel| fixture.store.history(channel).last(20).expect("a page").len());
 }
 
-fn middle() -> u64 {
+fn middle() {
     let fixture = histories();
     let from = HISTORIES.1 / 2;
-    pages(50, |channel| fixture.store.history(channel).from(from).limit(50).list().expect("a page").len())
+    pages(&fixture.store, 50, |channel| {
+        fixture.store.history(channel).from(from).limit(50).list().expect("a page").len()
+    });
 }
 
 /// Reads pages of some channels, all of which were read before.
-fn pages(size: usize, page: impl Fn(&str) -> usize) -> u64 {
+fn pages(store: &Store, size: usize, page: impl Fn(&str) -> usize) {
     let channels: Vec<String> = (0..READS).map(|n| channel(random(n) % HISTORIES.0)).collect();
     assert!(channels.iter().all(|channel| page(channel) == size));
-    repeat(|n| _ = black_box(page(&channels[n as usize])))
+    repeat(store, |n| _ = black_box(page(&channels[n as usize])));
 }
 
-fn head() -> u64 {
+fn head() {
     let fixture = store();
     let channels: Vec<Bytes> = (0..READS).map(|n| channel(random(n) % CHANNELS).into()).collect();
-    repeat(|n| _ = black_box(fixture.store.head(&channels[n as usize]).expect("a head")))
+    repeat(&fixture.store, |n| _ = black_box(fixture.store.head(&channels[n as usize]).expect("a head")));
 }
 
 /// Does a read some times.
-fn repeat(read: impl Fn(u64)) -> u64 {
+fn repeat(store: &Store, read: impl Fn(u64)) {
     read(0);
-    counted(|| (0..READS).for_each(&read));
-    READS
+    counted(store, "", READS, || (0..READS).for_each(&read));
 }

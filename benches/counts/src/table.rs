@@ -4,12 +4,11 @@
 //! compiler makes other instructions: then all is printed, and nothing is a failure.
 
 use std::fmt::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
-use std::{fs, thread};
 
-use crate::counted::{Counts, count};
+use crate::counted::{Counts, count_all};
 use crate::paths::PATHS;
 
 /// By how much a number may differ from the kept one, as a part of it.
@@ -30,7 +29,7 @@ pub fn compare(file: &Path) -> Result<(), String> {
     let same_compiler = kept.lines().any(|line| line.strip_prefix("# rustc\t") == Some(&compiler()));
     let kept = rows(&kept)?;
     let (mut more, mut renew) = (Vec::new(), Vec::new());
-    print_line("", "for each", ["instructions", "allocations", "system calls"].map(Into::into));
+    print_line("", "for each", ["instructions", "allocations", "system calls", "log bytes"].map(Into::into));
     for Row { path, unit, counts } in all()? {
         let before = kept.iter().find(|kept| kept.path == path).map(|kept| kept.counts);
         let pairs = counts.pairs(before);
@@ -60,55 +59,45 @@ pub fn compare(file: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn print_line(path: &str, unit: &str, columns: [String; 3]) {
-    let [instructions, allocations, calls] = columns;
-    println!("{path:<42} {unit:>10} {instructions:>19} {allocations:>17} {calls:>17}");
+fn print_line(path: &str, unit: &str, columns: [String; 4]) {
+    let [instructions, allocations, calls, bytes] = columns;
+    println!("{path:<42} {unit:>10} {instructions:>19} {allocations:>17} {calls:>17} {bytes:>17}");
 }
 
 /// Writes the numbers of now.
 pub fn renew(file: &Path) -> Result<(), String> {
     let commit = output("git", &["describe", "--always", "--dirty=, changed"])?;
     let mut text = format!("# rustc\t{}\n# commit\t{commit}\n", compiler());
-    text += "# what\teach\tinstructions\tallocations\tsystem calls\n";
-    for Row { path, unit, counts: Counts { instructions, allocations, calls } } in all()? {
-        writeln!(text, "{path}\t{unit}\t{instructions:.0}\t{allocations:.2}\t{calls:.2}").expect("room");
+    text += "# what\teach\tinstructions\tallocations\tsystem calls\tbytes of the log\n";
+    for Row { path, unit, counts: Counts { instructions, allocations, calls, bytes } } in all()? {
+        let line = format!("{path}\t{unit}\t{instructions:.0}\t{allocations:.2}\t{calls:.2}\t{bytes:.1}");
+        writeln!(text, "{line}").expect("room");
     }
     fs::write(file, &text).map_err(|e| format!("{}: {e}", file.display()))?;
     print!("{text}");
     Ok(())
 }
 
-/// Counts all paths, two at a time where there are two cores.
+/// Counts all paths.
 fn all() -> Result<Vec<Row>, String> {
-    let next = Mutex::new(PATHS.iter().enumerate());
-    let rows = Mutex::new(Vec::new());
-    let work = || {
-        loop {
-            let taken = next.lock().expect("no panic").next();
-            let Some((at, (path, unit, _))) = taken else { break };
-            let counts = count(&["one", path]).map_err(|e| format!("{path}: {e}"));
-            let row = counts.map(|counts| Row { path: (*path).into(), unit: (*unit).into(), counts });
-            rows.lock().expect("no panic").push((at, row));
-        }
+    let runs: Vec<_> = PATHS.iter().map(|(path, ..)| vec!["one".into(), (*path).into()]).collect();
+    let counted = PATHS.iter().zip(count_all(&runs)?);
+    let row = |((path, unit, _), works): (&(_, _, _), Vec<(String, Counts)>)| {
+        let [(_, counts)] = works[..] else { return Err(format!("{path}: {} works", works.len())) };
+        Ok(Row { path: String::from(*path), unit: String::from(*unit), counts })
     };
-    thread::scope(|scope| {
-        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(work);
-        }
-    });
-    let mut rows = rows.into_inner().expect("no panic");
-    rows.sort_unstable_by_key(|(at, _)| *at);
-    rows.into_iter().map(|(_, row)| row).collect()
+    counted.map(row).collect()
 }
 
 impl Counts {
     /// Each number beside the one before, or beside itself if there was none.
-    fn pairs(self, before: Option<Counts>) -> [(f64, f64); 3] {
+    fn pairs(self, before: Option<Counts>) -> [(f64, f64); 4] {
         let before = before.unwrap_or(self);
         [
             (self.instructions, before.instructions),
             (self.allocations, before.allocations),
             (self.calls, before.calls),
+            (self.bytes, before.bytes),
         ]
     }
 }
@@ -132,7 +121,8 @@ fn row(line: &str) -> Option<Row> {
     let mut columns = line.split('\t');
     let (path, unit) = (columns.next()?.into(), columns.next()?.into());
     let mut number = || columns.next()?.parse().ok();
-    let counts = Counts { instructions: number()?, allocations: number()?, calls: number()? };
+    let counts =
+        Counts { instructions: number()?, allocations: number()?, calls: number()?, bytes: number()? };
     Some(Row { path, unit, counts })
 }
 
