@@ -875,6 +875,67 @@ fn the_demo_shows_a_list_and_the_costs() {
     assert!(ran.lines().iter().any(|line| line.contains("Write mode")), "{ran:?}");
 }
 
+#[test]
+fn a_bench_tells_each_work_and_compares_with_an_earlier_run() {
+    let place = Place::new();
+    let store = place.store().into_os_string().into_string().unwrap();
+    let bench = |more: &[&str]| run(&[&["bench", "--messages", "2000"], more].concat());
+    let first = bench(&["--dir", &store, "--json"]);
+    let works = first.json();
+    let names: Vec<_> = works.iter().map(|line| line["work"].as_str().unwrap()).collect();
+    for name in [
+        "append, 256 in a commit, buffered",
+        "append, durable",
+        "append, durable, 64 threads",
+        "append and mark as read, buffered",
+        "join, 4,096 in a commit, buffered",
+        "list, first 50 of 200 conversations",
+        "list, first 50 of 2,000 conversations",
+        "since, 5 changed of 200 conversations",
+        "history, last 20",
+        "history, 50 from the middle",
+        "open",
+    ] {
+        assert_eq!(names.iter().filter(|known| **known == name).count(), 1, "{name}");
+    }
+    for line in &works {
+        assert!(line["units"].as_u64() > Some(0) && line["call_nanos"].is_u64(), "{line}");
+        assert_eq!((line["messages"].as_u64(), line.get("ratio")), (Some(2000), None));
+    }
+    // The store is kept, with what was said of it.
+    assert!(place.json("stat", &[])[0]["messages"].as_u64().unwrap() > 2000);
+    assert!(place.json("verify", &[]).iter().all(|line| line.get("file").is_none()));
+    assert!(bench(&["--dir", &store]).failed(1).contains("not empty"));
+
+    // What a run printed is compared with by the next, whose own lines serve one after it.
+    let earlier = place.file("earlier.jsonl", first.out.as_bytes());
+    let other = place.dir.path().join("other").into_os_string().into_string().unwrap();
+    let second = bench(&["--dir", &other, "--json", "--against", &earlier]);
+    for (line, before) in second.json().iter().zip(&works) {
+        assert_eq!((&line["work"], &line["before"]), (&before["work"], &before["nanos"]));
+        let [now, before] = [line, before].map(|line| line["nanos"].as_u64().unwrap());
+        assert!((line["ratio"].as_f64().unwrap() - now as f64 / before.max(1) as f64).abs() < 1e-9);
+    }
+    let later = place.file("later.jsonl", second.out.as_bytes());
+    let more = bench(&["--messages", "3000", "--against", &later]);
+    assert_eq!(more.status, 2, "an option twice: {more:?}");
+    let refused = run(&["bench", "--messages", "3000", "--against", &later]);
+    assert!(refused.failed(1).contains("measured with --messages 2000"), "{refused:?}");
+    let foreign = place.file("foreign", b"{\"lines\":1}\n");
+    assert!(bench(&["--against", &foreign]).failed(1).contains("bench --json"));
+}
+
+#[test]
+fn a_bench_without_a_directory_leaves_none() {
+    let here = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chanlog"));
+    let ran = command.args(["bench", "--messages", "1000"]).current_dir(here.path()).output().unwrap();
+    let (out, err) = (String::from_utf8(ran.stdout).unwrap(), String::from_utf8(ran.stderr).unwrap());
+    assert!(ran.status.success() && err.is_empty(), "{err}");
+    assert!(out.contains("history, last 20") && !out.contains("ratio"), "{out}");
+    assert_eq!(fs::read_dir(here.path()).unwrap().count(), 0);
+}
+
 /// The most memory that a process that still runs has held, in MiB.
 #[cfg(target_os = "linux")]
 fn peak(child: &Child) -> u64 {

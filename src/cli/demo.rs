@@ -2,7 +2,6 @@
 //!
 //! The day depends on the seed only, so that two runs can be compared.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,8 +11,10 @@ use indicatif::HumanCount;
 use crate::conversations::{self, Entry};
 use crate::experiment;
 use crate::failure::{Failure, Result};
+use crate::open;
 use crate::output::Output;
 use crate::progress;
+use crate::random::Random;
 use crate::text;
 
 /// Fill a fresh store with a day of chat, list a user's conversations, and measure what a message into a large group costs
@@ -76,7 +77,8 @@ pub fn run(args: &Args) -> Result {
     let temporary = tempfile::Builder::new().prefix("chanlog-demo-").tempdir();
     let temporary = temporary.map_err(|e| Failure::told(format!("no temporary directory: {e}")))?;
     let dir = args.store.as_deref().unwrap_or(temporary.path());
-    check_fresh(dir)?;
+    // The demonstration writes a million names, which nobody wants among their own.
+    open::check_fresh(dir)?;
     let store = Store::open(dir)?;
     let mut out = Output::new();
     let mut day = Day::new(args.seed);
@@ -89,45 +91,6 @@ pub fn run(args: &Args) -> Result {
     experiment::run(&store, &args.groups, &mut out, args.json)?;
     store.close()?;
     Ok(out.flush()?)
-}
-
-/// The demonstration writes a million names, which nobody wants among their own.
-fn check_fresh(dir: &Path) -> Result {
-    if fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(Failure::told(format!(
-            "{} is not empty; the demo needs a fresh directory",
-            dir.display()
-        )));
-    }
-    Ok(())
-}
-
-/// A generator of numbers that looks random and depends on its seed only: SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `n`, which is not 0.
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-
-    /// A number below `n`; low ones come more often, as a few people and channels do most of the talking.
-    fn skewed(&mut self, n: usize) -> usize {
-        let unit = (self.next() >> 11) as f64 / (1u64 << 53) as f64;
-        ((unit * unit * unit) * n as f64) as usize
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
 }
 
 struct Channel {
@@ -147,7 +110,7 @@ struct Day {
 
 impl Day {
     fn new(seed: u64) -> Day {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let channels = (0..CHANNELS).map(|number| channel(number, &mut random)).collect();
         Day { random, channels, messages: 0, changes: 0 }
     }
@@ -319,16 +282,8 @@ mod tests {
     }
 
     #[test]
-    fn numbers_stay_in_their_range() {
-        let mut random = Random(7);
-        for n in 1..1000 {
-            assert!(random.below(n) < n && random.skewed(n) < n);
-        }
-    }
-
-    #[test]
     fn the_times_are_those_of_one_day() {
-        let times = times(&mut Random(1), 1000);
+        let times = times(&mut Random::new(1), 1000);
         assert!(times.is_sorted());
         assert!(times[0] >= MIDNIGHT && times[999] < MIDNIGHT + 86_400_000);
     }

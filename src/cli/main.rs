@@ -7,6 +7,7 @@
 
 mod annotations;
 mod backup;
+mod bench;
 mod changes;
 mod channel;
 mod compact;
@@ -28,11 +29,13 @@ mod message;
 mod open;
 mod output;
 mod progress;
+mod random;
 mod receipts;
 mod repair;
 mod set;
 mod shell;
 mod stat;
+mod stopwatch;
 mod text;
 mod unread;
 mod user;
@@ -56,6 +59,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Demo(demo::Args),
+    Bench(bench::Args),
     Import(import::Args),
     Export(export::Args),
     Conversations(conversations::Args),
@@ -94,6 +98,7 @@ fn main() -> ExitCode {
 fn run(command: &Command) -> Result {
     match command {
         Command::Demo(args) => demo::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Import(args) => import::run(args),
         Command::Export(args) => export::run(args),
         Command::Conversations(args) => conversations::run(args),

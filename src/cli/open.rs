@@ -31,3 +31,11 @@ pub fn check(dir: &Path) -> Result {
 pub fn name(argument: &OsStr) -> &[u8] {
     argument.as_encoded_bytes()
 }
+
+/// A command that makes a store of its own needs a directory that is absent or empty.
+pub fn check_fresh(dir: &Path) -> Result {
+    match fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
+        true => Err(Failure::told(format!("{} is not empty; a fresh directory is needed", dir.display()))),
+        false => Ok(()),
+    }
+}
