@@ -2,14 +2,13 @@
 //! times in [`counted`].
 
 use std::hint::black_box;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use chanlog::{Batch, Draft, Durability, Options, Store, Update};
+use chanlog::{Batch, Draft, Store, Update};
 
 use crate::counted::counted;
-use crate::fixture::{Fixture, Operation, channel, payload, random, user};
-use crate::steady::SteadyEnv;
+use crate::fixture::{Fixture, Operation, channel, random, user};
+use crate::stores::{USERS, append_to, draft, id, options};
 
 /// A path by name, what its unit is, and what makes a store and does the work.
 type Path = (&'static str, &'static str, fn());
@@ -37,8 +36,6 @@ pub const PATHS: [Path; 17] = [
 
 /// How many channels a store has.
 const CHANNELS: u64 = 1024;
-/// How many users have sent or joined something.
-const USERS: u64 = 1024;
 /// How often a read is repeated.
 const READS: u64 = 100;
 
@@ -49,30 +46,12 @@ pub fn run(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Nothing runs in the background, and two runs do the same.
-fn options() -> Options {
-    Options::new().background(false).durability(Durability::Buffered).env(Arc::new(SteadyEnv::default()))
-}
-
 /// A store whose channels and users are known, with two messages in each channel.
 fn store() -> Fixture {
     let fixture = Fixture::new(options());
     fixture.fill((0..2 * CHANNELS).map(|n| append_to(n % CHANNELS, n)));
     fixture.fill((0..USERS).map(|n| Operation::Join(channel(CHANNELS), user(n))));
     fixture
-}
-
-fn append_to(place: u64, n: u64) -> Operation {
-    Operation::Append(channel(place), draft(n))
-}
-
-/// The `n`-th message, by a user whom the store knows.
-fn draft(n: u64) -> Draft {
-    Draft::new(user(random(n) % USERS), 1_780_000_000_000 + n as i64, payload(n))
-}
-
-fn id(n: u64) -> String {
-    format!("{:032x}", u128::from(random(n)) << 64 | u128::from(n))
 }
 
 /// Commits batches of so many operations for at least 4,096 of them, and one before that is not counted.
