@@ -899,7 +899,10 @@ fn a_bench_tells_each_work_and_compares_with_an_earlier_run() {
         assert_eq!(names.iter().filter(|known| **known == name).count(), 1, "{name}");
     }
     for line in &works {
-        assert!(line["units"].as_u64() > Some(0) && line["call_nanos"].is_u64(), "{line}");
+        assert!(
+            line["units"].as_u64() > Some(0) && line["half_nanos"].as_u64() <= line["most_nanos"].as_u64(),
+            "{line}"
+        );
         assert_eq!((line["messages"].as_u64(), line.get("ratio")), (Some(2000), None));
     }
     // The store is kept, with what was said of it.

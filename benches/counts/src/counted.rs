@@ -150,3 +150,11 @@ fn total(profile: &str) -> Option<Counts> {
     let calls = sums.get("sysCount").copied().unwrap_or_default() - clocks;
     Some(Counts { instructions: *sums.get("Ir")?, allocations, calls, bytes: 0.0 })
 }
+
+/// A number without a fraction, its digits in groups of three.
+pub fn whole(number: f64) -> String {
+    let digits = format!("{number:.0}");
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    groups.join(",")
+}

@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use chanlog::{Batch, Store, SyncToken};
 
-use crate::counted::{Works, count_all, counted};
+use crate::counted::{Works, count_all, counted, whole};
 use crate::fixture::{Fixture, Operation, channel, random, user};
 use crate::stores::{append_to, draft, id, options};
 
@@ -25,32 +25,25 @@ const GROWTHS: [Growth; 6] = [
 /// How often a call is counted.
 const TIMES: u64 = 64;
 
-/// Counts all, and prints a table of each growth.
-pub fn print() -> Result<(), String> {
+/// Counts all, and makes a table of each growth.
+pub fn tables() -> Result<String, String> {
     let runs = GROWTHS.iter().flat_map(|(what, sizes, _)| {
         sizes.map(|size| vec!["growth".to_owned(), (*what).to_owned(), size.to_string()])
     });
     let counts = count_all(&runs.collect::<Vec<_>>())?;
-    for ((what, sizes, _), works) in GROWTHS.iter().zip(counts.chunks(4)) {
-        print_table(what, sizes, works);
-    }
-    Ok(())
+    let tables =
+        GROWTHS.iter().zip(counts.chunks(4)).map(|((what, sizes, _), works)| table(what, sizes, works));
+    Ok(tables.collect::<Vec<_>>().join("\n"))
 }
 
-fn print_table(what: &str, sizes: &[u64; 4], works: &[Works]) {
-    println!("\n| {what} | {} |\n|---|---:|---:|---:|---:|", sizes.map(grouped).join(" | "));
+fn table(what: &str, sizes: &[u64; 4], works: &[Works]) -> String {
+    let sizes = sizes.map(|size| whole(size as f64)).join(" | ");
+    let mut text = format!("| {what} | {sizes} |\n|---|---:|---:|---:|---:|\n");
     for (at, (name, _)) in works[0].iter().enumerate() {
-        let counts: Vec<_> = works.iter().map(|works| grouped(works[at].1.instructions as u64)).collect();
-        println!("| {name} | {} |", counts.join(" | "));
+        let counts: Vec<_> = works.iter().map(|works| whole(works[at].1.instructions)).collect();
+        text += &format!("| {name} | {} |\n", counts.join(" | "));
     }
-}
-
-/// A number with its digits in groups of three.
-fn grouped(number: u64) -> String {
-    match number {
-        0..1_000 => number.to_string(),
-        _ => format!("{},{:03}", grouped(number / 1_000), number % 1_000),
-    }
+    text
 }
 
 /// Counts a growth at a size, in this process.
