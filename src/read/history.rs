@@ -6,7 +6,7 @@ use std::ops::{ControlFlow, RangeInclusive};
 use bytes::Bytes;
 
 use super::alterations::Alterations;
-use super::{At, Senders};
+use super::{At, Senders, payload_len};
 use crate::error::Result;
 use crate::files::record::Record;
 use crate::kernel::View;
@@ -15,6 +15,9 @@ use crate::model::ids::{ChannelId, UserId};
 use crate::model::member::own::Own;
 use crate::model::membership::key;
 use crate::model::message::Message;
+
+/// A list has room for so many messages at once, or for all that it may have: a page of an app's.
+const PAGE: usize = 32;
 
 /// A range of a channel's messages, to be read. Made by [`Store::history`](crate::Store::history).
 #[derive(Clone, Debug)]
@@ -146,7 +149,7 @@ impl<'a> History<'a> {
     pub fn list(self) -> Result<Vec<Message>> {
         let kernel = self.at.kernel();
         kernel.timed(Measured::History, || {
-            let mut messages = Vec::new();
+            let mut messages = Vec::with_capacity(self.limit.min(PAGE));
             self.visit(&mut |message| {
                 messages.push(message);
                 Ok(ControlFlow::Continue(()))
@@ -182,11 +185,12 @@ impl<'a> History<'a> {
                 return Ok(ControlFlow::Continue(()));
             }
             let altered = alterations.of(record.mark.seq)?;
-            bytes += senders.len(record, altered)? as u64;
+            let state = senders.state(record, altered)?;
+            bytes += payload_len(state, record, altered) as u64;
             let mut done = count.get() > 0 && bytes > self.bytes;
             if !done {
                 count.set(count.get() + 1);
-                let message = senders.message(record_bytes, record, altered)?;
+                let message = senders.message_in(state, record_bytes, record, altered)?;
                 done = visit(message)?.is_break() || count.get() == self.limit;
             }
             ended.set(done);

@@ -90,6 +90,15 @@ impl Classes {
 /// How many names are remembered. A name costs little more to look up than to remember, so that a few do.
 const NAMES: usize = 16;
 
+/// The length of the payload that a message in a state has for who reads it.
+fn payload_len(state: MessageState, record: &Record<'_>, altered: Option<&Alteration>) -> usize {
+    match (state, altered) {
+        (MessageState::Sent, _) => record.payload.len(),
+        (MessageState::Edited { .. }, Some(altered)) => altered.payload.len(),
+        _ => 0,
+    }
+}
+
 /// Turns records into messages, and remembers recent senders.
 struct Senders<'a> {
     view: &'a View,
@@ -148,16 +157,6 @@ impl<'a> Senders<'a> {
         })
     }
 
-    /// The length of the payload that a message has for who reads it.
-    fn len(&mut self, record: &Record<'_>, altered: Option<&Alteration>) -> Result<usize> {
-        let state = self.state(record, altered)?;
-        Ok(match (state, altered) {
-            (MessageState::Sent, _) => record.payload.len(),
-            (MessageState::Edited { .. }, Some(altered)) => altered.payload.len(),
-            _ => 0,
-        })
-    }
-
     /// The message of a record that borrows a part of `bytes`; the message shares it. `altered` is what became of it.
     fn message(
         &mut self,
@@ -166,6 +165,17 @@ impl<'a> Senders<'a> {
         altered: Option<&Alteration>,
     ) -> Result<Message> {
         let state = self.state(record, altered)?;
+        self.message_in(state, bytes, record, altered)
+    }
+
+    /// The same, given its state.
+    fn message_in(
+        &mut self,
+        state: MessageState,
+        bytes: &Bytes,
+        record: &Record<'_>,
+        altered: Option<&Alteration>,
+    ) -> Result<Message> {
         let payload = match (state, altered) {
             (MessageState::Sent, _) => record::share(bytes, record.payload),
             (MessageState::Edited { .. }, Some(altered)) => self.view.bytes_of(&altered.payload)?,
