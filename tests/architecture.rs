@@ -477,3 +477,24 @@ fn nothing_is_left_undone_or_skipped() {
         }
     }
 }
+
+#[test]
+fn every_call_of_a_store_and_of_a_batch_has_its_cost_in_the_design() {
+    let design = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("DESIGN.md")).unwrap();
+    let (_, costs) = design.split_once("## 18. What each call costs").unwrap();
+    let told: BTreeSet<&str> = costs.split('`').skip(1).step_by(2).flat_map(words).collect();
+    let mut count = 0;
+    for source in sources("src") {
+        let of_store = ["store/mod.rs", "store/apply.rs", "store/erasures.rs"].contains(&&*source.path);
+        let words = source.words();
+        for call in words.windows(5).filter(|call| call[..2] == ["pub", "fn"] && call[3] == "(") {
+            let receiver = &words[words.iter().position(|word| word.as_ptr() == call[4].as_ptr()).unwrap()..];
+            let of_batch = source.path.starts_with("model/ops/") && receiver[..3] == ["&", "mut", "self"];
+            if of_batch || of_store && receiver[..2] == ["&", "self"] {
+                assert!(told.contains(call[2]), "{}: {}", source.path, call[2]);
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 80, "{count} calls");
+}

@@ -370,7 +370,8 @@ fn limited(asked: &Asked) -> usize {
 }
 
 fn fed(asked: &Asked) -> usize {
-    asked.store.feed().channel(group()).map(|event| event.expect("an event")).count()
+    let events = asked.store.feed().channel(group()).collect::<chanlog::Result<Vec<_>>>();
+    events.expect("events").len()
 }
 
 fn reads(sealed: bool) {
