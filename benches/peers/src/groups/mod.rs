@@ -1,0 +1,164 @@
+//! How each group of works is done: in a process of its own, with one store.
+//!
+//! Where answers are read, the same questions are asked twice: first each answer is summed up, which warms the caches too, and then
+//! the time is taken.
+
+mod build;
+mod durable;
+mod lists;
+mod mixed;
+mod opening;
+mod reads;
+mod spread;
+mod writes;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::engines::{Durability, Engine, Kind};
+use crate::works::{Group, Measure};
+use crate::world::{Scale, World};
+
+/// What a process has to do.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Task {
+    pub kind: Kind,
+    pub group: Group,
+    /// Of [`Group::Kill`]: whether to fill the store and wait for the end.
+    pub fill: bool,
+    pub dir: PathBuf,
+    pub scale: Scale,
+    pub seed: u64,
+}
+
+/// What a process says when it may be killed.
+pub const READY: &str = "ready";
+
+pub fn run(task: Task) -> Result<Vec<Measure>> {
+    let Task { kind, group, fill, dir, scale, seed } = task;
+    let mut bench = Bench { kind, dir, world: World::new(scale, seed), measures: Vec::new() };
+    match group {
+        Group::Build => build::run(&mut bench),
+        Group::Open => opening::run(&mut bench),
+        Group::Read => reads::run(&mut bench),
+        Group::List => lists::run(&mut bench),
+        Group::Write => writes::run(&mut bench),
+        Group::Durable => durable::run(&mut bench),
+        Group::Kill if fill => opening::fill_and_wait(&bench),
+        Group::Kill => opening::after_kill(&mut bench),
+        Group::Spread => spread::run(&mut bench),
+        Group::Mixed => mixed::run(&mut bench),
+    }?;
+    Ok(bench.measures)
+}
+
+struct Bench {
+    kind: Kind,
+    dir: PathBuf,
+    world: World,
+    measures: Vec<Measure>,
+}
+
+impl Bench {
+    /// The store that the group `Build` filled.
+    fn filled(&self) -> Result<Box<dyn Engine>> {
+        self.kind.open(&self.dir.join("filled"), Durability::Buffered, self.expected())
+    }
+
+    /// About how many bytes the filled store is given.
+    fn expected(&self) -> u64 {
+        self.world.scale.messages * 3 / 2 * 280
+    }
+
+    fn fresh(&self, name: &str) -> Result<PathBuf> {
+        let dir = self.dir.join(name);
+        if dir.exists() {
+            fs::remove_dir_all(&dir)?;
+        }
+        fs::create_dir_all(&dir)?;
+        Ok(dir)
+    }
+
+    fn note(&mut self, work: &str, value: f64, sum: Option<String>) {
+        self.measures.push(Measure { work: work.to_owned(), value, sum });
+    }
+
+    /// Asks `count` questions: the mean time of one in microseconds.
+    fn questions(
+        &mut self,
+        work: &str,
+        count: u64,
+        ask: impl Fn(u64, &mut Digest) -> Result<()>,
+    ) -> Result<()> {
+        let mut check = Digest::checking();
+        (0..count).try_for_each(|n| ask(n, &mut check))?;
+        let mut touch = Digest::touching();
+        let begin = Instant::now();
+        (0..count).try_for_each(|n| ask(n, &mut touch))?;
+        let time = begin.elapsed();
+        std::hint::black_box(touch.count());
+        self.note(work, micros(time) / count as f64, Some(check.sum()));
+        Ok(())
+    }
+
+    /// The sum over the ends of some channels.
+    fn ends(&self, engine: &dyn Engine, channels: impl Iterator<Item = u64>) -> Result<String> {
+        let mut digest = Digest::checking();
+        for channel in channels {
+            digest.numbers(&[engine.last_seq(channel)?]);
+            engine.last(channel, 20, &mut digest)?;
+        }
+        Ok(digest.sum())
+    }
+
+    /// Some channels, the same for each store.
+    fn sample(&self, count: u64) -> impl Iterator<Item = u64> + use<> {
+        let mut random = self.world.random("sample", 0);
+        let channels: Vec<_> = (0..count).map(|_| self.world.busy(&mut random)).collect();
+        channels.into_iter()
+    }
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+/// The time that a processor worked: for this process, or this thread.
+fn worked(clock: ClockId) -> f64 {
+    let time = clock_gettime(clock);
+    time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3
+}
+
+/// How many bytes this process gave to the disk, or will when pages are written back.
+fn written() -> Result<u64> {
+    let counts = fs::read_to_string("/proc/self/io")?;
+    let line = counts.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    Ok(line.context("a count of written bytes")?.parse()?)
+}
+
+/// How many bytes of the disk a directory takes.
+fn taken(dir: &Path) -> Result<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let mut sum = 0;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        sum += if meta.is_dir() { taken(&entry.path())? } else { meta.blocks() * 512 };
+    }
+    Ok(sum)
+}
