@@ -23,7 +23,7 @@ const PACKAGES: [&str; 10] = [
     "raft-engine",
 ];
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 pub struct Machine {
     pub date: String,
     pub command: String,

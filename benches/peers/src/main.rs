@@ -8,6 +8,8 @@ mod limits;
 mod machine;
 mod report;
 mod run;
+#[cfg(test)]
+mod tests;
 mod text;
 mod works;
 mod world;

@@ -12,6 +12,7 @@ use crate::chart;
 use crate::engines::Kind;
 use crate::run::{Plan, Results};
 use crate::works::{Group, Unit, WORKS, Work, three};
+use crate::world::Scale;
 
 /// Values of several rounds.
 pub struct Summary {
@@ -81,26 +82,26 @@ fn markdown(plan: &Plan, results: &Results) -> Result<String> {
     let mut text = String::new();
     let machine = &results.machine;
     writeln!(text, "# chanlog and other stores\n")?;
-    writeln!(
-        text,
-        "{}, `{}`: {}, {} cores, {} of memory, Linux {}, {}. Load of the machine (1, 5, 15 minutes) at the beginning {}, in the end \
-         {}. Scale {}: {} messages over {} channels by Zipf, half as many again when all channels exist; {} rounds, seed {}.\n",
-        machine.date,
-        machine.command,
-        machine.processor,
-        machine.cores,
-        machine.memory,
-        machine.kernel,
-        machine.file_system,
-        results.load[0],
-        results.load[1],
-        plan.scale.name,
-        plan.scale.messages,
-        plan.scale.channels,
-        plan.rounds,
-        plan.seed,
-    )?;
-    writeln!(text, "chanlog is of commit {}. {}.\n", machine.commit, machine.versions.join(", "))?;
+    let Scale { name, messages, channels, .. } = &plan.scale;
+    let facts = [
+        ("when", machine.date.clone()),
+        ("command", format!("`{}`", machine.command)),
+        ("machine", format!("{}, {} cores, {} of memory", machine.processor, machine.cores, machine.memory)),
+        ("system", format!("Linux {}, {}", machine.kernel, machine.file_system)),
+        (
+            "load (1, 5, 15 minutes)",
+            format!("{} at the beginning, {} in the end", results.load[0], results.load[1]),
+        ),
+        (
+            "scale",
+            format!("{name}: {messages} messages over {channels} channels by Zipf, and half as many again"),
+        ),
+        ("rounds, seed", format!("{}, {}", plan.rounds, plan.seed)),
+        ("versions", format!("chanlog of commit {}; {}", machine.commit, machine.versions.join(", "))),
+    ];
+    writeln!(text, "| | |\n|---|---|")?;
+    facts.iter().try_for_each(|(name, fact)| writeln!(text, "| {name} | {fact} |"))?;
+    writeln!(text)?;
     match results.failures.is_empty() {
         true => writeln!(text, "All stores gave the same answers, in all rounds.\n")?,
         false => results.failures.iter().try_for_each(|failure| writeln!(text, "**{failure}**\n"))?,

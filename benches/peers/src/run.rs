@@ -29,6 +29,7 @@ pub struct Plan {
 }
 
 /// What came out, of each work and store by round; a round that failed is left out.
+#[derive(Default)]
 pub struct Results {
     pub machine: Machine,
     /// The load of the machine at the beginning and in the end.
@@ -40,7 +41,7 @@ pub struct Results {
 
 impl Plan {
     /// Which groups are done for a store, in order.
-    fn groups_of(&self, kind: Kind) -> Vec<Group> {
+    pub fn groups_of(&self, kind: Kind) -> Vec<Group> {
         let asked = |group: &Group| self.groups.contains(group);
         let fills = self.groups.iter().any(|group| group.needs_build());
         let all = Group::ALL.into_iter().filter(|group| asked(group) || *group == Group::Build && fills);
@@ -54,7 +55,7 @@ impl Plan {
 }
 
 /// Whether a group makes sense for a store.
-fn does(kind: Kind, group: Group) -> bool {
+pub fn does(kind: Kind, group: Group) -> bool {
     match kind {
         Kind::ChanlogSealed => matches!(group, Group::Build | Group::Open | Group::Read | Group::List),
         Kind::ChanlogLog => matches!(group, Group::Build | Group::Read | Group::List | Group::Kill),
@@ -71,9 +72,7 @@ pub fn run(plan: &Plan) -> Result<Results> {
     let mut results = Results {
         machine: Machine::of(&plan.dir)?,
         load: [Machine::load()?, String::new()],
-        limits: Vec::new(),
-        values: BTreeMap::new(),
-        failures: Vec::new(),
+        ..Results::default()
     };
     for round in 0..plan.rounds {
         progress.step(format!("round {}: the machine's limits", round + 1));
@@ -105,10 +104,10 @@ pub fn run(plan: &Plan) -> Result<Results> {
 
 /// What each work was answered first, and by whom.
 #[derive(Default)]
-struct Answers(BTreeMap<&'static str, (Kind, String)>);
+pub struct Answers(BTreeMap<&'static str, (Kind, String)>);
 
 impl Results {
-    fn add(&mut self, round: u32, kind: Kind, measures: Vec<Measure>, answers: &mut Answers) {
+    pub fn add(&mut self, round: u32, kind: Kind, measures: Vec<Measure>, answers: &mut Answers) {
         for measure in measures {
             let Some(work) = WORKS.iter().find(|work| work.id == measure.work) else {
                 self.failures.push(format!("{}: there is no work {}", kind.name(), measure.work));

@@ -7,7 +7,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, LogNormal, Zipf};
 
-const WORDS: usize = 3000;
+const WORDS: usize = 2000;
 const ONSETS: [&str; 20] =
     ["", "b", "c", "d", "f", "g", "h", "k", "l", "m", "n", "p", "r", "s", "t", "th", "w", "y", "st", "pr"];
 const RIMES: [&str; 16] =

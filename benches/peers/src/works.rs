@@ -87,6 +87,7 @@ impl Unit {
             Unit::PerSecond if value >= 1e6 => format!("{} M/s", three(value / 1e6)),
             Unit::PerSecond if value >= 1e3 => format!("{} k/s", three(value / 1e3)),
             Unit::PerSecond => format!("{}/s", three(value)),
+            Unit::Micros if value < 0.1 => format!("{} ns", three(value * 1e3)),
             Unit::Micros if value >= 1e3 => format!("{} ms", three(value / 1e3)),
             Unit::Micros => format!("{} µs", three(value)),
             Unit::Millis if value >= 1e3 => format!("{} s", three(value / 1e3)),
@@ -97,9 +98,11 @@ impl Unit {
     }
 }
 
-/// Three digits that count.
+/// Three digits that count; four places at most.
 pub fn three(value: f64) -> String {
     match value {
+        _ if value < 0.01 => format!("{value:.4}"),
+        _ if value < 0.1 => format!("{value:.3}"),
         _ if value >= 100.0 => format!("{value:.0}"),
         _ if value >= 10.0 => format!("{value:.1}"),
         _ => format!("{value:.2}"),
@@ -117,7 +120,7 @@ const fn work(group: Group, id: &'static str, title: &'static str, unit: Unit) -
     Work { id, title, unit, group }
 }
 
-pub const WORKS: [Work; 45] = [
+pub const WORKS: [Work; 46] = [
     work(Group::Build, "append-new", "append, 256 a commit, channels made as they come", Unit::PerSecond),
     work(Group::Build, "append-old", "append, 256 a commit, all channels exist", Unit::PerSecond),
     work(Group::Build, "append-cpu", "CPU a message, all threads", Unit::Micros),
@@ -163,6 +166,12 @@ pub const WORKS: [Work; 45] = [
     work(Group::Mixed, "mixed-over-100", "sends over 100 ms", Unit::Count),
     work(Group::Mixed, "mixed-list-p50", "list of 200, top 50, p50", Unit::Micros),
     work(Group::Mixed, "mixed-written", "written / given", Unit::Times),
+    work(
+        Group::Mixed,
+        "mixed-disk",
+        "on disk / given, when settled, what is only reserved apart",
+        Unit::Times,
+    ),
 ];
 
 /// The result of one work in one process.

@@ -62,7 +62,7 @@ impl Scale {
                 reads: 10_000,
                 users: [10, 6, 1],
                 joins: 200_000,
-                durable: [2000, 4000, 12_800, 20_000],
+                durable: [1000, 2000, 6400, 10_000],
                 killed: 250_000,
                 segments: 500,
                 quiet: 3,

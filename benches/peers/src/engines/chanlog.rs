@@ -152,11 +152,6 @@ impl Engine for Chanlog {
         Ok(())
     }
 
-    fn used(&self) -> Result<Option<u64>> {
-        let stat = self.store.stat()?;
-        Ok(Some(stat.logs.bytes + stat.segments.bytes + stat.runs.bytes))
-    }
-
     fn close(self: Box<Self>) -> Result<()> {
         Ok(self.store.close()?)
     }

@@ -114,8 +114,4 @@ impl Kv for Fjall {
         }
         Ok(())
     }
-
-    fn used(&self) -> Result<Option<u64>> {
-        Ok(Some(self.database.disk_space()?))
-    }
 }

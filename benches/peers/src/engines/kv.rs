@@ -12,12 +12,13 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail};
 
 use super::{Engine, Token, decode, encode, number};
-use crate::digest::{Digest, Entry};
+use crate::digest::{self, Digest};
 use crate::world::{Draft, Mark, Member};
 
 #[derive(Clone, Copy)]
@@ -82,10 +83,6 @@ pub trait Kv: Send + Sync {
 
     fn settle(&mut self) -> Result<()> {
         Ok(())
-    }
-
-    fn used(&self) -> Result<Option<u64>> {
-        Ok(None)
     }
 }
 
@@ -152,7 +149,12 @@ impl<K: Kv> KvEngine<K> {
             let mut shown = false;
             snapshot.get(Table::Messages, &pair(channel, head.seq), &mut |value| {
                 shown = true;
-                digest.entry(Entry { channel, last_seq: head.seq, read_seq, last: decode(head.seq, value) });
+                digest.entry(digest::Entry {
+                    channel,
+                    last_seq: head.seq,
+                    read_seq,
+                    last: decode(head.seq, value),
+                });
             })?;
             if !shown {
                 bail!("the last message of channel {channel} is not there");
@@ -165,12 +167,9 @@ impl<K: Kv> KvEngine<K> {
 impl<K: Kv> Engine for KvEngine<K> {
     fn append(&self, drafts: &[Draft]) -> Result<()> {
         self.kv.write(&mut drafts.iter().map(|draft| draft.channel), &mut |txn| {
-            let mut heads: HashMap<u64, KvHead> = HashMap::with_capacity(drafts.len());
+            let mut heads = HashMap::with_capacity(drafts.len());
             for draft in drafts {
-                if !heads.contains_key(&draft.channel) {
-                    heads.insert(draft.channel, head(txn, draft.channel)?);
-                }
-                let head = heads.get_mut(&draft.channel).context("a head")?;
+                let head = read_once(&mut heads, txn, draft.channel)?;
                 *head = KvHead { seq: head.seq + 1, id: draft.id };
                 txn.put(Table::Messages, &pair(draft.channel, head.seq), &encode(draft))?;
             }
@@ -200,12 +199,9 @@ impl<K: Kv> Engine for KvEngine<K> {
 
     fn join(&self, members: &[Member], unread: bool) -> Result<()> {
         self.kv.write(&mut members.iter().map(|member| member.user), &mut |txn| {
-            let mut ends: HashMap<u64, u64> = HashMap::new();
+            let mut heads = HashMap::new();
             for &Member { user, channel } in members {
-                if !unread && !ends.contains_key(&channel) {
-                    ends.insert(channel, head(txn, channel)?.seq);
-                }
-                let read = ends.get(&channel).copied().unwrap_or_default();
+                let read = if unread { 0 } else { read_once(&mut heads, txn, channel)?.seq };
                 txn.put(Table::Members, &pair(user, channel), &read.to_be_bytes())?;
             }
             Ok(())
@@ -280,10 +276,6 @@ impl<K: Kv> Engine for KvEngine<K> {
         self.kv.settle()
     }
 
-    fn used(&self) -> Result<Option<u64>> {
-        self.kv.used()
-    }
-
     fn close(self: Box<Self>) -> Result<()> {
         self.kv.sync()
     }
@@ -312,6 +304,14 @@ fn head(txn: &dyn Txn, channel: u64) -> Result<KvHead> {
     let mut head = KvHead::default();
     txn.get(Table::Heads, &channel.to_be_bytes(), &mut |value| head = KvHead::decode(value))?;
     Ok(head)
+}
+
+/// A head as this commit leaves it.
+fn read_once<'h>(heads: &'h mut HashMap<u64, KvHead>, txn: &dyn Txn, channel: u64) -> Result<&'h mut KvHead> {
+    Ok(match heads.entry(channel) {
+        Entry::Occupied(entry) => entry.into_mut(),
+        Entry::Vacant(entry) => entry.insert(head(txn, channel)?),
+    })
 }
 
 fn pair(first: u64, second: u64) -> [u8; 16] {

@@ -116,11 +116,6 @@ pub trait Engine: Send + Sync {
         Ok(())
     }
 
-    /// The bytes on disk without what is only reserved, if the store can tell.
-    fn used(&self) -> Result<Option<u64>> {
-        Ok(None)
-    }
-
     fn close(self: Box<Self>) -> Result<()>;
 }
 

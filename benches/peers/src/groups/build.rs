@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use rustix::time::ClockId;
 
-use super::{Bench, taken, worked, written};
+use super::{Bench, taken, used, worked, written};
 use crate::engines::{Durability, Engine, Kind};
 use crate::world::{Draft, Member};
 
@@ -72,9 +72,7 @@ pub fn run(bench: &mut Bench) -> Result<()> {
 
     let sum = Some(bench.ends(&*engine, bench.sample(300))?);
     engine.settle()?;
-    let used = engine.used()?;
     engine.close()?;
-    let disk = taken(&dir)? as f64;
 
     bench.note("append-new", new.rate(), sum.clone());
     bench.note("append-old", old.rate(), sum);
@@ -82,8 +80,8 @@ pub fn run(bench: &mut Bench) -> Result<()> {
     bench.note("append-cpu-caller", (new.caller + old.caller) / (new.messages + old.messages) as f64, None);
     if bench.kind != Kind::ChanlogLog {
         bench.note("written", wrote / given, None);
-        bench.note("disk", disk / given, None);
-        bench.note("disk-used", used.map_or(disk, |used| used as f64) / given, None);
+        bench.note("disk", taken(&dir)? as f64 / given, None);
+        bench.note("disk-used", used(&dir)? as f64 / given, None);
     }
     Ok(())
 }

@@ -14,8 +14,8 @@ pub fn run(bench: &mut Bench) -> Result<()> {
     let engine = bench.filled()?;
     let reads = bench.world.scale.reads;
     for (work, size, limit, count) in [
-        ("list-200", 200, 100, reads / 5),
-        ("list-2000", SIZE, 100, reads / 20),
+        ("list-200", 200, 100, reads / 20),
+        ("list-2000", SIZE, 100, reads / 50),
         ("list-20000", 20_000, 50, reads / 200),
     ] {
         let users: Vec<_> = bench.world.users(size).collect();
@@ -29,7 +29,7 @@ pub fn run(bench: &mut Bench) -> Result<()> {
 }
 
 fn since(bench: &mut Bench, engine: &dyn Engine) -> Result<()> {
-    let reads = bench.world.scale.reads / 10;
+    let reads = bench.world.scale.reads / 100;
     let user = bench.world.users(SIZE).next().unwrap_or_default();
     let token = engine.token(user)?;
     bench.questions("since-nothing", reads, |_, digest| engine.since(user, &token, digest))?;
@@ -58,6 +58,6 @@ fn nothing_unread(bench: &mut Bench, engine: &dyn Engine) -> Result<()> {
     let all = |channel| Mark { member: Member { user, channel }, seq: u64::MAX };
     let marks: Vec<_> = bench.world.channels_of(user, SIZE).map(all).collect();
     marks.chunks(256).try_for_each(|marks| engine.mark(marks))?;
-    let reads = bench.world.scale.reads / 10;
+    let reads = bench.world.scale.reads / 100;
     bench.questions("unread-none", reads, |_, digest| engine.list(user, 100, true, digest))
 }

@@ -8,7 +8,7 @@ use anyhow::Result;
 use hdrhistogram::Histogram;
 use rand::RngExt;
 
-use super::{Bench, written};
+use super::{Bench, used, written};
 use crate::digest::Digest;
 use crate::engines::{Durability, Engine};
 use crate::world::{Mark, Member, SIZES, World};
@@ -29,7 +29,8 @@ struct Waits {
 
 pub fn run(bench: &mut Bench) -> Result<()> {
     let messages = bench.world.scale.mixed;
-    let engine = bench.kind.open(&bench.fresh("mixed")?, Durability::Buffered, messages * 700)?;
+    let dir = bench.fresh("mixed")?;
+    let mut engine = bench.kind.open(&dir, Durability::Buffered, messages * 700)?;
     let users: Vec<_> = bench.world.users(SIZE).collect();
     for user in &users {
         let member = |channel| Member { user: *user, channel };
@@ -64,7 +65,10 @@ pub fn run(bench: &mut Bench) -> Result<()> {
     }
     bench.note("mixed-list-p50", lists.value_at_quantile(0.5) as f64, None);
     bench.note("mixed-written", wrote / given, None);
-    engine.close()
+    engine.settle()?;
+    engine.close()?;
+    bench.note("mixed-disk", used(&dir)? as f64 / given, None);
+    Ok(())
 }
 
 fn load(engine: &dyn Engine, world: &World, users: &[u64], thread: u64) -> Result<Waits> {
