@@ -22,8 +22,9 @@ pub struct Fjall {
 impl Fjall {
     pub fn open(dir: &Path, durability: Durability) -> Result<Fjall> {
         let database = Database::builder(dir).cache_size(CACHE as u64).open()?;
-        let [messages, heads, members] =
-            Table::ALL.map(|table| database.keyspace(table.name(), KeyspaceCreateOptions::default));
+        // Whoever asks for a head or a membership by its key finds it, nearly always.
+        let options = || KeyspaceCreateOptions::default().expect_point_read_hits(true);
+        let [messages, heads, members] = Table::ALL.map(|table| database.keyspace(table.name(), options));
         let mode = match durability {
             Durability::Buffered => PersistMode::Buffer,
             Durability::Durable => PersistMode::SyncData,

@@ -152,7 +152,7 @@ impl Kv for RocksDb {
         work(&mut write)?;
         let mut options = WriteOptions::default();
         options.set_sync(self.durable);
-        Ok(self.db.write_opt(&write.batch, &options)?)
+        Ok(self.db.write_opt(write.batch, &options)?)
     }
 
     fn sync(&self) -> Result<()> {

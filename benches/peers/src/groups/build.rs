@@ -1,15 +1,16 @@
-//! Filling a store in batches of 256, buffered: first members, then messages to channels by chance, one to each channel that got none,
-//! and half as many again.
+//! Filling a store in batches of 256, buffered: messages to channels by chance, one to each channel that got none, half as many again,
+//! and then members.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use rand::seq::SliceRandom;
 use rustix::time::ClockId;
 
 use super::{Bench, taken, used, worked, written};
 use crate::engines::{Durability, Engine, Kind};
-use crate::world::{Draft, Member};
+use crate::world::{Draft, Member, World};
 
 const BATCH: usize = 256;
 pub const JOINS: usize = 4096;
@@ -54,10 +55,6 @@ pub fn run(bench: &mut Bench) -> Result<()> {
     let messages = bench.world.scale.messages;
     let mut engine = bench.kind.open(&dir, Durability::Buffered, bench.expected())?;
     let before = written()?;
-    if bench.kind.has_rows() {
-        join(&*engine, bench.world.members().collect::<Vec<_>>().as_slice())?;
-    }
-
     let (mut new, mut rest, mut old) = (Cost::default(), Cost::default(), Cost::default());
     let drafts = |range: Range<u64>| range.map(|n| bench.world.draft(n));
     let mut silent = vec![true; bench.world.scale.channels as usize];
@@ -70,6 +67,9 @@ pub fn run(bench: &mut Bench) -> Result<()> {
     let given = (new.given + rest.given + old.given) as f64;
     let wrote = (written()? - before) as f64;
 
+    if bench.kind.has_rows() {
+        join(&*engine, &bench.world, bench.world.members().collect())?;
+    }
     let sum = Some(bench.ends(&*engine, bench.sample(300))?);
     engine.settle()?;
     engine.close()?;
@@ -86,6 +86,8 @@ pub fn run(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-fn join(engine: &dyn Engine, members: &[Member]) -> Result<()> {
+/// Makes them members, in an order by chance: what is made together should not lie together.
+pub fn join(engine: &dyn Engine, world: &World, mut members: Vec<Member>) -> Result<()> {
+    members.shuffle(&mut world.random("members", 0));
     members.chunks(JOINS).try_for_each(|members| engine.join(members, true))
 }

@@ -8,6 +8,7 @@ use anyhow::Result;
 use hdrhistogram::Histogram;
 use rand::RngExt;
 
+use super::build::join;
 use super::{Bench, used, written};
 use crate::digest::Digest;
 use crate::engines::{Durability, Engine};
@@ -32,10 +33,8 @@ pub fn run(bench: &mut Bench) -> Result<()> {
     let dir = bench.fresh("mixed")?;
     let mut engine = bench.kind.open(&dir, Durability::Buffered, messages * 700)?;
     let users: Vec<_> = bench.world.users(SIZE).collect();
-    for user in &users {
-        let member = |channel| Member { user: *user, channel };
-        engine.join(&bench.world.channels_of(*user, SIZE).map(member).collect::<Vec<_>>(), true)?;
-    }
+    let members = bench.world.members().filter(|member| users.contains(&member.user)).collect();
+    join(&*engine, &bench.world, members)?;
 
     let (before, begin) = (written()?, Instant::now());
     let waits = thread::scope(|scope| {
