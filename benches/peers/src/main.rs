@@ -57,7 +57,7 @@ struct Arguments {
     seed: u64,
 
     /// Where the report goes
-    #[arg(long, default_value = "results")]
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/results"))]
     out: PathBuf,
 
     /// Where the stores are made, and removed again: in a folder of the report's directory if absent
@@ -94,13 +94,12 @@ fn begin(arguments: Arguments) -> Result<Vec<String>> {
     }
     let mut scale = Scale::named(&arguments.scale).context("a scale")?;
     scale.mixed = arguments.messages.unwrap_or(scale.mixed);
-    let all = |chosen: Vec<_>, all: &[_]| if chosen.is_empty() { all.to_vec() } else { chosen };
     let plan = Plan {
         scale,
         rounds: arguments.rounds,
         seed: arguments.seed,
         kinds: if arguments.engines.is_empty() { Kind::all() } else { arguments.engines },
-        groups: all(arguments.groups, &Group::ALL),
+        groups: if arguments.groups.is_empty() { Group::ALL.to_vec() } else { arguments.groups },
         dir: arguments.dir.unwrap_or_else(|| arguments.out.join("stores")),
     };
     std::fs::create_dir_all(&arguments.out).with_context(|| format!("{}", arguments.out.display()))?;

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::engines::Kind;
-use crate::groups::{READY, Task};
+use crate::groups::{FILLED, READY, Task};
 use crate::limits::{self, Limit};
 use crate::machine::Machine;
 use crate::works::{Group, Measure, WORKS};
@@ -49,8 +49,23 @@ impl Plan {
     }
 
     fn task(&self, kind: Kind, group: Group, fill: bool) -> Task {
-        let dir = self.dir.join(format!("{kind:?}").to_lowercase());
-        Task { kind, group, fill, dir, scale: self.scale.clone(), seed: self.seed }
+        Task { kind, group, fill, dir: self.dir_of(kind), scale: self.scale.clone(), seed: self.seed }
+    }
+
+    fn dir_of(&self, kind: Kind) -> PathBuf {
+        self.dir.join(format!("{kind:?}").to_lowercase())
+    }
+
+    /// Makes room on the disk: only the filled store is used by other groups.
+    fn remove_all_but_filled(&self, kind: Kind) -> Result<()> {
+        let Ok(stores) = std::fs::read_dir(self.dir_of(kind)) else { return Ok(()) };
+        for store in stores {
+            let store = store?;
+            if store.file_name() != FILLED {
+                std::fs::remove_dir_all(store.path())?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -92,6 +107,7 @@ pub fn run(plan: &Plan) -> Result<Results> {
                         results.failures.push(failure);
                     }
                 }
+                plan.remove_all_but_filled(kind)?;
             }
         }
         std::fs::remove_dir_all(&plan.dir)?;

@@ -8,7 +8,7 @@ use anyhow::Result;
 use rand::seq::SliceRandom;
 use rustix::time::ClockId;
 
-use super::{Bench, taken, used, worked, written};
+use super::{Bench, FILLED, taken, used, worked, written};
 use crate::engines::{Durability, Engine, Kind};
 use crate::world::{Draft, Member, World};
 
@@ -51,7 +51,7 @@ impl Cost {
 }
 
 pub fn run(bench: &mut Bench) -> Result<()> {
-    let dir = bench.fresh("filled")?;
+    let dir = bench.fresh(FILLED)?;
     let messages = bench.world.scale.messages;
     let mut engine = bench.kind.open(&dir, Durability::Buffered, bench.expected())?;
     let before = written()?;

@@ -39,6 +39,9 @@ pub struct Task {
     pub seed: u64,
 }
 
+/// The folder of the store that the group `Build` fills, and others use.
+pub const FILLED: &str = "filled";
+
 /// Quick questions are asked again until that much time has passed.
 const LEAST_TIME: Duration = Duration::from_millis(200);
 
@@ -75,7 +78,7 @@ struct Bench {
 impl Bench {
     /// The store that the group `Build` filled.
     fn filled(&self) -> Result<Box<dyn Engine>> {
-        self.kind.open(&self.dir.join("filled"), Durability::Buffered, self.expected())
+        self.kind.open(&self.dir.join(FILLED), Durability::Buffered, self.expected())
     }
 
     /// About how many bytes the filled store is given.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::{Bench, READY, median, millis};
+use super::{Bench, FILLED, READY, median, millis};
 use crate::digest::Digest;
 use crate::engines::{Durability, Engine};
 
@@ -28,7 +28,7 @@ pub fn run(bench: &mut Bench) -> Result<()> {
         engine.close()?;
     }
     for _ in 0..TIMES {
-        let (time, engine) = open(bench, &bench.dir.join("filled"), bench.expected())?;
+        let (time, engine) = open(bench, &bench.dir.join(FILLED), bench.expected())?;
         filled.push(millis(time));
         engine.close()?;
     }
