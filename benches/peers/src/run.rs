@@ -159,7 +159,7 @@ fn measure(plan: &Plan, kind: Kind, group: Group) -> Result<Vec<Measure>> {
 }
 
 fn fill_and_kill(task: &Task) -> Result<()> {
-    let mut child = worker(task)?.stdout(Stdio::piped()).spawn()?;
+    let mut child = worker(task)?.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let lines = BufReader::new(child.stdout.take().context("its output")?).lines();
     let ready = lines.map_while(Result::ok).any(|line| line == READY);
     child.kill()?;
