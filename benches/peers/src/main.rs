@@ -103,8 +103,7 @@ fn begin(arguments: Arguments) -> Result<Vec<String>> {
         dir: arguments.dir.unwrap_or_else(|| arguments.out.join("stores")),
     };
     std::fs::create_dir_all(&arguments.out).with_context(|| format!("{}", arguments.out.display()))?;
-    let results = run::run(&plan)?;
-    report::write(&arguments.out, &plan, &results)?;
+    let results = run::run(&plan, |results| report::write(&arguments.out, &plan, results))?;
     println!("{}", std::fs::read_to_string(arguments.out.join("report.md"))?);
     Ok(results.failures)
 }

@@ -79,7 +79,8 @@ pub fn does(kind: Kind, group: Group) -> bool {
     }
 }
 
-pub fn run(plan: &Plan) -> Result<Results> {
+/// Does all of the plan; `report` is called after each round, so that a run that is stopped told what it knows.
+pub fn run(plan: &Plan, report: impl Fn(&Results) -> Result<()>) -> Result<Results> {
     std::fs::create_dir_all(&plan.dir).with_context(|| format!("{}", plan.dir.display()))?;
     let steps = plan.kinds.iter().map(|kind| plan.groups_of(*kind).len() as u64).sum::<u64>();
     let progress = Progress::new((steps + 1) * u64::from(plan.rounds));
@@ -112,9 +113,10 @@ pub fn run(plan: &Plan) -> Result<Results> {
         }
         std::fs::remove_dir_all(&plan.dir)?;
         std::fs::create_dir_all(&plan.dir)?;
+        results.load[1] = Machine::load()?;
+        report(&results)?;
     }
     std::fs::remove_dir_all(&plan.dir)?;
-    results.load[1] = Machine::load()?;
     Ok(results)
 }
 
