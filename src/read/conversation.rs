@@ -267,7 +267,7 @@ impl<'a> Conversations<'a> {
             add_owns(&view, user, ranked.iter_mut().map(|(_, state)| state))?;
             count_all(&view, user, ranked.iter_mut().map(|(_, state)| state))?;
         }
-        ranked.sort_unstable_by_key(|(order, state)| Reverse((*order, state.channel)));
+        ranked.sort_by_cached_key(|(order, state)| Reverse((*order, state.channel)));
         let gap = cut.then(|| Gap { below: ranked.last().map_or(below, |(order, _)| *order), above: 0 });
         let as_of = Seen { gap, ..seen.seen_at(&view) };
         let mut senders = Senders::new(&view);

@@ -47,14 +47,21 @@ pub(super) struct Due {
 /// for what is returned and not for all of a user's channels.
 pub(super) struct Newest {
     limit: usize,
-    kept: Vec<(u64, Standing)>,
-    /// The order and the channel of the newest one that was dropped.
-    dropped: Option<(u64, ChannelId)>,
+    /// Those that are kept, and the places of their states: what is moved while they are ranked is small.
+    ranks: Vec<(Rank, usize)>,
+    states: Vec<Standing>,
+    /// Places in `states` whose state was dropped.
+    free: Vec<usize>,
+    /// The newest one that was dropped.
+    dropped: Option<Rank>,
 }
+
+/// The order of a state, and its channel.
+type Rank = (u64, ChannelId);
 
 impl Newest {
     pub(super) fn new(limit: usize) -> Newest {
-        Newest { limit, kept: Vec::new(), dropped: None }
+        Newest { limit, ranks: Vec::new(), states: Vec::new(), free: Vec::new(), dropped: None }
     }
 
     /// Whether a state may be among them.
@@ -63,27 +70,42 @@ impl Newest {
     }
 
     pub(super) fn push(&mut self, order: u64, state: &Standing) {
-        self.kept.push((order, state.clone()));
-        if self.kept.len() / 2 > self.limit {
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.states[place].clone_from(state);
+                place
+            }
+            None => {
+                self.states.push(state.clone());
+                self.states.len() - 1
+            }
+        };
+        self.ranks.push(((order, state.channel), place));
+        if self.ranks.len() / 2 > self.limit {
             self.shrink();
         }
     }
 
     fn shrink(&mut self) {
-        let rank = |(order, state): &(u64, Standing)| (*order, state.channel);
-        if self.kept.len() > self.limit {
+        if self.ranks.len() > self.limit {
             let (_, dropped, _) =
-                self.kept.select_nth_unstable_by_key(self.limit, |entry| Reverse(rank(entry)));
-            self.dropped = Some(rank(dropped));
-            self.kept.truncate(self.limit);
+                self.ranks.select_nth_unstable_by_key(self.limit, |(rank, _)| Reverse(*rank));
+            self.dropped = Some(dropped.0);
+            self.free.extend(self.ranks.drain(self.limit..).map(|(_, place)| place));
         }
     }
 
     /// The states by channel, each with its order, and whether the limit cut any off.
     pub(super) fn finish(mut self) -> (Vec<(u64, Standing)>, bool) {
         self.shrink();
-        self.kept.sort_unstable_by_key(|(_, state)| state.channel);
-        (self.kept, self.dropped.is_some())
+        if self.dropped.is_none() {
+            // They were shown by channel, and none was moved.
+            let orders = self.ranks.into_iter().map(|((order, _), _)| order);
+            return (orders.zip(self.states).collect(), false);
+        }
+        self.ranks.sort_unstable_by_key(|((_, channel), _)| *channel);
+        let states = self.ranks.iter().map(|((order, _), place)| (*order, self.states[*place].clone()));
+        (states.collect(), self.dropped.is_some())
     }
 }
 
