@@ -139,7 +139,7 @@ fn sync(_: usize, text: &str) -> Batch {
 }
 
 fn mixed(number: usize, text: &str) -> Batch {
-    message("c", text, if number % 2 == 0 { Durability::Sync } else { Durability::Buffered })
+    message("c", text, if number.is_multiple_of(2) { Durability::Sync } else { Durability::Buffered })
 }
 
 /// So wide that each needs a log segment of its own.
