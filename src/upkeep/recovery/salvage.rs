@@ -23,6 +23,8 @@ use crate::model::state::State;
 
 /// A name takes at least so many bytes in the log: what is lost can't have held more names.
 const LEAST_NAME: u64 = 4;
+/// No store comes to such a version: a frame that says so is forged, and nothing could follow it.
+const MOST_VERSION: u64 = u64::MAX / 2;
 
 /// Puts the whole commits of the newest layer's log segment in, and notes what is lost.
 pub fn salvage(kernel: &Kernel, end: Option<u64>, damage: &mut Damage) -> Result<LogScan> {
@@ -49,7 +51,10 @@ pub fn salvage(kernel: &Kernel, end: Option<u64>, damage: &mut Damage) -> Result
 fn commit(kernel: &Kernel, frame: &Frame<'_>, follows: bool, damage: &mut Damage) -> u64 {
     let before = kernel.moment().counts;
     let first = frame.header.first_version;
-    if first > before.version + 1 {
+    if first > MOST_VERSION {
+        return frame.header.count.into();
+    }
+    if first > before.version.saturating_add(1) {
         if !follows || first - before.version > GAP + 1 {
             damage.commits.push((before.version + 1, Some(first - 1)));
         }
