@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use chanlog::env::{Env, Op as Disk, SimEnv};
+use chanlog::env::{Env, Op as Disk, PowerLoss, SimEnv};
 use chanlog::{Batch, Draft, Durability, Error, HistoryFrom, JoinOptions, Options, Store};
 use hooks::{DIR, Hooked, kill, options};
 
@@ -233,4 +233,22 @@ fn a_place_in_a_gap_above_what_was_trimmed_is_found() {
     while store.maintain().unwrap() {}
     store.commit(Batch::new().join_with("c", "u", JoinOptions::new().history(HistoryFrom::Seq(3)))).unwrap();
     assert_eq!(texts(&store), ["second"]);
+}
+
+/// No view shows the gap, as the batch makes it; so the batch was prepared again and again.
+#[test]
+fn a_message_in_a_gap_that_its_own_batch_makes_is_known_to_be_missing() {
+    let sim = SimEnv::new(0);
+    let store = options(sim.clone()).open(DIR).unwrap();
+    append(&store, "first").unwrap();
+    hooks::append(&store, "c", "lost", Durability::Buffered).unwrap();
+    sim.crash_after(0);
+    drop(store);
+    sim.power_loss_with(PowerLoss::Drop);
+    let store = options(sim.clone()).open(DIR).unwrap();
+    let mut batch = Batch::new();
+    batch.append("c", Draft::new("u", 0, "second")).append_at("c", 3, Draft::new("u", 0, "third"));
+    let refused = store.commit(&batch);
+    assert!(matches!(refused, Err(Error::NoMessage { op: 1, seq: 3, .. })), "{refused:?}");
+    assert_eq!(texts(&store), ["first"]);
 }

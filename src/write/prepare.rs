@@ -532,6 +532,9 @@ impl Source for &mut Staging<'_> {
     fn said(&mut self, channel: ChannelId, seq: u64) -> Result<Option<Said>> {
         match find_again(&self.prepared.reads.said, &mut self.again_said, &(channel, seq)) {
             Some(said) => Ok(*said),
+            // Nothing that is published is there, and what is not was looked for in the overlay: a channel may go on far beyond its
+            // last message.
+            None if seq > self.kernel.newest_head(channel).last.seq => Ok(None),
             None => {
                 self.wanted.said.push((channel, seq));
                 Err(self.miss())
