@@ -3,7 +3,6 @@
 //! A list is a merge of the user's rows, each with the head of its channel (`standing`). This file holds what callers ask
 //! and get.
 
-use std::cmp::Reverse;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -262,18 +261,16 @@ impl<'a> Conversations<'a> {
                 }
             })?;
         }
-        let (mut ranked, cut) = newest.finish();
+        let (mut states, ranked, cut) = newest.finish();
         if let (Some(user), false) = (user, self.unread_only) {
-            add_owns(&view, user, ranked.iter_mut().map(|(_, state)| state))?;
-            count_all(&view, user, ranked.iter_mut().map(|(_, state)| state))?;
+            add_owns(&view, user, states.iter_mut())?;
+            count_all(&view, user, states.iter_mut())?;
         }
-        ranked.sort_by_cached_key(|(order, state)| Reverse((*order, state.channel)));
         let gap = cut.then(|| Gap { below: ranked.last().map_or(below, |(order, _)| *order), above: 0 });
         let as_of = Seen { gap, ..seen.seen_at(&view) };
         let mut senders = Senders::new(&view);
-        let load = |user| {
-            ranked.iter().map(|(_, state)| load(&view, user, state, &mut senders, self.attributes)).collect()
-        };
+        let mut load = |user, place: usize| load(&view, user, &states[place], &mut senders, self.attributes);
+        let load = |user| ranked.iter().map(|(_, place)| load(user, *place)).collect();
         let entries = user.map(load).unwrap_or_default();
         let next = cut.then_some(Continuation(Cut::List(as_of)));
         Ok(List { entries, as_of: SyncToken(as_of), next })

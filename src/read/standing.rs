@@ -95,17 +95,18 @@ impl Newest {
         }
     }
 
-    /// The states by channel, each with its order, and whether the limit cut any off.
-    pub(super) fn finish(mut self) -> (Vec<(u64, Standing)>, bool) {
+    /// The states by channel, the order and the place of each, newest first, and whether the limit cut any off.
+    pub(super) fn finish(mut self) -> (Vec<Standing>, Vec<(u64, usize)>, bool) {
         self.shrink();
-        if self.dropped.is_none() {
-            // They were shown by channel, and none was moved.
-            let orders = self.ranks.into_iter().map(|((order, _), _)| order);
-            return (orders.zip(self.states).collect(), false);
+        // Those that were shown by channel stand so, unless a place was used again.
+        if self.dropped.is_some() {
+            self.ranks.sort_unstable_by_key(|((_, channel), _)| *channel);
+            self.states = self.ranks.iter().map(|(_, place)| self.states[*place].clone()).collect();
+            self.ranks.iter_mut().enumerate().for_each(|(at, (_, place))| *place = at);
         }
-        self.ranks.sort_unstable_by_key(|((_, channel), _)| *channel);
-        let states = self.ranks.iter().map(|((order, _), place)| (*order, self.states[*place].clone()));
-        (states.collect(), self.dropped.is_some())
+        self.ranks.sort_unstable_by_key(|(rank, _)| Reverse(*rank));
+        let ranked = self.ranks.into_iter().map(|((order, _), place)| (order, place)).collect();
+        (self.states, ranked, self.dropped.is_some())
     }
 }
 
