@@ -345,7 +345,7 @@ impl Kernel {
 
     /// The same, whole.
     pub fn newest_head(&self, channel: ChannelId) -> Head {
-        self.heads.read().get(channel)
+        self.newest_packed(channel).head()
     }
 
     /// No message was erased after this version, as far as is published, by itself or with its sender.

@@ -120,12 +120,12 @@ impl Batch {
         Ok(Batch { bytes: bytes.into(), count, durability: None, time: None })
     }
 
-    /// The operations.
     /// Whether it may be written where the disk is full: all of it makes room, or only goes with what does.
     pub(crate) fn makes_room(&self) -> bool {
         self.ops().all(|op| op.makes_room())
     }
 
+    /// The operations.
     pub(crate) fn ops(&self) -> impl Iterator<Item = super::Op<'_>> {
         let mut reader = Reader::new(&self.bytes);
         // What was pushed decodes.

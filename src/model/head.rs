@@ -176,6 +176,11 @@ impl PackedHead {
     pub(crate) fn head(&self) -> Head {
         self.plain.head(|| self.further.as_deref())
     }
+
+    /// Whether the channel was deleted.
+    pub(crate) fn dead(&self) -> bool {
+        self.further.as_ref().is_some_and(|further| further.dead())
+    }
 }
 
 impl From<&Head> for PackedHead {

@@ -10,11 +10,8 @@ pub fn add_name(list: &mut Vec<u8>, name: &[u8]) {
 
 /// The names of a list; `None` if it is none.
 pub fn names(list: &[u8]) -> Option<Vec<&[u8]>> {
-    let mut names = Vec::new();
-    if list.is_empty() {
-        return Some(names);
-    }
     let mut reader = Reader::new(list);
+    let mut names = Vec::new();
     while !reader.is_empty() {
         let len = usize::try_from(reader.varint()?).ok()?;
         names.push(reader.bytes(len)?);

@@ -201,9 +201,7 @@ impl<'a, S: Source> Transact<'a, S> {
     /// Whether a channel or a user was deleted.
     fn is_dead(&mut self, named: Named, id: u32) -> bool {
         match named {
-            Named::Channel => {
-                self.head_of(ChannelId(id)).further.as_ref().is_some_and(|further| further.dead())
-            }
+            Named::Channel => self.head_of(ChannelId(id)).dead(),
             Named::User => {
                 Transaction::any_fates(self) && self.fate(UserId(id)).is_some_and(|fate| fate.deleted > 0)
             }
